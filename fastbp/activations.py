@@ -1,0 +1,87 @@
+"""What activation functions exist and what parameter each takes.
+
+Declarations only: every engine has its own kernels for φ and φ'. `engines/reference.py` holds the
+formulas as NumPy, beside the mathematics they come from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastbp._validation import check_finite_number, nearest_name
+
+__all__ = ["ACTIVATIONS", "Activation", "get"]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A hidden layer's activation function φ.
+
+    Attributes
+    ----------
+    name : str
+        One of `ACTIVATIONS`.
+    parameter : float
+        The slope for z < 0 of ``leaky_relu``, the scale α of ``elu``; unused by the others.
+
+    Examples
+    --------
+    >>> from fastbp.activations import Activation
+    >>> Activation("leaky_relu", 0.2)
+    Activation(name='leaky_relu', parameter=0.2)
+    """
+
+    name: str
+    parameter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name not in ACTIVATIONS:
+            raise ValueError(nearest_name("activation", self.name, [*ACTIVATIONS, *_ALIASES]))
+        check_finite_number("activation parameter", self.parameter, minimum=0.0)
+
+
+# name: default parameter
+ACTIVATIONS: dict[str, float] = {
+    "identity": 0.0,
+    "sigmoid": 0.0,
+    "tanh": 0.0,
+    "relu": 0.0,
+    "leaky_relu": 0.01,
+    "elu": 1.0,
+    "softplus": 0.0,
+    "silu": 0.0,
+    "gelu": 0.0,
+}
+
+_ALIASES = {"logistic": "sigmoid"}
+
+# φ'(z) is a function of v = φ(z) for these; the others keep φ'(z) from the forward pass.
+DERIVATIVE_FROM_VALUE = frozenset(
+    {"identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus"}
+)
+
+
+def get(activation: str | Activation) -> Activation:
+    """Resolve a name (or an `Activation`, returned as it is) to an `Activation`.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown; the message suggests the nearest one.
+    TypeError
+        If `activation` is neither a string nor an `Activation`.
+
+    Examples
+    --------
+    >>> from fastbp import activations
+    >>> activations.get("logistic")
+    Activation(name='sigmoid', parameter=0.0)
+    """
+    if isinstance(activation, Activation):
+        return activation
+    if not isinstance(activation, str):
+        raise TypeError(
+            f"activation must be a name or an Activation, got {type(activation).__name__}"
+        )
+    name = _ALIASES.get(activation, activation)
+    return Activation(name, ACTIVATIONS.get(name, 0.0))

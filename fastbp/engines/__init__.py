@@ -1,0 +1,162 @@
+"""The contract every engine fulfils, and the choice of engine.
+
+An engine is made from a `Plan`: it allocates every buffer once, holds the network's parameters and
+the optimizer's state, and does all the arithmetic. The Python API above it validates inputs and
+decides *what* to run; an engine trusts what it is given. All engines pass the same contract tests
+(`tests/test_engine_contract.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp._validation import nearest_name
+from fastbp.activations import Activation
+from fastbp.losses import Loss
+from fastbp.optimizers import SGD, Optimizer
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything an engine needs to know before it allocates.
+
+    Attributes
+    ----------
+    layer_sizes : tuple of int
+        n_0 … n_L: inputs, hidden widths, outputs.
+    activations : tuple of Activation
+        φ of the L − 1 hidden layers. The output layer is linear; the loss holds the link.
+    loss : Loss
+    optimizer : Optimizer
+    batch_size : int
+        Rows of a minibatch; the last one of an epoch may be shorter.
+    dtype : str
+        ``"float32"`` or ``"float64"``: parameters, data and arithmetic.
+    threads : int
+        Most threads to use; results do not depend on it.
+    dropout : tuple of float
+        Probability, per hidden layer, that a unit's value is set to 0 in training (the others are
+        scaled by 1 / (1 − p)).
+    l1, l2 : float
+        The objective is the batch loss + l1 Σ|w| + ½ l2 Σ w², over weights, not biases.
+    clip_norm : float
+        If > 0, the gradient of a step is scaled down to at most this Euclidean norm over all layers.
+    seed : int
+        Seed of the dropout masks, 0 ≤ seed < 2⁶⁴.
+    """
+
+    layer_sizes: tuple[int, ...]
+    activations: tuple[Activation, ...]
+    loss: Loss
+    optimizer: Optimizer = SGD()
+    batch_size: int = 32
+    dtype: str = "float32"
+    threads: int = 1
+    dropout: tuple[float, ...] = ()
+    l1: float = 0.0
+    l2: float = 0.0
+    clip_norm: float = 0.0
+    seed: int = 0
+
+    @property
+    def layers(self) -> int:
+        """L, the number of weight matrices."""
+        return len(self.layer_sizes) - 1
+
+
+class Engine(Protocol):
+    """What an engine offers. Arrays are C-contiguous, of the plan's dtype unless said.
+
+    X has shape (n, n_0). y has shape (n, n_L) in the plan's dtype, or for softmax_cross_entropy also
+    (n,) int64 labels. sample_weight has shape (n,), or is None for all ones. Parameters are lists of
+    L arrays of shape (n_l, n_{l−1} + 1): the homogeneous form [W | b] of the notes.
+    n may be 0 except in `epoch`; a loss over zero rows (or over a total weight of 0) is 0.
+    """
+
+    plan: Plan
+
+    def get_parameters(self) -> list[Array]:
+        """Copies of the parameters."""
+        ...
+
+    def set_parameters(self, parameters: list[Array]) -> None:
+        """Copy parameters in. The optimizer's state stays."""
+        ...
+
+    def get_optimizer_state(self) -> tuple[int, list[list[Array]]]:
+        """Steps taken, and copies of the state: slot by slot (u; s; m and s), layer by layer."""
+        ...
+
+    def set_optimizer_state(self, step: int, slots: list[list[Array]]) -> None:
+        """Copy state in, in the form of `get_optimizer_state`."""
+        ...
+
+    def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
+        """Write f(x), or the prediction link(f(x)), of every row to `out`, shape (n, n_L)."""
+        ...
+
+    def loss(self, X: Array, y: Array, sample_weight: Array | None) -> float:
+        """Objective over all rows as one batch, without dropout: weighted mean loss + penalties."""
+        ...
+
+    def gradient(
+        self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]
+    ) -> float:
+        """Write ∇_W of the objective (see `loss`) to `out`, shaped as the parameters; return `loss`.
+
+        No dropout, no clipping.
+        """
+        ...
+
+    def jacobian(self, X: Array, out: Array) -> None:
+        """Write df/dx of every row to `out`, shape (n, n_L, n_0)."""
+        ...
+
+    def epoch(
+        self,
+        X: Array,
+        y: Array,
+        sample_weight: Array | None,
+        order: NDArray[np.int64],
+        learning_rates: NDArray[np.float64],
+        losses: NDArray[np.float64],
+    ) -> int:
+        """Train on rows order[0 : batch_size], order[batch_size : 2 batch_size], … of X.
+
+        Step s uses learning_rates[s] and writes its objective, taken before its update, to losses[s];
+        both have ⌈len(order) / batch_size⌉ entries. A step whose loss is not finite is not applied and
+        ends the epoch. The optimizer's step count goes on from call to call. Returns the number of
+        steps applied.
+        """
+        ...
+
+
+ENGINES = ("auto", "native", "reference")
+
+
+def create(plan: Plan, engine: str = "auto") -> Engine:
+    """Make the engine of that name for `plan`; ``"auto"`` takes the fastest one that is available.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the engine is not available on this machine (and why).
+    """
+    if engine not in ENGINES:
+        raise ValueError(nearest_name("engine", engine, ENGINES))
+    if engine != "reference":
+        from fastbp.engines import native
+
+        if native.available():
+            return native.create(plan)
+        if engine == "native":
+            raise ValueError(f"engine 'native' is not available: {native.reason()}")
+    from fastbp.engines.reference import ReferenceEngine
+
+    return ReferenceEngine(plan)

@@ -1,0 +1,126 @@
+# The activations φ and their derivatives, applied to a tile while it is in the L1 cache.
+#
+# `activate` turns z into v = φ(z); where φ' cannot be had from v (silu, gelu) it keeps φ'(z) in `slope`.
+# `backward` multiplies what came down through the weights by φ'. They visit every `step`-th real of n:
+# LANES for whole panels, PANEL where only the first vector of each row is wanted.
+
+ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
+
+cdef enum:
+    IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU
+
+
+cdef void activate(int activation, real a, real* z, real* slope, int64_t n, int step) noexcept nogil:
+    cdef int64_t i
+    cdef vec zero = splat(0), one = splat(1), x, s, d
+    if activation == SIGMOID:
+        for i from 0 <= i < n by step:
+            store(z + i, logistic_vec(load(z + i)))
+    elif activation == TANH:
+        for i from 0 <= i < n by step:
+            store(z + i, tanh_vec(load(z + i)))
+    elif activation == RELU:  # max(z, 0)
+        for i from 0 <= i < n by step:
+            store(z + i, vmax(zero, load(z + i)))
+    elif activation == LEAKY_RELU:  # z > 0 ? z : a z
+        for i from 0 <= i < n by step:
+            x = load(z + i)
+            store(z + i, select_gt(x, zero, x, splat(a) * x))
+    elif activation == ELU:  # z > 0 ? z : a (e^z − 1)
+        for i from 0 <= i < n by step:
+            x = load(z + i)
+            store(z + i, select_gt(x, zero, x, splat(a) * expm1_vec(x)))
+    elif activation == SOFTPLUS:  # log(1 + e^z)
+        for i from 0 <= i < n by step:
+            store(z + i, softplus_vec(load(z + i)))
+    elif activation == SILU:  # φ = z σ(z), φ' = σ + φ (1 − σ)
+        for i from 0 <= i < n by step:
+            x = load(z + i)
+            s = logistic_vec(x)
+            store(z + i, x * s)
+            store(slope + i, s + x * s * (one - s))
+    elif activation == GELU:  # φ = z Φ(z), φ' = Φ + z density(z)
+        for i from 0 <= i < n by step:
+            x = load(z + i)
+            s = normal_vec(x, &d)
+            store(z + i, x * s)
+            store(slope + i, s + x * d)
+
+
+cdef inline vec derivative(int activation, real a, vec v) noexcept nogil:
+    """φ'(z) from v = φ(z)."""
+    cdef vec zero = splat(0), one = splat(1)
+    if activation == SIGMOID:
+        return (one - v) * v
+    if activation == TANH:
+        return one - v * v
+    if activation == RELU:
+        return select_gt(v, zero, one, zero)
+    if activation == LEAKY_RELU:
+        return select_gt(v, zero, one, splat(a))
+    if activation == ELU:
+        return select_gt(v, zero, one, v + splat(a))
+    if activation == SOFTPLUS:  # σ(z) = 1 − e^−v
+        return zero - expm1_vec(zero - v)
+    return one
+
+
+cdef void backward(int activation, real a, const real* v, real* delta, int64_t n, int step
+                   ) noexcept nogil:
+    """δ ← φ'(z) ⊙ δ, from v."""
+    cdef int64_t i
+    if activation == IDENTITY:
+        return
+    if activation == RELU:
+        for i from 0 <= i < n by step:
+            store(delta + i, select_gt(load(v + i), splat(0), load(delta + i), splat(0)))
+    else:
+        for i from 0 <= i < n by step:
+            store(delta + i, derivative(activation, a, load(v + i)) * load(delta + i))
+
+
+cdef void backward_slope(const real* slope, real* delta, int64_t n) noexcept nogil:
+    """δ ← φ'(z) ⊙ δ, from the φ'(z) kept by the forward pass."""
+    cdef int64_t i
+    for i from 0 <= i < n by LANES:
+        store(delta + i, load(slope + i) * load(delta + i))
+
+
+cdef void slopes(int activation, real a, const real* v, real* slope, int64_t n) noexcept nogil:
+    """φ'(z) from v, into slope."""
+    cdef int64_t i
+    for i from 0 <= i < n by LANES:
+        store(slope + i, derivative(activation, a, load(v + i)))
+
+
+# ---- dropout -----------------------------------------------------------------------------------------
+# The mask is a hash of (seed, step, layer, row, unit): see fastbp/engines/dropout.py.
+
+
+cdef inline uint64_t splitmix64(uint64_t x) noexcept nogil:
+    x += <uint64_t> 0x9E3779B97F4A7C15
+    x = (x ^ (x >> 30)) * <uint64_t> 0xBF58476D1CE4E5B9
+    x = (x ^ (x >> 27)) * <uint64_t> 0x94D049BB133111EB
+    return x ^ (x >> 31)
+
+
+cdef inline uint32_t mix32(uint32_t x) noexcept nogil:
+    x ^= x >> 16
+    x *= <uint32_t> 0x7FEB352D
+    x ^= x >> 15
+    x *= <uint32_t> 0x846CA68B
+    return x ^ (x >> 16)
+
+
+cdef void drop(Layer* layer, uint64_t key, int64_t row, int64_t unit, real* v, real* slope
+               ) noexcept nogil:
+    """v ← mask v / (1 − p) and slope ← mask φ'(z) / (1 − p) for one row of one panel."""
+    cdef uint32_t row_key = mix32(<uint32_t> key ^ <uint32_t> row * <uint32_t> 0x9E3779B9)
+    cdef uint32_t threshold = <uint32_t> (layer.dropout * 4294967296.0)
+    cdef real scale = 1 / (1 - layer.dropout), keep
+    cdef int64_t j
+    for j in range(PANEL):
+        keep = scale if mix32((<uint32_t> (unit + j) * <uint32_t> 0x85EBCA6B + row_key)
+                              ^ <uint32_t> (key >> 32)) >= threshold else 0
+        v[j] *= keep
+        slope[j] *= keep

@@ -1,0 +1,695 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: embedsignature=True, freethreading_compatible=True
+"""The native engine, compiled once for each instruction set and dtype (see setup.py).
+
+Reading order: layout.pxi (how arrays lie), tile.h (the micro-kernel), activations.pxi, losses.pxi,
+optimizers.pxi, passes.pxi (the two phases of a step), and here the buffers, the threads and the contract
+of fastbp/engines/__init__.py. The letters are those of the notes; l counts layers from 0.
+"""
+
+from libc.math cimport isfinite, pow, sqrt
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals()
+
+
+cdef extern from "simd.h" nogil:
+    enum: LANES, PANEL, TILE_ROWS, VECTOR_BYTES
+    # `real` is float or double and `vec` a vector of them: C knows which, Cython need not
+    ctypedef double real
+    ctypedef int integer
+    ctypedef double vec
+    ctypedef int ivec
+    vec splat(real x)
+    vec load(const real* p)
+    void store(real* p, vec x)
+    void store_unaligned(real* p, vec x)
+    vec load_unaligned(const real* p)
+    ivec load_integers(const integer* p)
+    vec select_gt(vec a, vec b, vec x, vec y)
+    vec select_equal(ivec a, integer b, vec x, vec y)
+    vec vmax(vec a, vec b)
+    vec vabs(vec x)
+    vec copysign_vec(vec magnitude, vec sign)
+    real sqrt_real(real x)
+    void transpose_square(vec* t)
+
+
+cdef extern from "vecmath.h" nogil:
+    vec exp_vec(vec x)
+    vec expm1_vec(vec x)
+    vec log_vec(vec x)
+    vec log1p_vec(vec x)
+    vec logistic_vec(vec x)
+    vec tanh_vec(vec x)
+    vec softplus_vec(vec x)
+    vec normal_vec(vec x, vec* density)
+
+
+cdef extern from "tile.h" nogil:
+    void tile_rows(int m, int vectors, int64_t K, const real* a, int64_t a_panel, const real* w, real* c,
+                   int add)
+    void tile_gradient(int m, int vectors, int64_t K, const real* a, const real* w, real* c, int add)
+
+
+cdef extern from "team.h" nogil:
+    enum: TEAM_MOST
+    ctypedef struct Team:
+        int threads
+    void team_run(Team* team, int threads, void (*work)(void*, int) noexcept nogil, void* argument)
+    void team_barrier(Team* team)
+    int64_t team_next(Team* team)
+
+
+cdef extern from "memory.h" nogil:
+    void* allocate(int64_t bytes)
+
+
+cdef extern from "cpu.h":
+    bint cpu_has(const char* instruction_set)
+
+
+ctypedef struct Layer:
+    int64_t n_in, n_out
+    int activation
+    real a              # the activation's parameter
+    double dropout
+    real* w             # weights and, all but in the first layer, their transpose
+    real* wt
+    real* slot[2]       # the optimizer's state, laid out as w
+    real* g             # the gradient, as w; only for clipping and Engine.gradient
+    real* v_in          # vˡ⁻¹
+    real* v             # vˡ; the output layer's is f
+    real* delta         # δˡ; the output layer's takes the place of f
+    real* slope         # φ'(zˡ) where it is not computed from vˡ
+
+
+ctypedef struct Task:   # a tile of the weight gradient: one input panel by one output panel
+    int64_t layer, j, k, inputs
+    double penalty, squares
+
+
+include "optimizers.pxi"
+
+
+ctypedef struct Net:
+    # the plan
+    int64_t layers, batch, stride, threads
+    int64_t block       # rows that go through all layers together in forward
+    int64_t steps_unchecked # steps between two looks for signals
+    int loss
+    real loss_width
+    Optimizer optimizer
+    real l1, l2
+    double clip_norm, beta_1, beta_2
+    uint64_t seed
+    int64_t step        # steps taken
+    int64_t flops       # of a training step
+    # buffers
+    Layer* layer
+    Task* task
+    int64_t tasks
+    int64_t* task_cost  # cumulative, tasks + 1 of them
+    double* row_loss
+    vec* outputs        # for each thread: outputs and targets of LANES rows
+    real* tile          # for each thread: a PANEL × PANEL tile of gradient
+    real* delta_input   # ∂f/∂x of the Jacobian
+    # the call
+    Team team
+    const real* X
+    const real* y
+    const int64_t* labels
+    const real* weight
+    int64_t rows        # of X, or of the sample order
+    const int64_t* order
+    const double* learning_rates
+    double* losses
+    double total        # Σ of the rows' weighted losses
+    real* out
+    bint link, back
+    bint stop, interrupted
+    int64_t done        # steps applied
+
+
+ctypedef struct Minibatch:
+    const int64_t* rows   # X's row of each of its rows; NULL: offset, offset + 1, …
+    int64_t offset, count
+    double inverse_weight # 1 / Σ of its sample weights
+    int64_t step
+    bint training         # with dropout
+    double learning_rate
+    real eta              # with the bias corrections of Adam
+
+
+cdef enum:
+    ROW_BLOCK = 112       # rows that go through all layers together
+    GRADIENT_ROWS = 128   # rows of the weight gradient between two loads of a tile
+
+# A thread is worth its barriers for this much work in each step, and worth starting for this much in all.
+cdef int64_t FLOPS_PER_THREAD = 1_000_000
+cdef int64_t FLOPS_PER_START = 20_000_000
+# Signals are looked for about this often, a few milliseconds of work.
+cdef int64_t FLOPS_UNCHECKED = 1_000_000_000
+
+
+include "layout.pxi"
+include "activations.pxi"
+include "losses.pxi"
+include "passes.pxi"
+
+
+# ---- what the threads of a call run ----------------------------------------------------------------
+
+
+cdef double weight_of(Net* net, const Minibatch* batch) noexcept nogil:
+    """Total sample weight of the minibatch."""
+    cdef int64_t r
+    cdef double total = 0
+    if net.weight == NULL:
+        return batch.count
+    for r in range(batch.count):
+        total += net.weight[batch.rows[r] if batch.rows != NULL else batch.offset + r]
+    return total
+
+
+cdef double sum_losses(Net* net, int64_t count) noexcept nogil:
+    """Sum of the rows' weighted losses, in the order of the rows."""
+    cdef int64_t r
+    cdef double total = 0
+    for r in range(count):
+        total += net.row_loss[r]
+    return total
+
+
+cdef double sum_penalties(Net* net) noexcept nogil:
+    cdef int64_t t
+    cdef double total = 0
+    for t in range(net.tasks):
+        total += net.task[t].penalty
+    return total
+
+
+cdef real step_size(const Net* net, int64_t step, double learning_rate) noexcept nogil:
+    """η of the update's formula; for Adam η √(1 − β₂ᵗ) / (1 − β₁ᵗ)."""
+    if net.optimizer.kind != ADAM:
+        return <real> learning_rate
+    return <real> (learning_rate * sqrt(1 - pow(net.beta_2, step)) / (1 - pow(net.beta_1, step)))
+
+
+cdef bint signal_pending() noexcept with gil:
+    """Whether a signal's handler raised (KeyboardInterrupt); the exception stays set."""
+    return PyErr_CheckSignals() != 0
+
+
+cdef void epoch_work(void* argument, int thread) noexcept nogil:
+    """Minibatch after minibatch: rows, barrier, weights, barrier."""
+    cdef Net* net = <Net*> argument
+    cdef Minibatch batch
+    cdef int64_t s, steps = (net.rows + net.batch - 1) // net.batch
+    cdef double loss, weight
+    batch.training = True
+    batch.offset = 0
+    for s in range(steps):
+        batch.rows = net.order + s * net.batch
+        batch.count = min(net.batch, net.rows - s * net.batch)
+        weight = weight_of(net, &batch)
+        batch.inverse_weight = 1 / weight if weight > 0 else 0
+        batch.step = net.step + s
+        batch.learning_rate = net.learning_rates[s]
+        batch.eta = step_size(net, batch.step + 1, batch.learning_rate)
+        row_phase(net, &batch, thread, True)
+        team_barrier(&net.team)
+        loss = sum_losses(net, batch.count) * batch.inverse_weight
+        if not isfinite(loss):  # every thread finds the same
+            if thread == 0:
+                net.losses[s] = loss
+            break
+        update_phase(net, &batch, thread)
+        if thread == 0:
+            net.done = s + 1
+            if s % net.steps_unchecked == 0 and signal_pending():
+                net.stop = True
+        team_barrier(&net.team)
+        if thread == 0:
+            net.losses[s] = loss + sum_penalties(net)
+        if net.stop:
+            break
+
+
+cdef void gradient_work(void* argument, int thread) noexcept nogil:
+    """Loss over all rows as one batch and, where net.back, its gradient into g."""
+    cdef Net* net = <Net*> argument
+    cdef Minibatch batch
+    cdef int64_t start, t, first = first_task(net, thread), last = first_task(net, thread + 1)
+    cdef double weight
+    cdef Task* task
+    batch.training = False
+    batch.step = 0
+    batch.rows = NULL
+    batch.offset = 0
+    batch.count = net.rows
+    weight = weight_of(net, &batch)
+    batch.inverse_weight = 1 / weight if weight > 0 else 0
+    for start from 0 <= start < net.rows by net.batch:
+        batch.offset = start
+        batch.count = min(net.batch, net.rows - start)
+        row_phase(net, &batch, thread, net.back)
+        team_barrier(&net.team)
+        if thread == 0:
+            net.total += sum_losses(net, batch.count) * batch.inverse_weight
+        if net.back:
+            for t in range(first, last):
+                task = &net.task[t]
+                gradient_tile(net, task, batch.count,
+                              net.layer[task.layer].g + weights_at(net, task), start > 0)
+        team_barrier(&net.team)
+    for t in range(first, last):
+        task = &net.task[t]
+        if net.back:
+            if net.rows == 0:
+                gradient_tile(net, task, 0, net.layer[task.layer].g + weights_at(net, task), False)
+            task.penalty = penalize_tile(net, task, net.layer[task.layer].g + weights_at(net, task))
+        else:  # only the value is wanted
+            task.penalty = penalize_tile(net, task, net.tile + thread * PANEL * PANEL)
+
+
+cdef int64_t take_rows(Net* net, int thread, Minibatch* batch) noexcept nogil:
+    """Gather the next rows of X into this thread's rows of the buffers; returns how many, 0 at the end.
+
+    On return batch.offset is X's row of row 0 of the buffers.
+    """
+    cdef int64_t start = team_next(&net.team) * net.block, first = thread * net.block
+    if start >= net.rows:
+        return 0
+    batch.offset = start - first
+    batch.count = min(net.block, net.rows - start)
+    gather(net.X, net.layer[0].n_in, NULL, batch.offset, first, first + batch.count,
+           net.layer[0].v_in, net.stride)
+    return batch.count
+
+
+cdef void forward_work(void* argument, int thread) noexcept nogil:
+    """Outputs f, or predictions, of all rows into net.out."""
+    cdef Net* net = <Net*> argument
+    cdef Minibatch batch
+    cdef int64_t first = thread * net.block, outputs = net.layer[net.layers - 1].n_out, l, r, i, j, m
+    cdef vec* T = net.outputs + thread * 2 * outputs
+    cdef real* t = <real*> T
+    cdef real* out
+    batch.training = False
+    batch.step = 0
+    while take_rows(net, thread, &batch) > 0:
+        for l in range(net.layers):
+            forward_layer(net, &batch, l, first, first + batch.count)
+        for r from first <= r < first + batch.count by LANES:
+            m = min(<int64_t> LANES, first + batch.count - r)
+            read_outputs(net, r, r + m, T)
+            if net.link:
+                apply_link(net.loss, T, outputs)
+            out = net.out + (batch.offset + r) * outputs
+            for i in range(m):
+                for j in range(outputs):
+                    out[i * outputs + j] = t[j * LANES + i]
+
+
+cdef void jacobian_work(void* argument, int thread) noexcept nogil:
+    """∂f/∂x of all rows into net.out: δᴸ = eᵢ carried down to the input, output by output."""
+    cdef Net* net = <Net*> argument
+    cdef Minibatch batch
+    cdef Layer* top = &net.layer[net.layers - 1]
+    cdef int64_t first = thread * net.block, n_in = net.layer[0].n_in, i, l, r, k
+    cdef real* row
+    batch.training = False
+    batch.step = 0
+    while take_rows(net, thread, &batch) > 0:
+        for l in range(net.layers):
+            forward_layer(net, &batch, l, first, first + batch.count)
+        for i in range(top.n_out):
+            for r in range(first, first + batch.count):
+                for l in range(panels_of(top.n_out)):
+                    memset(top.delta + (l * net.stride + r) * PANEL, 0, PANEL * sizeof(real))
+                top.delta[(i // PANEL * net.stride + r) * PANEL + i % PANEL] = 1
+            for l in range(net.layers - 1, -1, -1):
+                backward_layer(net, &batch, l, first, first + batch.count)
+            for r in range(first, first + batch.count):
+                row = net.out + ((batch.offset + r) * top.n_out + i) * n_in
+                for k in range(n_in):
+                    row[k] = net.delta_input[(k // PANEL * net.stride + r) * PANEL + k % PANEL]
+
+
+# ---- buffers ---------------------------------------------------------------------------------------
+
+
+cdef inline void* take(char* base, int64_t* used, int64_t bytes) noexcept nogil:
+    """The next `bytes` of the block at base, aligned to a vector (and to a cache line)."""
+    cdef void* p = base + used[0] if base != NULL else NULL
+    used[0] += (bytes + 63) // 64 * 64
+    return p
+
+
+cdef int64_t lay_out(Net* net, char* base, bint clipped) noexcept nogil:
+    """Point every buffer into the block at base; returns the block's size. With NULL it only counts."""
+    cdef int64_t used = 0, l, panel = PANEL * sizeof(real), s, inputs = net.layer[0].n_in
+    cdef Layer* layer
+    cdef real* v = <real*> take(base, &used, panels_of(inputs + 1) * net.stride * panel)
+    for l in range(net.layers):
+        layer = &net.layer[l]
+        layer.v_in = v
+        layer.w = <real*> take(base, &used, panels_of(layer.n_out) * (layer.n_in + 1) * panel)
+        if l > 0:
+            layer.wt = <real*> take(base, &used, panels_of(layer.n_in) * layer.n_out * panel)
+        for s in range(net.optimizer.slots):
+            layer.slot[s] = <real*> take(base, &used, panels_of(layer.n_out) * (layer.n_in + 1) * panel)
+        if clipped:
+            layer.g = <real*> take(base, &used, panels_of(layer.n_out) * (layer.n_in + 1) * panel)
+        v = <real*> take(base, &used, panels_of(layer.n_out + 1) * net.stride * panel)
+        layer.v = v
+        layer.delta = v
+        if l < net.layers - 1:
+            layer.delta = <real*> take(base, &used, panels_of(layer.n_out) * net.stride * panel)
+            if layer.activation >= SILU or layer.dropout > 0:
+                layer.slope = <real*> take(base, &used, panels_of(layer.n_out) * net.stride * panel)
+    net.task = <Task*> take(base, &used, net.tasks * sizeof(Task))
+    net.task_cost = <int64_t*> take(base, &used, (net.tasks + 1) * sizeof(int64_t))
+    net.row_loss = <double*> take(base, &used, net.stride * sizeof(double))
+    net.outputs = <vec*> take(base, &used, net.threads * 2 * net.layer[net.layers - 1].n_out * sizeof(vec))
+    net.tile = <real*> take(base, &used, net.threads * PANEL * panel)
+    return used
+
+
+cdef void cut_tasks(Net* net) noexcept nogil:
+    """The list of weight-gradient tiles and their cumulative cost.
+
+    Four output panels share an input panel before the next is read: with a long minibatch the δ panels
+    stay in the L2 cache.
+    """
+    cdef int64_t t = 0, l, j, j0, k
+    cdef Layer* layer
+    cdef Task* task
+    for l in range(net.layers):
+        layer = &net.layer[l]
+        for j0 in range(0, panels_of(layer.n_out), 4):
+            for k in range(panels_of(layer.n_in + 1)):
+                for j in range(j0, min(j0 + 4, panels_of(layer.n_out))):
+                    task = &net.task[t]
+                    task.layer = l
+                    task.j = j
+                    task.k = k
+                    task.inputs = min(<int64_t> PANEL, layer.n_in + 1 - k * PANEL)
+                    net.task_cost[t + 1] = (net.task_cost[t]
+                                            + task.inputs * vectors_of(layer.n_out, j) + 4)
+                    t += 1
+
+
+cdef void set_ones(real* panel, int64_t rows) noexcept nogil:
+    """The bias node where it has a panel to itself."""
+    cdef int64_t r
+    for r in range(rows):
+        panel[r * PANEL] = 1
+
+
+cdef int raise_pending(bint pending) except -1:
+    """Let the exception that PyErr_CheckSignals has set take its course."""
+    return -1 if pending else 0
+
+
+cdef class Engine:
+    """The contract's Engine for this module's dtype and instruction set. See `Plan`."""
+
+    cdef Net net
+    cdef void* block
+    cdef void* layers
+    cdef void* gradients
+    cdef void* input_buffers
+    cdef readonly object plan
+
+    def __cinit__(self, plan):
+        cdef Net* net = &self.net
+        cdef Layer* layer
+        cdef int64_t l, bytes, widest_block
+        self.plan = plan
+        net.layers = len(plan.layer_sizes) - 1
+        net.batch = plan.batch_size
+        net.threads = min(plan.threads, TEAM_MOST)
+        net.block = ROW_BLOCK
+        # an odd number of rows keeps panels apart in the cache's sets
+        net.stride = max(net.batch, net.threads * net.block) | 1
+        net.loss = LOSSES.index(plan.loss.name)
+        net.loss_width = plan.loss.parameter
+        net.l1 = plan.l1
+        net.l2 = plan.l2
+        net.clip_norm = plan.clip_norm
+        net.seed = plan.seed
+        self._set_optimizer(plan.optimizer)
+        self.layers = allocate(net.layers * sizeof(Layer))
+        net.layer = <Layer*> self.layers
+        if net.layer == NULL:
+            raise MemoryError("no memory for the layers")
+        for l in range(net.layers):
+            layer = &net.layer[l]
+            layer.n_in = plan.layer_sizes[l]
+            layer.n_out = plan.layer_sizes[l + 1]
+            if l < net.layers - 1:
+                layer.activation = ACTIVATIONS.index(plan.activations[l].name)
+                layer.a = plan.activations[l].parameter
+                layer.dropout = plan.dropout[l] if plan.dropout else 0.0
+            net.tasks += panels_of(layer.n_out) * panels_of(layer.n_in + 1)
+            net.flops += (4 if l == 0 else 6) * net.batch * (layer.n_in + 1) * layer.n_out
+        net.steps_unchecked = max(<int64_t> 1, FLOPS_UNCHECKED // net.flops)
+        bytes = lay_out(net, NULL, plan.clip_norm > 0)
+        self.block = allocate(bytes)
+        if self.block == NULL:
+            raise MemoryError(f"an engine for layers {plan.layer_sizes} with batches of "
+                              f"{plan.batch_size} needs {bytes:,} bytes")
+        lay_out(net, <char*> self.block, plan.clip_norm > 0)
+        cut_tasks(net)
+        for l in range(net.layers):
+            layer = &net.layer[l]
+            if l < net.layers - 1 and layer.n_out % PANEL == 0:
+                set_ones(layer.v + layer.n_out * net.stride, net.stride)
+
+    def __dealloc__(self):
+        free(self.block)
+        free(self.layers)
+        free(self.gradients)
+        free(self.input_buffers)
+
+    def _set_optimizer(self, optimizer):
+        cdef Optimizer* o = &self.net.optimizer
+        o.slots = optimizer.slots
+        if optimizer.name == "sgd":
+            o.momentum = optimizer.momentum
+            o.kind = SGD if o.momentum == 0 else NESTEROV if optimizer.nesterov else MOMENTUM
+        elif optimizer.name == "rmsprop":
+            o.kind = RMSPROP
+            o.momentum = optimizer.rho
+            o.epsilon = optimizer.epsilon
+        else:
+            o.kind = ADAM
+            self.net.beta_1 = optimizer.beta_1
+            self.net.beta_2 = optimizer.beta_2
+            o.momentum = optimizer.beta_1
+            o.beta_2 = optimizer.beta_2
+            o.epsilon = optimizer.epsilon
+            o.decay = getattr(optimizer, "weight_decay", 0.0)
+
+    # ---- parameters and optimizer state ----
+
+    def get_parameters(self):
+        """Copies of the parameters, each (n_l, n_{l−1} + 1)."""
+        cdef int64_t l
+        parameters = self._arrays()
+        for l in range(self.net.layers):
+            unpack(self.net.layer[l].w, parameters[l])
+        return parameters
+
+    def set_parameters(self, parameters):
+        """Copy parameters in, in the form of `get_parameters`."""
+        cdef int64_t l
+        for l in range(self.net.layers):
+            pack(parameters[l], self.net.layer[l].w)
+            if l > 0:
+                transpose_weights(&self.net.layer[l])
+
+    def get_optimizer_state(self):
+        """Steps taken, and the optimizer's arrays: slot by slot, layer by layer."""
+        cdef int64_t l, s
+        slots = [self._arrays() for _ in range(self.net.optimizer.slots)]
+        for s in range(self.net.optimizer.slots):
+            for l in range(self.net.layers):
+                unpack(self.net.layer[l].slot[s], slots[s][l])
+        return self.net.step, slots
+
+    def set_optimizer_state(self, step, slots):
+        """Copy the optimizer's state in, in the form of `get_optimizer_state`."""
+        cdef int64_t l, s
+        self.net.step = step
+        for s in range(self.net.optimizer.slots):
+            for l in range(self.net.layers):
+                pack(slots[s][l], self.net.layer[l].slot[s])
+
+    def _arrays(self):
+        sizes = self.plan.layer_sizes
+        return [np.empty((n, m + 1), self.plan.dtype) for m, n in zip(sizes, sizes[1:])]
+
+    # ---- computations ----
+
+    cdef void _run(self, void (*work)(void*, int) noexcept nogil, int64_t steps, int64_t flops
+                   ) noexcept nogil:
+        """Run work of so many steps, of so many FLOPs each, on as many threads as it is worth."""
+        cdef int64_t threads = min(flops // FLOPS_PER_THREAD, steps * flops // FLOPS_PER_START)
+        threads = max(<int64_t> 1, min(self.net.threads, threads))
+        team_run(&self.net.team, <int> threads, work, &self.net)
+
+    cdef void _set_data(self, const real[:, ::1] X, y, const real[::1] sample_weight):
+        cdef const int64_t[::1] labels
+        cdef const real[:, ::1] targets
+        self.net.X = &X[0, 0]
+        self.net.rows = X.shape[0]
+        self.net.labels = NULL
+        self.net.y = NULL
+        if y.ndim == 1:
+            labels = y
+            self.net.labels = &labels[0]
+        else:
+            targets = y
+            self.net.y = &targets[0, 0]
+        self.net.weight = &sample_weight[0] if sample_weight is not None else NULL
+
+    def forward(self, const real[:, ::1] X, real[:, ::1] out, *, bint link=False):
+        """Outputs f (with link: predictions) of every row of X into out, (n, n_L)."""
+        self.net.X = &X[0, 0]
+        self.net.rows = X.shape[0]
+        self.net.out = &out[0, 0]
+        self.net.link = link
+        with nogil:
+            self._run(forward_work, 1, self.net.flops // (3 * self.net.batch) * self.net.rows)
+
+    def loss(self, const real[:, ::1] X, y, const real[::1] sample_weight):
+        """Objective over all rows as one batch."""
+        self._set_data(X, y, sample_weight)
+        self.net.back = False
+        return self._objective(1)
+
+    def gradient(self, const real[:, ::1] X, y, const real[::1] sample_weight, out):
+        """Gradient of the objective into out; returns the objective."""
+        cdef int64_t l
+        self._need_gradients()
+        self._set_data(X, y, sample_weight)
+        self.net.back = True
+        value = self._objective(3)
+        for l in range(self.net.layers):
+            unpack(self.net.layer[l].g, out[l])
+        return value
+
+    cdef double _objective(self, int64_t passes):
+        self.net.total = 0
+        with nogil:
+            self._run(gradient_work, (self.net.rows + self.net.batch - 1) // self.net.batch,
+                      self.net.flops // 3 * passes)
+        return self.net.total + sum_penalties(&self.net)
+
+    def jacobian(self, const real[:, ::1] X, real[:, :, ::1] out):
+        """∂f/∂x of every row of X into out, (n, n_L, n_0)."""
+        self._need_input_buffers()
+        self.net.X = &X[0, 0]
+        self.net.rows = X.shape[0]
+        self.net.out = &out[0, 0, 0]
+        with nogil:
+            self._run(jacobian_work, 1, self.net.flops // (3 * self.net.batch) * self.net.rows
+                      * self.net.layer[self.net.layers - 1].n_out)
+
+    def epoch(self, const real[:, ::1] X, y, const real[::1] sample_weight,
+              const int64_t[::1] order, const double[::1] learning_rates, double[::1] losses):
+        """Train on X's rows in this order; returns the number of steps applied."""
+        self._set_data(X, y, sample_weight)
+        self.net.rows = order.shape[0]
+        self.net.order = &order[0]
+        self.net.learning_rates = &learning_rates[0]
+        self.net.losses = &losses[0]
+        self.net.done = 0
+        self.net.stop = False
+        with nogil:
+            self._run(epoch_work, (self.net.rows + self.net.batch - 1) // self.net.batch, self.net.flops)
+        self.net.step += self.net.done
+        raise_pending(self.net.stop)
+        return self.net.done
+
+    cdef int _need_gradients(self) except -1:
+        """Buffers for g, where clipping has not asked for them already."""
+        cdef int64_t l, bytes = 0, panel = PANEL * sizeof(real)
+        cdef Layer* layer
+        if self.net.layer[0].g != NULL:
+            return 0
+        for l in range(self.net.layers):
+            layer = &self.net.layer[l]
+            bytes += panels_of(layer.n_out) * (layer.n_in + 1) * panel
+        self.gradients = allocate(bytes)
+        if self.gradients == NULL:
+            raise MemoryError(f"the gradient needs {bytes:,} bytes")
+        bytes = 0
+        for l in range(self.net.layers):
+            layer = &self.net.layer[l]
+            layer.g = <real*> (<char*> self.gradients + bytes)
+            bytes += panels_of(layer.n_out) * (layer.n_in + 1) * panel
+        return 0
+
+    cdef int _need_input_buffers(self) except -1:
+        """The first layer's wt, brought up to date, and room for ∂f/∂x."""
+        cdef Layer* layer = &self.net.layer[0]
+        cdef int64_t weights = panels_of(layer.n_in) * layer.n_out * PANEL
+        cdef int64_t rows = panels_of(layer.n_in) * self.net.stride * PANEL
+        if self.input_buffers == NULL:
+            self.input_buffers = allocate((weights + rows) * sizeof(real))
+            if self.input_buffers == NULL:
+                raise MemoryError(f"the Jacobian needs {(weights + rows) * sizeof(real):,} bytes")
+            layer.wt = <real*> self.input_buffers
+            self.net.delta_input = layer.wt + weights
+        transpose_weights(layer)
+        return 0
+
+
+# ---- for the choice of module, and for tests and benchmarks of the kernels alone ---------------------
+
+
+def cpu_offers(str instruction_set):
+    """Whether this CPU can run the modules of this instruction set."""
+    return cpu_has(instruction_set.encode())
+
+
+def vector_function(str name, const real[::1] x, real[::1] out):
+    """Apply a function of vecmath.h to every element of x."""
+    cdef int64_t i, j, n = x.shape[0]
+    cdef int which = ["exp", "expm1", "log", "log1p", "logistic", "tanh", "softplus", "normal"].index(name)
+    cdef vec v, density
+    cdef real lanes[LANES]
+    with nogil:
+        for i from 0 <= i < n by LANES:
+            for j in range(LANES):
+                lanes[j] = x[min(i + j, n - 1)]
+            v = load_unaligned(lanes)
+            if which == 0:
+                v = exp_vec(v)
+            elif which == 1:
+                v = expm1_vec(v)
+            elif which == 2:
+                v = log_vec(v)
+            elif which == 3:
+                v = log1p_vec(v)
+            elif which == 4:
+                v = logistic_vec(v)
+            elif which == 5:
+                v = tanh_vec(v)
+            elif which == 6:
+                v = softplus_vec(v)
+            else:
+                v = normal_vec(v, &density)
+            store_unaligned(lanes, v)
+            for j in range(min(<int64_t> LANES, n - i)):
+                out[i + j] = lanes[j]

@@ -1,0 +1,87 @@
+# How the engine's arrays lie in memory, and the copies in and out of that layout.
+#
+# Every matrix is cut into panels of PANEL columns, the width of the register tile, each panel row-major
+# and contiguous. With P = ceil(columns / PANEL) panels:
+#
+#   activations, deltas   [P][stride][PANEL]       row = sample of the minibatch, column = feature;
+#                                                  v has the feature n_l = 1 of the notes after its last
+#   weights W             [P_out][n_in + 1][PANEL]  row = input k (the bias is row n_in), column = output
+#   weights transposed    [P_in][n_out][PANEL]      row = output, column = input, without the bias
+#
+# Forward, backward-data and weight gradient each read these as they are. Columns past the last one are
+# zero in weights and deltas, and stay so under every optimizer.
+
+
+cdef inline int64_t panels_of(int64_t columns) noexcept nogil:
+    return (columns + PANEL - 1) // PANEL
+
+
+cdef inline int vectors_of(int64_t columns, int64_t panel) noexcept nogil:
+    """Vectors of a panel that hold columns wanted: 1 where they fit the first."""
+    return 1 if columns - panel * PANEL <= LANES else 2
+
+
+cdef inline int64_t part(int64_t total, int64_t piece, int64_t pieces) noexcept nogil:
+    """Start of piece `piece` of 0 … total − 1 cut into `pieces` even pieces."""
+    return total * piece // pieces
+
+
+cdef void gather(const real* X, int64_t columns, const int64_t* rows, int64_t offset, int64_t first,
+                 int64_t last, real* v, int64_t stride) noexcept nogil:
+    """X[rows[r]] (X[offset + r] where rows is NULL) into row r of v, r = first … last − 1."""
+    cdef int64_t r, p, full = columns // PANEL, rest = columns % PANEL
+    cdef const real* x
+    for r in range(first, last):
+        x = X + (rows[r] if rows != NULL else offset + r) * columns
+        for p in range(full):
+            memcpy(v + (p * stride + r) * PANEL, x + p * PANEL, PANEL * sizeof(real))
+        if rest:
+            memcpy(v + (full * stride + r) * PANEL, x + full * PANEL, rest * sizeof(real))
+        v[(full * stride + r) * PANEL + rest] = 1
+
+
+cdef void transpose_block(const real* w, int64_t rows, int64_t columns, real* wt) noexcept nogil:
+    """wt[c][r] = w[r][c] for a block of rows, columns ≤ PANEL, both with rows of PANEL reals.
+
+    Squares of LANES × LANES go through registers; lanes of wt past `rows` become zero.
+    """
+    cdef vec square[LANES]
+    cdef int64_t r0, c0, i
+    for r0 from 0 <= r0 < rows by LANES:
+        for c0 from 0 <= c0 < columns by LANES:
+            for i in range(LANES):
+                square[i] = load(w + (r0 + i) * PANEL + c0) if r0 + i < rows else splat(0)
+            transpose_square(square)
+            for i in range(min(<int64_t> LANES, columns - c0)):
+                store(wt + (c0 + i) * PANEL + r0, square[i])
+
+
+cdef void transpose_weights(Layer* layer) noexcept nogil:
+    """All of wt from w."""
+    cdef int64_t j, k
+    for j in range(panels_of(layer.n_out)):
+        for k in range(panels_of(layer.n_in)):
+            transpose_tile(layer, j, k)
+
+
+cdef inline void transpose_tile(Layer* layer, int64_t j, int64_t k) noexcept nogil:
+    """The block of wt that mirrors input panel k of output panel j of w."""
+    transpose_block(layer.w + (j * (layer.n_in + 1) + k * PANEL) * PANEL,
+                    min(<int64_t> PANEL, layer.n_in - k * PANEL),
+                    min(<int64_t> PANEL, layer.n_out - j * PANEL),
+                    layer.wt + (k * layer.n_out + j * PANEL) * PANEL)
+
+
+cdef void pack(const real[:, ::1] W, real* w) noexcept nogil:
+    """The notes' W, shape (n_out, n_in + 1), into panels."""
+    cdef int64_t j, k, n_out = W.shape[0], columns = W.shape[1]
+    for j in range(n_out):
+        for k in range(columns):
+            w[(j // PANEL * columns + k) * PANEL + j % PANEL] = W[j, k]
+
+
+cdef void unpack(const real* w, real[:, ::1] W) noexcept nogil:
+    cdef int64_t j, k, n_out = W.shape[0], columns = W.shape[1]
+    for j in range(n_out):
+        for k in range(columns):
+            W[j, k] = w[(j // PANEL * columns + k) * PANEL + j % PANEL]

@@ -1,0 +1,226 @@
+# Forward, loss and backward over rows of the minibatch; weight gradient and update over tiles.
+#
+# The two phases of a step. In the first a thread owns rows and reads all weights, in the second it owns
+# tiles of weights and reads all rows; nothing else is shared, so a barrier after each is enough.
+
+
+cdef void forward_layer(Net* net, const Minibatch* batch, int64_t l, int64_t first, int64_t last) noexcept nogil:
+    """vˡ = φ(Wˡ vˡ⁻¹) for rows first … last − 1; for the output layer f = Wᴸ vᴸ⁻¹."""
+    cdef Layer* layer = &net.layer[l]
+    cdef const real* v_in = layer.v_in + first * PANEL
+    cdef int64_t K = layer.n_in + 1, rows = last - first, tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+    cdef int64_t p, t, r, i, m
+    cdef int vectors
+    cdef bint hidden = l < net.layers - 1, dropped = batch.training and layer.dropout > 0
+    cdef real* c
+    cdef real* slope = NULL
+    cdef uint64_t key = 0
+    if dropped:
+        key = splitmix64(splitmix64(splitmix64(net.seed) ^ <uint64_t> batch.step) ^ <uint64_t> (l + 1))
+    for p in range(panels_of(layer.n_out)):
+        vectors = vectors_of(layer.n_out, p)
+        for t in range(tiles):
+            r = part(rows, t, tiles)
+            m = part(rows, t + 1, tiles) - r
+            c = layer.v + (p * net.stride + first + r) * PANEL
+            tile_rows(<int> m, vectors, K, v_in + r * PANEL, net.stride * PANEL,
+                      layer.w + p * K * PANEL, c, 0)
+            if not hidden:
+                continue
+            if layer.slope != NULL:
+                slope = layer.slope + (p * net.stride + first + r) * PANEL
+            activate(layer.activation, layer.a, c, slope, m * PANEL, PANEL if vectors == 1 else LANES)
+            if dropped:
+                if layer.activation < SILU:
+                    slopes(layer.activation, layer.a, c, slope, m * PANEL)
+                for i in range(m):
+                    drop(layer, key, first + r + i, p * PANEL, c + i * PANEL, slope + i * PANEL)
+            if (p + 1) * PANEL > layer.n_out:  # the bias node
+                for i in range(m):
+                    c[i * PANEL + layer.n_out % PANEL] = 1
+
+
+cdef void backward_layer(Net* net, const Minibatch* batch, int64_t l, int64_t first, int64_t last) noexcept nogil:
+    """δˡ⁻¹ = φ'(zˡ⁻¹) ⊙ Wˡᵀ δˡ for rows first … last − 1; without φ' at the input (l = 0 here)."""
+    cdef Layer* layer = &net.layer[l]
+    cdef Layer* below = &net.layer[l - 1] if l > 0 else NULL
+    cdef const real* delta = layer.delta + first * PANEL
+    cdef int64_t K = layer.n_out, rows = last - first, tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+    cdef int64_t p, t, r, m, at
+    cdef int vectors
+    cdef real* out = below.delta if l > 0 else net.delta_input
+    cdef bint kept = l > 0 and (below.activation >= SILU or (batch.training and below.dropout > 0))
+    for p in range(panels_of(layer.n_in)):
+        vectors = vectors_of(layer.n_in, p)
+        for t in range(tiles):
+            r = part(rows, t, tiles)
+            m = part(rows, t + 1, tiles) - r
+            at = (p * net.stride + first + r) * PANEL
+            tile_rows(<int> m, vectors, K, delta + r * PANEL, net.stride * PANEL,
+                      layer.wt + p * K * PANEL, out + at, 0)
+            if kept:
+                backward_slope(below.slope + at, out + at, m * PANEL)
+            elif l > 0:
+                backward(below.activation, below.a, below.v + at, out + at, m * PANEL,
+                         PANEL if vectors == 1 else LANES)
+
+
+cdef void read_outputs(Net* net, int64_t first, int64_t last, vec* T) noexcept nogil:
+    """The outputs f of rows first … last − 1, at most LANES, transposed; lanes beyond are 0."""
+    cdef int64_t j, i, outputs = net.layer[net.layers - 1].n_out
+    cdef const real* f = net.layer[net.layers - 1].v
+    cdef real* t = <real*> T
+    for j in range(outputs):
+        for i in range(last - first):
+            t[j * LANES + i] = f[(j // PANEL * net.stride + first + i) * PANEL + j % PANEL]
+        for i in range(last - first, LANES):
+            t[j * LANES + i] = 0
+
+
+cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t last, vec* T) noexcept nogil:
+    """Weighted loss of each row into row_loss, and δᴸ over f."""
+    cdef int64_t r, i, j, k, m, outputs = net.layer[net.layers - 1].n_out
+    cdef real* delta = net.layer[net.layers - 1].delta
+    cdef vec* Y = T + outputs
+    cdef real* t = <real*> T
+    cdef real* y = <real*> Y
+    cdef double weight[LANES]
+    cdef vec label, losses
+    cdef real scale[LANES]
+    cdef integer labels[LANES]
+    cdef real row_losses[LANES]
+    for r from first <= r < last by LANES:
+        m = min(<int64_t> LANES, last - r)
+        read_outputs(net, r, r + m, T)
+        for i in range(LANES):
+            labels[i] = 0
+            scale[i] = 0
+        if m < LANES:  # rows that are not there compute with zeros
+            memset(Y, 0, outputs * sizeof(vec))
+        for i in range(m):
+            k = batch.rows[r + i] if batch.rows != NULL else batch.offset + r + i
+            weight[i] = net.weight[k] if net.weight != NULL else 1
+            scale[i] = <real> (weight[i] * batch.inverse_weight)
+            if net.labels != NULL:
+                labels[i] = <integer> net.labels[k]
+            else:
+                for j in range(outputs):
+                    y[j * LANES + i] = net.y[k * outputs + j]
+        if net.labels != NULL:
+            losses = loss_labels(T, outputs, load_integers(labels))
+        else:
+            losses = loss_targets(net.loss, net.loss_width, T, Y, outputs)
+        store_unaligned(row_losses, losses)
+        for i in range(m):
+            net.row_loss[r + i] = weight[i] * row_losses[i] if weight[i] != 0 else 0
+        for j in range(outputs):
+            for i in range(m):
+                delta[(j // PANEL * net.stride + r + i) * PANEL + j % PANEL] = t[j * LANES + i] * scale[i]
+
+
+cdef void row_phase(Net* net, const Minibatch* batch, int thread, bint back) noexcept nogil:
+    """Phase 1 on this thread's share of the minibatch's rows, a block at a time through all layers."""
+    cdef int64_t first = part(batch.count, thread, net.team.threads)
+    cdef int64_t last = part(batch.count, thread + 1, net.team.threads)
+    cdef int64_t blocks = (last - first + ROW_BLOCK - 1) // ROW_BLOCK
+    cdef int64_t b, l, r0, r1
+    for b in range(blocks):
+        r0 = first + part(last - first, b, blocks)
+        r1 = first + part(last - first, b + 1, blocks)
+        gather(net.X, net.layer[0].n_in, batch.rows, batch.offset, r0, r1, net.layer[0].v_in, net.stride)
+        for l in range(net.layers):
+            forward_layer(net, batch, l, r0, r1)
+        loss_rows(net, batch, r0, r1, net.outputs + thread * 2 * net.layer[net.layers - 1].n_out)
+        if back:
+            for l in range(net.layers - 1, 0, -1):
+                backward_layer(net, batch, l, r0, r1)
+
+
+cdef void gradient_tile(Net* net, const Task* task, int64_t count, real* g, bint add) noexcept nogil:
+    """g = Σ_rows v δᵀ (added to g, or over it) for the inputs and outputs of one task."""
+    cdef Layer* layer = &net.layer[task.layer]
+    cdef const real* v = layer.v_in + task.k * net.stride * PANEL
+    cdef const real* delta = layer.delta + task.j * net.stride * PANEL
+    cdef int64_t tiles = (task.inputs + TILE_ROWS - 1) // TILE_ROWS, t, i, b, n
+    cdef int vectors = vectors_of(layer.n_out, task.j)
+    for b from 0 <= b < max(count, <int64_t> 1) by GRADIENT_ROWS:  # both operands stay in the L1 cache
+        n = min(<int64_t> GRADIENT_ROWS, count - b)
+        for t in range(tiles):
+            i = part(task.inputs, t, tiles)
+            tile_gradient(<int> (part(task.inputs, t + 1, tiles) - i), vectors, n,
+                          v + b * PANEL + i, delta + b * PANEL, g + i * PANEL, add or b > 0)
+
+
+cdef inline int64_t weights_at(Net* net, const Task* task) noexcept nogil:
+    return (task.j * (net.layer[task.layer].n_in + 1) + task.k * PANEL) * PANEL
+
+
+cdef inline int64_t penalized(Net* net, const Task* task) noexcept nogil:
+    """Reals of the task's tile that are weights, not biases."""
+    return min(task.inputs, net.layer[task.layer].n_in - task.k * PANEL) * PANEL
+
+
+cdef void update_tile(Net* net, const Minibatch* batch, Task* task, real* g) noexcept nogil:
+    """The optimizer's step on one task's tile, and its mirror in wt."""
+    cdef Layer* layer = &net.layer[task.layer]
+    cdef int64_t at = weights_at(net, task), n = task.inputs * PANEL
+    if net.optimizer.decay > 0:
+        shrink(<real> (1 - batch.learning_rate * net.optimizer.decay), penalized(net, task), layer.w + at)
+    update(&net.optimizer, batch.eta, n, layer.w + at, g,
+           layer.slot[0] + at if net.optimizer.slots > 0 else NULL,
+           layer.slot[1] + at if net.optimizer.slots > 1 else NULL)
+    if task.layer > 0 and penalized(net, task) > 0:
+        transpose_tile(layer, task.j, task.k)
+
+
+cdef double penalize_tile(Net* net, const Task* task, real* g) noexcept nogil:
+    if net.l1 == 0 and net.l2 == 0:
+        return 0
+    return penalize(net.l1, net.l2, penalized(net, task), net.layer[task.layer].w + weights_at(net, task), g)
+
+
+cdef int64_t first_task(Net* net, int thread) noexcept nogil:
+    """The tasks are cut so that each thread has the same work: where thread's share starts."""
+    cdef int64_t goal = part(net.task_cost[net.tasks], thread, net.team.threads)
+    cdef int64_t low = 0, high = net.tasks, middle
+    while low < high:
+        middle = (low + high) // 2
+        if net.task_cost[middle] < goal:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef void update_phase(Net* net, const Minibatch* batch, int thread) noexcept nogil:
+    """Phase 2: gradient, penalty and update of this thread's tiles."""
+    cdef int64_t t, first = first_task(net, thread), last = first_task(net, thread + 1), i
+    cdef real* g = net.tile + thread * PANEL * PANEL
+    cdef Task* task
+    cdef double squares, norm = 0
+    if net.clip_norm == 0:
+        for t in range(first, last):
+            task = &net.task[t]
+            gradient_tile(net, task, batch.count, g, False)
+            task.penalty = penalize_tile(net, task, g)
+            update_tile(net, batch, task, g)
+        return
+    for t in range(first, last):
+        task = &net.task[t]
+        g = net.layer[task.layer].g + weights_at(net, task)
+        gradient_tile(net, task, batch.count, g, False)
+        task.penalty = penalize_tile(net, task, g)
+        squares = 0
+        for i in range(task.inputs * PANEL):
+            squares += <double> g[i] * g[i]
+        task.squares = squares
+    team_barrier(&net.team)
+    for t in range(net.tasks):
+        norm += net.task[t].squares
+    norm = sqrt(norm)
+    for t in range(first, last):
+        task = &net.task[t]
+        g = net.layer[task.layer].g + weights_at(net, task)
+        if norm > net.clip_norm:
+            shrink(<real> (net.clip_norm / norm), task.inputs * PANEL, g)
+        update_tile(net, batch, task, g)

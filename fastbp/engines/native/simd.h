@@ -1,0 +1,105 @@
+/* The vector type of one instruction set and dtype, and the few operations C has no operator for.
+
+   Every module of the native engine is this source compiled once more: the compiler's flags choose the
+   instruction set (hence VECTOR_BYTES), -DFASTBP_FLOAT64 the dtype. GCC and Clang vector extensions do
+   the rest: + - * / on `vec` are lane-wise, a * b + c contracts to one fused multiply-add. */
+#ifndef FASTBP_SIMD_H
+#define FASTBP_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/* TILE_ROWS rows of two vectors of accumulators, two vectors of weights and one or two broadcast
+   values fill the register file: 32 registers with AVX-512 and NEON, 16 otherwise. */
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define TILE_ROWS 14
+#elif defined(__AVX2__)
+#define VECTOR_BYTES 32
+#define TILE_ROWS 6
+#elif defined(__aarch64__)
+#define VECTOR_BYTES 16
+#define TILE_ROWS 14
+#else
+#define VECTOR_BYTES 16
+#define TILE_ROWS 4
+#endif
+
+#ifdef FASTBP_FLOAT64
+typedef double real;
+typedef int64_t integer;
+#define REAL(float32, float64) float64
+#else
+typedef float real;
+typedef int32_t integer;
+#define REAL(float32, float64) float32
+#endif
+
+typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef integer ivec __attribute__((vector_size(VECTOR_BYTES)));
+
+#define LANES ((int)(VECTOR_BYTES / sizeof(real)))
+#define PANEL (2 * LANES) /* columns of a panel: the width of the register tile */
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 32")
+
+INLINE vec splat(real x) { return x - (vec){0}; }
+INLINE vec load(const real *p) { return *(const vec *)p; }
+INLINE void store(real *p, vec x) { *(vec *)p = x; }
+INLINE void store_unaligned(real *p, vec x) { memcpy(p, &x, sizeof x); }
+INLINE vec load_unaligned(const real *p) {
+    vec x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+INLINE ivec load_integers(const integer *p) {
+    ivec x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+/* mask ? x : y, mask being all ones or all zeros in each lane (the result of a comparison). */
+INLINE vec blend(ivec mask, vec x, vec y) { return (vec)((mask & (ivec)x) | (~mask & (ivec)y)); }
+INLINE vec select_gt(vec a, vec b, vec x, vec y) { return blend(a > b, x, y); }
+INLINE ivec splat_integer(integer x) { return x - (ivec){0}; }
+INLINE vec select_equal(ivec a, integer b, vec x, vec y) { return blend(a == b, x, y); }
+INLINE real sqrt_real(real x) { return REAL(sqrtf, sqrt)(x); }
+INLINE vec vabs(vec x) { return (vec)((ivec)x & ~(ivec)splat((real)-0.0)); }
+INLINE vec copysign_vec(vec magnitude, vec sign) {
+    ivec bit = (ivec)splat((real)-0.0);
+    return (vec)(((ivec)magnitude & ~bit) | ((ivec)sign & bit));
+}
+
+/* max(a, b), and b where either is NaN. */
+INLINE vec vmax(vec a, vec b) {
+#if defined(__AVX512F__)
+    return REAL(_mm512_max_ps, _mm512_max_pd)(a, b);
+#elif defined(__AVX2__)
+    return REAL(_mm256_max_ps, _mm256_max_pd)(a, b);
+#else
+    return blend(a > b, a, b);
+#endif
+}
+
+/* Rows 0 … LANES−1 of `t`, each a vector, become columns: a butterfly of log2(LANES) stages. */
+INLINE void transpose_square(vec t[]) {
+    ivec lane;
+    for (int i = 0; i < LANES; i++) lane[i] = i;
+    UNROLL for (int s = 1; s < LANES; s *= 2) {
+        ivec odd = (lane & s) != 0;
+        ivec low = lane + (odd & (LANES - s));
+        ivec high = lane + s + (odd & (LANES - s));
+        UNROLL for (int i = 0; i < LANES; i++) {
+            if (i & s) continue;
+            vec a = t[i], b = t[i + s];
+            t[i] = __builtin_shuffle(a, b, low);
+            t[i + s] = __builtin_shuffle(a, b, high);
+        }
+    }
+}
+
+#endif

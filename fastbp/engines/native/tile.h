@@ -1,0 +1,80 @@
+/* The micro-kernel: everything the engine multiplies goes through this one loop.
+
+   A register tile C of m ≤ TILE_ROWS rows by one panel (PANEL columns, two vectors) gathers
+
+       C[i][·] += Σ_k A[i, k] W[k][·],   k = 0 … K−1 in that order, one fused multiply-add each
+
+   so an element's bits depend on K and on the operands, never on the shape of the tile around it.
+   W and C are panels: row k of a panel is PANEL consecutive reals at W + k·PANEL, aligned to a vector.
+   A is an activation matrix, held as panels too (see layout.pxi); it is read a scalar at a time:
+
+       tile_rows      A[i, k] = row i, feature k   forward (A = v, W = weights) and
+                                                   backward-data (A = δ, W = transposed weights)
+       tile_gradient  A[i, k] = feature i, row k   weight gradient v δᵀ (A = v, W = δ), sum over rows
+
+   `vectors` is 2, or 1 where the columns wanted fit the panel's first vector: the second is then
+   neither computed nor stored. `add` says whether C is added to or overwritten. K may be 0. */
+#ifndef FASTBP_TILE_H
+#define FASTBP_TILE_H
+
+#include "simd.h"
+
+/* Constant m and vectors turn `acc` into registers; hence one instance for each pair, below. */
+INLINE void accumulate(const int m, const int vectors, vec acc[TILE_ROWS][2], int64_t K, const real *a,
+                       const int64_t a_row, const int64_t a_k, const real *w) {
+    for (int64_t k = 0; k < K; k++) {
+        vec b[2];
+        UNROLL for (int v = 0; v < vectors; v++) b[v] = load(w + k * PANEL + v * LANES);
+        UNROLL for (int i = 0; i < m; i++) {
+            vec s = splat(a[i * a_row + k * a_k]);
+            UNROLL for (int v = 0; v < vectors; v++) acc[i][v] += s * b[v];
+        }
+    }
+}
+
+INLINE void tile(const int m, const int vectors, const int by_rows, int64_t K, const real *a,
+                 int64_t a_panel, const real *w, real *c, int add) {
+    vec acc[TILE_ROWS][2];
+    UNROLL for (int i = 0; i < m; i++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            acc[i][v] = add ? load(c + i * PANEL + v * LANES) : splat(0);
+    if (by_rows) {
+        for (; K > PANEL; K -= PANEL, a += a_panel, w += PANEL * PANEL)
+            accumulate(m, vectors, acc, PANEL, a, PANEL, 1, w);
+        accumulate(m, vectors, acc, K, a, PANEL, 1, w);
+    } else {
+        accumulate(m, vectors, acc, K, a, 1, PANEL, w);
+    }
+    UNROLL for (int i = 0; i < m; i++)
+        UNROLL for (int v = 0; v < vectors; v++) store(c + i * PANEL + v * LANES, acc[i][v]);
+}
+
+#define TILE_CASE(m, by_rows)                                                \
+    case m:                                                                  \
+        if (m <= TILE_ROWS) {                                                \
+            const int rows = m <= TILE_ROWS ? m : 1;                         \
+            if (vectors == 2) tile(rows, 2, by_rows, K, a, a_panel, w, c, add); \
+            else tile(rows, 1, by_rows, K, a, a_panel, w, c, add);           \
+        }                                                                    \
+        break;
+#define TILE_SWITCH(by_rows)                                                                  \
+    switch (m) {                                                                              \
+        TILE_CASE(1, by_rows) TILE_CASE(2, by_rows) TILE_CASE(3, by_rows) TILE_CASE(4, by_rows) \
+        TILE_CASE(5, by_rows) TILE_CASE(6, by_rows) TILE_CASE(7, by_rows) TILE_CASE(8, by_rows) \
+        TILE_CASE(9, by_rows) TILE_CASE(10, by_rows) TILE_CASE(11, by_rows)                     \
+        TILE_CASE(12, by_rows) TILE_CASE(13, by_rows) TILE_CASE(14, by_rows)                    \
+    }
+
+/* a_panel: reals from one panel of A to the next. */
+static __attribute__((noinline)) void tile_rows(int m, int vectors, int64_t K, const real *a,
+                                                int64_t a_panel, const real *w, real *c, int add) {
+    TILE_SWITCH(1)
+}
+
+static __attribute__((noinline)) void tile_gradient(int m, int vectors, int64_t K, const real *a,
+                                                    const real *w, real *c, int add) {
+    const int64_t a_panel = 0;
+    TILE_SWITCH(0)
+}
+
+#endif

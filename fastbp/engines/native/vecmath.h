@@ -1,0 +1,149 @@
+/* exp, expm1, log, log1p, tanh, the logistic function and the normal distribution's tail, on vectors.
+
+   Each is the textbook reduction written once for both dtypes: reduce the argument until a short series
+   reaches the dtype's precision, then undo the reduction. Error bounds (tests/test_vecmath.py): at most
+   2 ULP in float32, 4 in float64, for exp, tanh and logistic over their whole range, denormals
+   included; ±0, ±inf and NaN give what math.h gives. */
+#ifndef FASTBP_VECMATH_H
+#define FASTBP_VECMATH_H
+
+#include "simd.h"
+
+#define MANTISSA REAL(23, 52)
+#define BIAS REAL(127, 1023)
+
+/* Σ coefficients[i] x^i, i = 0 … n−1, by Horner's rule. */
+INLINE vec polynomial(vec x, const real *coefficients, const int n) {
+    vec y = splat(coefficients[n - 1]);
+    UNROLL for (int i = n - 2; i >= 0; i--) y = y * x + coefficients[i];
+    return y;
+}
+
+/* 2^n for integral n within the normal exponents. */
+INLINE vec power_of_two(ivec n) { return (vec)((n + BIAS) << MANTISSA); }
+
+/* x = n ln 2 + r, |r| ≤ ½ ln 2. Adding 1.5·2^MANTISSA rounds to an integer and leaves it in the low
+   bits; ln 2 is split so that n times its high part is exact. */
+INLINE vec reduce_exp(vec x, ivec *n) {
+    const vec shift = splat(REAL(12582912.0f, 6755399441055744.0));
+    vec t = x * REAL(1.44269504f, 1.4426950408889634) + shift;
+    *n = (ivec)t - (ivec)shift;
+    t -= shift;
+    vec r = x - t * REAL(0.693359375f, 0.693147180369123816490);
+    return r - t * REAL(-2.12194440e-4f, 1.90821492927058770002e-10);
+}
+
+/* expm1(r) for |r| ≤ ½ ln 2 from its Taylor series, r + r² (1/2! + r/3! + …). */
+INLINE vec expm1_reduced(vec r) {
+    static const real inverse_factorials[] = {
+        1.0 / 2,         1.0 / 6,          1.0 / 24,         1.0 / 120,         1.0 / 720,
+        1.0 / 5040,
+#ifdef FASTBP_FLOAT64
+        1.0 / 40320,     1.0 / 362880,     1.0 / 3628800,    1.0 / 39916800,    1.0 / 479001600,
+        1.0 / 6227020800,
+#endif
+    };
+    return r + r * r * polynomial(r, inverse_factorials, sizeof inverse_factorials / sizeof(real));
+}
+
+/* Clamp to [low, high]; NaN stays NaN. */
+INLINE vec clamp(vec x, real low, real high) {
+    return vmax(splat(low), select_gt(x, splat(high), splat(high), x));
+}
+
+/* e^x. Past the clamp the result has already under- or overflowed. 2^n is applied in two factors, so
+   that a denormal result is rounded once and 2^128 needs no exponent of its own. */
+INLINE vec exp_vec(vec x) {
+    ivec n;
+    vec r = reduce_exp(clamp(x, REAL(-104, -746), REAL(89, 710)), &n);
+    vec y = 1 + expm1_reduced(r);
+    ivec half = n >> 1;
+    return y * power_of_two(half) * power_of_two(n - half);
+}
+
+/* e^x − 1, accurate near 0, for x ≤ 40; below −40 it is −1. */
+INLINE vec expm1_vec(vec x) {
+    ivec n;
+    vec r = reduce_exp(clamp(x, -40, 40), &n);
+    vec scale = power_of_two(n);
+    vec y = scale * expm1_reduced(r) + (scale - 1);
+    return select_gt(vabs(x), splat(REAL(1e-30f, 1e-300)), y, x); /* keeps −0 */
+}
+
+/* log x for normal x > 0: x = 2^n m, √½ ≤ m < √2, log m = 2 artanh s = 2 (s + s³/3 + …),
+   s = (m − 1) / (m + 1), |s| ≤ 0.1716. */
+INLINE vec log_vec(vec x) {
+    static const real odd_inverses[] = {
+        1.0 / 3,  1.0 / 5,  1.0 / 7,  1.0 / 9,
+#ifdef FASTBP_FLOAT64
+        1.0 / 11, 1.0 / 13, 1.0 / 15, 1.0 / 17, 1.0 / 19, 1.0 / 21,
+#endif
+    };
+    const ivec root_half = (ivec)splat(REAL(0.70710678f, 0.70710678118654752));
+    ivec n = ((ivec)x - root_half) >> MANTISSA;
+    vec m = (vec)((ivec)x - (n << MANTISSA));
+    vec s = (m - 1) / (m + 1), s2 = s * s;
+    vec k = __builtin_convertvector(n, vec);
+    vec tail = s * s2 * polynomial(s2, odd_inverses, sizeof odd_inverses / sizeof(real));
+    vec y = 2 * s + (2 * tail + k * REAL(-2.12194440e-4f, 1.90821492927058770002e-10));
+    return k * REAL(0.693359375f, 0.693147180369123816490) + y;
+}
+
+/* log(1 + x) for 0 ≤ x ≤ 1; the quotient gives back what rounding 1 + x lost. */
+INLINE vec log1p_vec(vec x) {
+    vec u = 1 + x;
+    return log_vec(u) + (x - (u - 1)) / u;
+}
+
+/* 1 / (1 + e^−x), written with e^−|x| on both sides of 0, which cannot overflow. */
+INLINE vec logistic_vec(vec x) {
+    vec e = exp_vec(-vabs(x));
+    return select_gt(splat(0), x, e, splat(1)) / (1 + e);
+}
+
+/* tanh x = expm1(2|x|) / (expm1(2|x|) + 2) with x's sign; 1 to the last bit from |x| = 20 on. */
+INLINE vec tanh_vec(vec x) {
+    vec e = expm1_vec(clamp(2 * vabs(x), 0, 40));
+    return copysign_vec(e / (e + 2), x);
+}
+
+/* log(1 + e^x) = max(x, 0) + log1p(e^−|x|). */
+INLINE vec softplus_vec(vec x) {
+    return vmax(splat(0), x) + log1p_vec(exp_vec(-vabs(x)));
+}
+
+/* The normal distribution: density(x) = e^(−x²/2) / √(2π) and Φ(x) = ∫_−∞^x density.
+   Φ(−|x|) e^(x²/2) is smooth; it is summed as a Chebyshev series in t = (|x| − c) / (|x| + c) whose
+   coefficients were computed by interpolation in 40-digit arithmetic (error 1e-9, 3e-17). */
+INLINE vec normal_vec(vec x, vec *density) {
+    static const real series[] = {
+#ifdef FASTBP_FLOAT64
+        0.14591186288531654, -0.21186443264475936, 0.091789398075276119, -0.034660819690300699,
+        0.011448212539250993, -0.0032981733320927461, 0.00082070579767212197,
+        -0.00017286134803556008, 2.9590645397694969e-5, -3.7392381161870676e-6,
+        2.3887363362849345e-7, 2.5485724041591188e-8, -8.9088407797181853e-9,
+        7.9710705603292384e-10, 9.1285526857634335e-11, -3.0193383227420681e-11,
+        1.0954604564249011e-12, 6.7873556800426008e-13, -9.0701846976716285e-14,
+        -1.2052097653995354e-14, 3.510798412386556e-15, 1.5536226205422205e-16,
+        -1.1861780240740195e-16, 4.6108079257324933e-20, 4.1048363725129099e-18,
+#else
+        0.168288202f, -0.2291571f, 0.0777883551f, -0.0203846864f, 0.00391813705f,
+        -0.000466660628f, 6.28752013e-06f, 8.58398578e-06f, -1.01675767e-06f, -1.39752408e-07f,
+        3.66944796e-08f, 2.7997046e-09f, -1.30378328e-09f,
+#endif
+    };
+    const real c = REAL(4, 6);
+    vec z = clamp(vabs(x), 0, 40);
+    vec t = (z - c) / (z + c), b1 = splat(0), b2 = splat(0);
+    UNROLL for (int i = sizeof series / sizeof(real) - 1; i > 0; i--) {
+        vec b = 2 * t * b1 - b2 + series[i];
+        b2 = b1;
+        b1 = b;
+    }
+    vec e = exp_vec(z * z * (real)-0.5);
+    vec tail = e * (t * b1 - b2 + series[0]);
+    *density = e * (real)0.39894228040143268;
+    return select_gt(splat(0), x, tail, 1 - tail);
+}
+
+#endif

@@ -1,0 +1,102 @@
+"""What losses exist: the form of their targets and the link from network output f to prediction.
+
+Declarations only: every engine has its own kernels for ℓ and ∂ℓ/∂f. `engines/reference.py` holds the
+formulas as NumPy. A loss is the sum over the outputs of one sample; a batch's loss is the average of
+its samples' losses, weighted by the sample weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastbp._validation import check_finite_number, nearest_name
+
+__all__ = ["LOSSES", "Loss", "get"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss ℓ(f, y) of one sample.
+
+    Attributes
+    ----------
+    name : str
+        One of `LOSSES`.
+    parameter : float
+        The width δ of the quadratic zone of ``huber``; unused by the others.
+
+    Notes
+    -----
+    ======================== ============================================== =====================
+    name                     ℓ(f, y)                                        prediction (link)
+    ======================== ============================================== =====================
+    squared_error            ½ Σⱼ (fⱼ − yⱼ)²                                f
+    absolute_error           Σⱼ abs(fⱼ − yⱼ), slope 0 at 0                  f
+    huber                    Σⱼ ½ r² if abs(r) ≤ δ else δ (abs(r) − ½ δ),   f
+                             r = fⱼ − yⱼ
+    softmax_cross_entropy    −Σⱼ yⱼ log softmax(f)ⱼ                         softmax(f)
+    binary_cross_entropy     −Σⱼ yⱼ log pⱼ + (1 − yⱼ) log(1 − pⱼ)           p = sigmoid(f)
+    poisson                  Σⱼ yⱼ log(yⱼ / μⱼ) − yⱼ + μⱼ                   μ = exp(f)
+                             (half the Poisson deviance)
+    ======================== ============================================== =====================
+
+    For integer labels c, softmax_cross_entropy takes yⱼ = 1 for j = c, else 0.
+
+    Examples
+    --------
+    >>> from fastbp.losses import Loss
+    >>> Loss("huber", 0.5)
+    Loss(name='huber', parameter=0.5)
+    """
+
+    name: str
+    parameter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name not in LOSSES:
+            raise ValueError(nearest_name("loss", self.name, [*LOSSES, *_ALIASES]))
+        check_finite_number("loss parameter", self.parameter, minimum=0.0)
+        if self.name == "huber" and self.parameter == 0:
+            raise ValueError("the parameter of huber (its width δ) must be > 0, got 0")
+
+    @property
+    def link(self) -> str:
+        """Map from f to the prediction: identity, softmax, sigmoid or exp."""
+        return LOSSES[self.name][1]
+
+
+# name: (default parameter, link)
+LOSSES: dict[str, tuple[float, str]] = {
+    "squared_error": (0.0, "identity"),
+    "absolute_error": (0.0, "identity"),
+    "huber": (1.0, "identity"),
+    "softmax_cross_entropy": (0.0, "softmax"),
+    "binary_cross_entropy": (0.0, "sigmoid"),
+    "poisson": (0.0, "exp"),
+}
+
+_ALIASES = {"cross_entropy": "softmax_cross_entropy", "mse": "squared_error", "mae": "absolute_error"}
+
+
+def get(loss: str | Loss) -> Loss:
+    """Resolve a name (or a `Loss`, returned as it is) to a `Loss`.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown; the message suggests the nearest one.
+    TypeError
+        If `loss` is neither a string nor a `Loss`.
+
+    Examples
+    --------
+    >>> from fastbp import losses
+    >>> losses.get("cross_entropy").link
+    'softmax'
+    """
+    if isinstance(loss, Loss):
+        return loss
+    if not isinstance(loss, str):
+        raise TypeError(f"loss must be a name or a Loss, got {type(loss).__name__}")
+    name = _ALIASES.get(loss, loss)
+    return Loss(name, LOSSES.get(name, (0.0, ""))[0])

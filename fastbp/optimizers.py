@@ -1,0 +1,133 @@
+"""What optimizers exist: their hyperparameters and how many state arrays each keeps per weight.
+
+Declarations only: every engine applies the update inside its own kernels. The update of each is in
+its docstring; `engines/reference.py` has the same lines as NumPy. g is the gradient of the batch's
+objective (penalties included, norm clipped), η the learning rate of the step, t = 1, 2, … the step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fastbp._validation import check_finite_number, nearest_name
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent, with momentum μ (0: plain) and Nesterov's look-ahead.
+
+    Plain: W ← W − η g.
+    Momentum: u ← μ u − η g; W ← W + u.
+    Nesterov: u ← μ u − η g; W ← W + μ u − η g.
+    """
+
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    name: ClassVar[str] = "sgd"
+    default_learning_rate: ClassVar[float] = 0.01
+
+    def __post_init__(self) -> None:
+        check_finite_number("momentum", self.momentum, minimum=0.0, maximum=1.0)
+        if not isinstance(self.nesterov, bool):
+            raise TypeError(f"nesterov must be True or False, got {self.nesterov!r}")
+
+    @property
+    def slots(self) -> int:
+        """Number of state arrays per weight."""
+        return 1 if self.momentum > 0 else 0
+
+
+@dataclass(frozen=True)
+class RMSprop:
+    """RMSprop: s ← ρ s + (1 − ρ) g²; W ← W − η g / (√s + ε)."""
+
+    rho: float = 0.9
+    epsilon: float = 1e-8
+
+    name: ClassVar[str] = "rmsprop"
+    default_learning_rate: ClassVar[float] = 0.001
+    slots: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_finite_number("rho", self.rho, minimum=0.0, maximum=1.0, open_maximum=True)
+        check_finite_number("epsilon", self.epsilon, minimum=0.0, open_minimum=True)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba 2015, the efficient order of computation at the end of their section 2).
+
+    m ← β₁ m + (1 − β₁) g; s ← β₂ s + (1 − β₂) g²; W ← W − η √(1 − β₂ᵗ)/(1 − β₁ᵗ) m / (√s + ε).
+    """
+
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+
+    name: ClassVar[str] = "adam"
+    default_learning_rate: ClassVar[float] = 0.001
+    slots: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        check_finite_number("beta_1", self.beta_1, minimum=0.0, maximum=1.0, open_maximum=True)
+        check_finite_number("beta_2", self.beta_2, minimum=0.0, maximum=1.0, open_maximum=True)
+        check_finite_number("epsilon", self.epsilon, minimum=0.0, open_minimum=True)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay λ (Loshchilov & Hutter 2019), on weights, not biases.
+
+    W ← W − η λ W, then Adam's update.
+    """
+
+    weight_decay: float = 0.01
+
+    name: ClassVar[str] = "adamw"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_finite_number("weight_decay", self.weight_decay, minimum=0.0)
+
+
+Optimizer = SGD | RMSprop | Adam | AdamW
+
+_NAMED: dict[str, Optimizer] = {
+    "sgd": SGD(),
+    "momentum": SGD(momentum=0.9),
+    "nesterov": SGD(momentum=0.9, nesterov=True),
+    "rmsprop": RMSprop(),
+    "adam": Adam(),
+    "adamw": AdamW(),
+}
+
+
+def get(optimizer: str | Optimizer) -> Optimizer:
+    """Resolve a name (or an optimizer, returned as it is) to an optimizer.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown; the message suggests the nearest one.
+    TypeError
+        If `optimizer` is neither a string nor an optimizer.
+
+    Examples
+    --------
+    >>> from fastbp import optimizers
+    >>> optimizers.get("nesterov")
+    SGD(momentum=0.9, nesterov=True)
+    """
+    if isinstance(optimizer, SGD | RMSprop | Adam):
+        return optimizer
+    if not isinstance(optimizer, str):
+        raise TypeError(
+            f"optimizer must be a name or an optimizer, got {type(optimizer).__name__}"
+        )
+    if optimizer not in _NAMED:
+        raise ValueError(nearest_name("optimizer", optimizer, _NAMED))
+    return _NAMED[optimizer]
