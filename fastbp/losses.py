@@ -75,7 +75,11 @@ LOSSES: dict[str, tuple[float, str]] = {
     "poisson": (0.0, "exp"),
 }
 
-_ALIASES = {"cross_entropy": "softmax_cross_entropy", "mse": "squared_error", "mae": "absolute_error"}
+_ALIASES = {
+    "cross_entropy": "softmax_cross_entropy",
+    "mse": "squared_error",
+    "mae": "absolute_error",
+}
 
 
 def get(loss: str | Loss) -> Loss:

@@ -125,9 +125,7 @@ def get(optimizer: str | Optimizer) -> Optimizer:
     if isinstance(optimizer, SGD | RMSprop | Adam):
         return optimizer
     if not isinstance(optimizer, str):
-        raise TypeError(
-            f"optimizer must be a name or an optimizer, got {type(optimizer).__name__}"
-        )
+        raise TypeError(f"optimizer must be a name or an optimizer, got {type(optimizer).__name__}")
     if optimizer not in _NAMED:
         raise ValueError(nearest_name("optimizer", optimizer, _NAMED))
     return _NAMED[optimizer]

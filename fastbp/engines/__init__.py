@@ -45,6 +45,9 @@ class Plan:
         scaled by 1 / (1 − p)).
     l1, l2 : float
         The objective is the batch loss + l1 Σ|w| + ½ l2 Σ w², over weights, not biases.
+    penalty_in_sum : bool
+        Divide the penalties by the batch's total sample weight, as if they were one more sample of
+        the sum that the loss is an average of (scikit-learn's convention).
     clip_norm : float
         If > 0, the gradient of a step is scaled down to at most this Euclidean norm over all layers.
     seed : int
@@ -61,6 +64,7 @@ class Plan:
     dropout: tuple[float, ...] = ()
     l1: float = 0.0
     l2: float = 0.0
+    penalty_in_sum: bool = False
     clip_norm: float = 0.0
     seed: int = 0
 
@@ -105,9 +109,7 @@ class Engine(Protocol):
         """Objective over all rows as one batch, without dropout: weighted mean loss + penalties."""
         ...
 
-    def gradient(
-        self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]
-    ) -> float:
+    def gradient(self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]) -> float:
         """Write ∇_W of the objective (see `loss`) to `out`, shaped as the parameters; return `loss`.
 
         No dropout, no clipping.

@@ -106,7 +106,8 @@ ctypedef struct Net:
     int loss
     real loss_width
     Optimizer optimizer
-    real l1, l2
+    double l1, l2
+    bint penalty_in_sum
     double clip_norm, beta_1, beta_2
     uint64_t seed
     int64_t step        # steps taken
@@ -274,9 +275,9 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
         if net.back:
             if net.rows == 0:
                 gradient_tile(net, task, 0, net.layer[task.layer].g + weights_at(net, task), False)
-            task.penalty = penalize_tile(net, task, net.layer[task.layer].g + weights_at(net, task))
+            task.penalty = penalize_tile(net, &batch, task, net.layer[task.layer].g + weights_at(net, task))
         else:  # only the value is wanted
-            task.penalty = penalize_tile(net, task, net.tile + thread * PANEL * PANEL)
+            task.penalty = penalize_tile(net, &batch, task, net.tile + thread * PANEL * PANEL)
 
 
 cdef int64_t take_rows(Net* net, int thread, Minibatch* batch) noexcept nogil:
@@ -444,6 +445,7 @@ cdef class Engine:
         net.loss_width = plan.loss.parameter
         net.l1 = plan.l1
         net.l2 = plan.l2
+        net.penalty_in_sum = plan.penalty_in_sum
         net.clip_norm = plan.clip_norm
         net.seed = plan.seed
         self._set_optimizer(plan.optimizer)
@@ -489,6 +491,7 @@ cdef class Engine:
         elif optimizer.name == "rmsprop":
             o.kind = RMSPROP
             o.momentum = optimizer.rho
+            o.new_momentum = 1 - <double> optimizer.rho
             o.epsilon = optimizer.epsilon
         else:
             o.kind = ADAM
@@ -496,6 +499,8 @@ cdef class Engine:
             self.net.beta_2 = optimizer.beta_2
             o.momentum = optimizer.beta_1
             o.beta_2 = optimizer.beta_2
+            o.new_momentum = 1 - self.net.beta_1
+            o.new_beta_2 = 1 - self.net.beta_2
             o.epsilon = optimizer.epsilon
             o.decay = getattr(optimizer, "weight_decay", 0.0)
 

@@ -11,6 +11,7 @@ ctypedef struct Optimizer:
     int kind
     real momentum  # μ; ρ of RMSprop; β₁ of Adam
     real beta_2
+    real new_momentum, new_beta_2  # 1 − momentum and 1 − β₂, rounded once
     real epsilon
     double decay   # λ of AdamW
     int slots
@@ -20,6 +21,7 @@ cdef void update(const Optimizer* o, real eta, int64_t n, real* w, const real* g
                  ) noexcept nogil:
     cdef int64_t i
     cdef real mu = o.momentum, beta_2 = o.beta_2, epsilon = o.epsilon, m, s
+    cdef real new_mu = o.new_momentum, new_beta_2 = o.new_beta_2
     if o.kind == SGD:
         for i in range(n):
             w[i] -= eta * g[i]
@@ -35,13 +37,13 @@ cdef void update(const Optimizer* o, real eta, int64_t n, real* w, const real* g
             w[i] += mu * m - eta * g[i]
     elif o.kind == RMSPROP:
         for i in range(n):
-            s = mu * first[i] + (1 - mu) * g[i] * g[i]
+            s = mu * first[i] + new_mu * g[i] * g[i]
             first[i] = s
             w[i] -= eta * g[i] / (sqrt_real(s) + epsilon)
     elif o.kind == ADAM:
         for i in range(n):
-            m = mu * first[i] + (1 - mu) * g[i]
-            s = beta_2 * second[i] + (1 - beta_2) * g[i] * g[i]
+            m = mu * first[i] + new_mu * g[i]
+            s = beta_2 * second[i] + new_beta_2 * g[i] * g[i]
             first[i] = m
             second[i] = s
             w[i] -= eta * m / (sqrt_real(s) + epsilon)

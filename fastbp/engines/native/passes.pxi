@@ -149,6 +149,9 @@ cdef void gradient_tile(Net* net, const Task* task, int64_t count, real* g, bint
             i = part(task.inputs, t, tiles)
             tile_gradient(<int> (part(task.inputs, t + 1, tiles) - i), vectors, n,
                           v + b * PANEL + i, delta + b * PANEL, g + i * PANEL, add or b > 0)
+    if vectors == 1:  # keeps the columns past the last zero in everything made from g
+        for i in range(task.inputs):
+            store(g + i * PANEL + LANES, splat(0))
 
 
 cdef inline int64_t weights_at(Net* net, const Task* task) noexcept nogil:
@@ -173,10 +176,11 @@ cdef void update_tile(Net* net, const Minibatch* batch, Task* task, real* g) noe
         transpose_tile(layer, task.j, task.k)
 
 
-cdef double penalize_tile(Net* net, const Task* task, real* g) noexcept nogil:
+cdef double penalize_tile(Net* net, const Minibatch* batch, const Task* task, real* g) noexcept nogil:
+    cdef double scale = batch.inverse_weight if net.penalty_in_sum else 1
     if net.l1 == 0 and net.l2 == 0:
         return 0
-    return penalize(net.l1, net.l2, penalized(net, task), net.layer[task.layer].w + weights_at(net, task), g)
+    return penalize(<real> (scale * net.l1), <real> (scale * net.l2), penalized(net, task), net.layer[task.layer].w + weights_at(net, task), g)
 
 
 cdef int64_t first_task(Net* net, int thread) noexcept nogil:
@@ -202,14 +206,14 @@ cdef void update_phase(Net* net, const Minibatch* batch, int thread) noexcept no
         for t in range(first, last):
             task = &net.task[t]
             gradient_tile(net, task, batch.count, g, False)
-            task.penalty = penalize_tile(net, task, g)
+            task.penalty = penalize_tile(net, batch, task, g)
             update_tile(net, batch, task, g)
         return
     for t in range(first, last):
         task = &net.task[t]
         g = net.layer[task.layer].g + weights_at(net, task)
         gradient_tile(net, task, batch.count, g, False)
-        task.penalty = penalize_tile(net, task, g)
+        task.penalty = penalize_tile(net, batch, task, g)
         squares = 0
         for i in range(task.inputs * PANEL):
             squares += <double> g[i] * g[i]

@@ -22,19 +22,20 @@ INLINE vec polynomial(vec x, const real *coefficients, const int n) {
 /* 2^n for integral n within the normal exponents. */
 INLINE vec power_of_two(ivec n) { return (vec)((n + BIAS) << MANTISSA); }
 
-/* x = n ln 2 + r, |r| ≤ ½ ln 2. Adding 1.5·2^MANTISSA rounds to an integer and leaves it in the low
-   bits; ln 2 is split so that n times its high part is exact. */
-INLINE vec reduce_exp(vec x, ivec *n) {
+/* x = n ln 2 + r + s with |r| ≤ ½ ln 2 and s the little that r has no bits for. Adding 1.5·2^MANTISSA
+   rounds to an integer and leaves it in the low bits; ln 2 is split so that n times its high part, and
+   so r, is exact. */
+INLINE vec reduce_exp(vec x, ivec *n, vec *s) {
     const vec shift = splat(REAL(12582912.0f, 6755399441055744.0));
     vec t = x * REAL(1.44269504f, 1.4426950408889634) + shift;
     *n = (ivec)t - (ivec)shift;
     t -= shift;
-    vec r = x - t * REAL(0.693359375f, 0.693147180369123816490);
-    return r - t * REAL(-2.12194440e-4f, 1.90821492927058770002e-10);
+    *s = t * REAL(2.12194440e-4f, -1.90821492927058770002e-10);
+    return x - t * REAL(0.693359375f, 0.693147180369123816490);
 }
 
-/* expm1(r) for |r| ≤ ½ ln 2 from its Taylor series, r + r² (1/2! + r/3! + …). */
-INLINE vec expm1_reduced(vec r) {
+/* expm1(r + s) − r from the Taylor series s + r²/2! + r³/3! + …. */
+INLINE vec expm1_tail(vec r, vec s) {
     static const real inverse_factorials[] = {
         1.0 / 2,         1.0 / 6,          1.0 / 24,         1.0 / 120,         1.0 / 720,
         1.0 / 5040,
@@ -43,7 +44,8 @@ INLINE vec expm1_reduced(vec r) {
         1.0 / 6227020800,
 #endif
     };
-    return r + r * r * polynomial(r, inverse_factorials, sizeof inverse_factorials / sizeof(real));
+    vec x = r + s;
+    return s + x * x * polynomial(x, inverse_factorials, sizeof inverse_factorials / sizeof(real));
 }
 
 /* Clamp to [low, high]; NaN stays NaN. */
@@ -51,12 +53,14 @@ INLINE vec clamp(vec x, real low, real high) {
     return vmax(splat(low), select_gt(x, splat(high), splat(high), x));
 }
 
-/* e^x. Past the clamp the result has already under- or overflowed. 2^n is applied in two factors, so
-   that a denormal result is rounded once and 2^128 needs no exponent of its own. */
+/* e^x. Past the clamp the result has already under- or overflowed. What 1 + r rounds away is added back
+   with the tail. 2^n is applied in two factors, so that a denormal result is rounded once and 2^128 needs
+   no exponent of its own. */
 INLINE vec exp_vec(vec x) {
     ivec n;
-    vec r = reduce_exp(clamp(x, REAL(-104, -746), REAL(89, 710)), &n);
-    vec y = 1 + expm1_reduced(r);
+    vec s, r = reduce_exp(clamp(x, REAL(-104, -746), REAL(89, 710)), &n, &s);
+    vec u = 1 + r;
+    vec y = u + ((r - (u - 1)) + expm1_tail(r, s));
     ivec half = n >> 1;
     return y * power_of_two(half) * power_of_two(n - half);
 }
@@ -64,9 +68,9 @@ INLINE vec exp_vec(vec x) {
 /* e^x − 1, accurate near 0, for x ≤ 40; below −40 it is −1. */
 INLINE vec expm1_vec(vec x) {
     ivec n;
-    vec r = reduce_exp(clamp(x, -40, 40), &n);
+    vec s, r = reduce_exp(clamp(x, -40, 40), &n, &s);
     vec scale = power_of_two(n);
-    vec y = scale * expm1_reduced(r) + (scale - 1);
+    vec y = scale * (r + expm1_tail(r, s)) + (scale - 1);
     return select_gt(vabs(x), splat(REAL(1e-30f, 1e-300)), y, x); /* keeps −0 */
 }
 
@@ -95,16 +99,24 @@ INLINE vec log1p_vec(vec x) {
     return log_vec(u) + (x - (u - 1)) / u;
 }
 
-/* 1 / (1 + e^−x), written with e^−|x| on both sides of 0, which cannot overflow. */
+/* 1 / (1 + e^−x), written with e = e^−|x| on both sides of 0, which cannot overflow: e / d or 1 / d with
+   d = 1 + e, corrected for what d rounds away. */
 INLINE vec logistic_vec(vec x) {
-    vec e = exp_vec(-vabs(x));
-    return select_gt(splat(0), x, e, splat(1)) / (1 + e);
+    ivec negative = x < 0;
+    vec e = exp_vec(-vabs(x)), d = 1 + e, lost = e - (d - 1);
+    vec y = blend(negative, e, splat(1)) / d;
+    vec inverse = blend(negative, 1 - y, y);
+    return y - y * lost * inverse;
 }
 
-/* tanh x = expm1(2|x|) / (expm1(2|x|) + 2) with x's sign; 1 to the last bit from |x| = 20 on. */
+/* tanh x with x's sign, from e = expm1(2|x|) and d = e + 2: 1 − 2 / d from e = 2 on, e / d below, there
+   corrected for what d rounds away, 1 / d being (1 − e / d) / 2. It is 1 to the last bit from |x| = 20. */
 INLINE vec tanh_vec(vec x) {
-    vec e = expm1_vec(clamp(2 * vabs(x), 0, 40));
-    return copysign_vec(e / (e + 2), x);
+    vec e = expm1_vec(clamp(2 * vabs(x), 0, 40)), d = e + 2, lost = e - (d - 2);
+    ivec large = e > 2;
+    vec y = blend(large, splat(2), e) / d;
+    vec corrected = y - y * lost * ((1 - y) * (real)0.5);
+    return copysign_vec(blend(large, 1 - y, corrected), x);
 }
 
 /* log(1 + e^x) = max(x, 0) + log1p(e^−|x|). */

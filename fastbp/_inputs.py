@@ -1,0 +1,229 @@
+"""Checks of the arrays a user passes, and their conversion to what an engine takes.
+
+An array that is C-contiguous and of the right dtype is used in place; anything else is converted
+once. Nothing is ever written to an array that came from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp._validation import check_finite_number
+from fastbp.engines import Plan
+from fastbp.losses import Loss
+
+Array = NDArray[Any]
+Data = tuple[Array, Array, Array | None]  # X, y, sample_weight
+
+
+def all_finite(a: Array) -> bool:
+    """Whether no entry is NaN or infinite. Large arrays are checked without a temporary."""
+    if a.size <= 1 << 16:
+        return bool(np.isfinite(a).all())
+    return bool(np.isfinite(a.min()) and np.isfinite(a.max()))
+
+
+def _asarray(name: str, value: Any) -> Array:
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # rows of unequal length
+        raise ValueError(f"{name} must be an array of numbers: {error}") from None
+
+
+def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    """Return real numbers as a C-contiguous array of `dtype`, without a copy where it is one."""
+    a = _asarray(name, value)
+    if a.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, got dtype {a.dtype}")
+    with np.errstate(over="ignore"):  # what overflows is reported by the check for infinity
+        return np.require(a, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def check_finite(name: str, a: Array) -> Array:
+    """Return `a`, or raise naming the first entry that is NaN or infinite."""
+    if not all_finite(a):
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(a))[0])
+        raise ValueError(
+            f"{name} must be finite in {a.dtype}, but entry {list(where)} is {a[where]}"
+        )
+    return a
+
+
+def as_matrix(name: str, value: object, columns: int, dtype: np.dtype[Any]) -> Array:
+    """Return `value` as a finite C-contiguous array of shape (n, columns) and of `dtype`."""
+    if not (
+        type(value) is np.ndarray
+        and value.dtype == dtype
+        and value.flags.c_contiguous
+        and value.flags.aligned
+    ):
+        value = as_array(name, value, dtype)
+    if value.ndim != 2 or value.shape[1] != columns:
+        hint = " (pass a single row as [row])" if value.shape == (columns,) else ""
+        raise ValueError(f"{name} must have shape (n, {columns}), got {value.shape}{hint}")
+    return check_finite(name, value)
+
+
+def as_targets(
+    name: str, value: object, rows: int, outputs: int, loss: Loss, dtype: np.dtype[Any]
+) -> Array:
+    """Return targets in the form the engine takes for `loss`: labels (n,) int64, or (n, n_L)."""
+    y = _asarray(name, value)
+    if loss.name == "softmax_cross_entropy" and y.ndim == 1:
+        return _as_labels(name, y, rows, outputs)
+    shape = y.shape
+    y = as_array(name, y, dtype)
+    if outputs == 1 and y.ndim == 1:
+        y = y[:, None]
+    if y.shape != (rows, outputs):
+        accepted = f"({rows}, {outputs})"
+        if loss.name == "softmax_cross_entropy":
+            accepted = f"({rows},) for integer labels or {accepted} for distributions"
+        elif outputs == 1:
+            accepted = f"({rows},) or {accepted}"
+        raise ValueError(f"{name} must have shape {accepted}, got {shape}")
+    check_finite(name, y)
+    if y.size == 0:
+        return y
+    low, high = float(y.min()), float(y.max())
+    if loss.name == "poisson" and low < 0:
+        raise ValueError(f"{name} must be ≥ 0 for loss 'poisson', got {low:g}")
+    if loss.name in ("softmax_cross_entropy", "binary_cross_entropy") and (low < 0 or high > 1):
+        raise ValueError(
+            f"{name} must be between 0 and 1 for loss {loss.name!r}, "
+            f"got {low if low < 0 else high:g}"
+        )
+    if loss.name == "softmax_cross_entropy":
+        # Wide enough for rounded probabilities; a mistake (counts, one column short) is far off.
+        off = np.abs(y.sum(axis=1, dtype=np.float64) - 1) > 1e-3
+        if off.any():
+            row = int(off.argmax())
+            raise ValueError(
+                f"each row of {name} must sum to 1 (a distribution), "
+                f"but row {row} sums to {float(y[row].sum()):g}"
+            )
+    return y
+
+
+def _as_labels(name: str, labels: Array, rows: int, outputs: int) -> Array:
+    if labels.size == 0 and labels.dtype.kind == "f":  # np.asarray([])
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "biu":
+        raise TypeError(
+            f"{name} must hold integer labels 0 … {outputs - 1} for loss 'softmax_cross_entropy', "
+            f"got dtype {labels.dtype}"
+        )
+    if labels.shape != (rows,):
+        raise ValueError(f"{name} must have shape ({rows},), as many as X, got {labels.shape}")
+    if labels.size:
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= outputs:
+            raise ValueError(
+                f"{name} must hold labels from 0 to {outputs - 1}, got {low if low < 0 else high}"
+            )
+    return np.require(labels, np.int64, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def as_sample_weight(name: str, value: object, rows: int, dtype: np.dtype[Any]) -> Array | None:
+    """Return weights as a finite array ≥ 0 of shape (rows,), or None for None."""
+    if value is None:
+        return None
+    w = as_array(name, value, dtype)
+    if w.shape != (rows,):
+        raise ValueError(f"{name} must have shape ({rows},), one for each row of X, got {w.shape}")
+    check_finite(name, w)
+    if w.size and w.min() < 0:
+        raise ValueError(f"{name} must be ≥ 0, got {w.min():g}")
+    return w
+
+
+def check_weight_sum(name: str, weight: Array | None) -> None:
+    """Raise if there are weights and none is above 0: their mean would be undefined."""
+    if weight is not None and not weight.any():
+        raise ValueError(f"{name} must not be all zero")
+
+
+def as_data(plan: Plan, X: object, y: object, sample_weight: object, prefix: str = "") -> Data:
+    """Return X, y, sample_weight as the engine of `plan` takes them; `prefix` is for messages."""
+    dtype = np.dtype(plan.dtype)
+    X = as_matrix(f"{prefix}X", X, plan.layer_sizes[0], dtype)
+    y = as_targets(f"{prefix}y", y, len(X), plan.layer_sizes[-1], plan.loss, dtype)
+    return X, y, as_sample_weight(f"{prefix}sample_weight", sample_weight, len(X), dtype)
+
+
+def as_training_data(
+    plan: Plan, X: object, y: object, sample_weight: object, prefix: str = ""
+) -> Data:
+    """Return the same; an epoch, or a validation, needs rows, and weights that are not all 0."""
+    data = as_data(plan, X, y, sample_weight, prefix)
+    if len(data[0]) == 0:
+        raise ValueError(f"{prefix}X must have at least one row, got none")
+    check_weight_sum(f"{prefix}sample_weight", data[2])
+    return data
+
+
+def as_validation(plan: Plan, validation: object, rows: int) -> tuple[Data | None, int]:
+    """Return the validation data, if given as such, and the number of rows to set aside."""
+    if validation is None:
+        return None, 0
+    if isinstance(validation, tuple | list):
+        if len(validation) not in (2, 3):
+            raise ValueError(
+                f"validation must be (X, y) or (X, y, sample_weight), got {len(validation)} items"
+            )
+        X, y, *weight = validation
+        return as_training_data(plan, X, y, weight[0] if weight else None, "validation "), 0
+    fraction = check_finite_number(
+        "validation", validation, minimum=0.0, maximum=1.0, open_minimum=True, open_maximum=True
+    )
+    aside = max(1, round(fraction * rows))
+    if aside >= rows:
+        raise ValueError(f"validation={fraction:g} of {rows} rows leaves none to train on")
+    return None, aside
+
+
+def as_parameters(
+    name: str, value: object, layer_sizes: Sequence[int], dtype: np.dtype[Any]
+) -> list[Array]:
+    """Return one finite array [W | b] of shape (n_l, n_{l−1} + 1) for each layer."""
+    layers = len(layer_sizes) - 1
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise TypeError(f"{name} must be a list of arrays [W | b], got {type(value).__name__}")
+    if len(value) != layers:
+        raise ValueError(f"{name} must have {layers} arrays, one for each layer, got {len(value)}")
+    parameters = []
+    for layer, item in enumerate(value, start=1):
+        label = f"{name} of layer {layer}"
+        shape = (layer_sizes[layer], layer_sizes[layer - 1] + 1)
+        p = as_array(label, item, dtype)
+        if p.shape != shape:
+            raise ValueError(f"{label} must have shape {shape}, got {p.shape}")
+        parameters.append(check_finite(label, p))
+    return parameters
+
+
+def join(weights: object, biases: object, layer_sizes: Sequence[int]) -> list[Array]:
+    """Return [W | b] of each layer from its parts; `as_parameters` checks what they hold."""
+    parts = []
+    for name, value in (("weights", weights), ("biases", biases)):
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            raise TypeError(f"{name} must be a list of arrays, got {type(value).__name__}")
+        if len(value) != len(layer_sizes) - 1:
+            raise ValueError(
+                f"{name} must have {len(layer_sizes) - 1} arrays, one for each layer, "
+                f"got {len(value)}"
+            )
+        arrays = []
+        for layer, item in enumerate(value, start=1):
+            a = _asarray(f"{name} of layer {layer}", item)
+            n_in, n_out = layer_sizes[layer - 1], layer_sizes[layer]
+            shape = (n_out, n_in) if name == "weights" else (n_out,)
+            if a.shape != shape:
+                raise ValueError(f"{name} of layer {layer} must have shape {shape}, got {a.shape}")
+            arrays.append(a)
+        parts.append(arrays)
+    return [np.column_stack([W, b]) for W, b in zip(*parts, strict=True)]

@@ -1,0 +1,46 @@
+"""A network as text: the call that makes it, and a table of its layers."""
+
+from __future__ import annotations
+
+from fastbp import activations, losses
+from fastbp.activations import Activation
+from fastbp.engines import Plan
+from fastbp.losses import Loss
+
+
+def call(plan: Plan) -> str:
+    """Return the call of `MLP` that makes such a network; dropout and penalties only if set."""
+    options = []
+    if plan.activations:
+        names = [_short(a) for a in plan.activations]
+        one = names[0] if len(set(names)) == 1 else f"[{', '.join(names)}]"
+        options.append(f"activation={one}")
+    options.append(f"loss={_short(plan.loss)}")
+    if any(plan.dropout):
+        options.append(f"dropout={list(plan.dropout)}")
+    options += [f"{k}={v}" for k, v in (("l1", plan.l1), ("l2", plan.l2)) if v]
+    options.append(f"dtype={plan.dtype!r}")
+    return f"MLP({list(plan.layer_sizes)}, {', '.join(options)})"
+
+
+def _short(a: Activation | Loss) -> str:
+    """Return the name alone where the parameter is the default one."""
+    default = activations.get(a.name) if isinstance(a, Activation) else losses.get(a.name)
+    return repr(a.name) if a == default else repr(a)
+
+
+def table(plan: Plan) -> str:
+    """Return a table with a line for each layer, their total, and the loss."""
+    sizes = plan.layer_sizes
+    phi = [*(a.name for a in plan.activations), plan.loss.link]
+    total = 0
+    rows = [("layer", "shape", "activation", "dropout", "parameters")]
+    for i in range(plan.layers):
+        count = sizes[i + 1] * (sizes[i] + 1)
+        total += count
+        p = plan.dropout[i] if i < len(plan.dropout) else 0.0
+        rows.append((str(i + 1), f"{sizes[i]} → {sizes[i + 1]}", phi[i], f"{p:g}", f"{count:,}"))
+    rows.append(("total", "", "", "", f"{total:,}"))
+    a, b, c, d, e = (max(len(row[k]) for row in rows) for k in range(5))
+    lines = [f"{r[0]:>{a}}  {r[1]:<{b}}  {r[2]:<{c}}  {r[3]:>{d}}  {r[4]:>{e}}" for r in rows]
+    return "\n".join([*lines, f"loss {plan.loss.name}, {plan.dtype}"])

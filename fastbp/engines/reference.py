@@ -1,0 +1,357 @@
+"""Reference engine: the mathematics of the notes in NumPy, to be read beside them.
+
+It is the oracle of every test and the baseline of every benchmark. Rows are samples, so the notes'
+z = W v is ``v @ W.T`` here. A hidden layer is v = [φ(z); 1]; the last column of W is the bias.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.engines import Array, Plan
+from fastbp.engines.dropout import mask
+from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def _sigmoid(z: Array) -> Array:
+    e = np.exp(-np.abs(z))  # never overflows
+    s: Array = np.where(z >= 0, 1, e) / (1 + e)
+    return s
+
+
+def _normal_cdf(z: Array) -> Array:
+    # erfc, not 1 + erf: no cancellation in the lower tail
+    cdf: Array = 0.5 * _erfc(z * -math.sqrt(0.5))
+    return cdf.astype(z.dtype)
+
+
+def _normal_pdf(z: Array) -> Array:
+    return np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+
+
+def _silu_slope(z: Array) -> Array:
+    slope: Array = _sigmoid(z) * (1 + z * _sigmoid(-z))
+    return slope
+
+
+# name: φ(z, a), φ'(z, v, a), where v = φ(z) and a is the activation's parameter
+ACTIVATIONS: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
+    "identity": (lambda z, a: z, lambda z, v, a: np.ones_like(v)),
+    "sigmoid": (lambda z, a: _sigmoid(z), lambda z, v, a: (1 - v) * v),
+    "tanh": (lambda z, a: np.tanh(z), lambda z, v, a: 1 - v * v),
+    "relu": (lambda z, a: np.maximum(z, 0), lambda z, v, a: (v > 0).astype(v.dtype)),
+    "leaky_relu": (
+        lambda z, a: np.where(z > 0, z, a * z),
+        lambda z, v, a: np.where(v > 0, np.ones_like(v), a),
+    ),
+    "elu": (
+        lambda z, a: np.where(z > 0, z, a * np.expm1(np.minimum(z, 0))),
+        lambda z, v, a: np.where(v > 0, 1, v + a),
+    ),
+    "softplus": (lambda z, a: np.logaddexp(z, 0), lambda z, v, a: -np.expm1(-v)),
+    "silu": (lambda z, a: z * _sigmoid(z), lambda z, v, a: _silu_slope(z)),
+    "gelu": (
+        lambda z, a: z * _normal_cdf(z),
+        lambda z, v, a: _normal_cdf(z) + z * _normal_pdf(z),
+    ),
+}
+
+
+def _softmax(f: Array) -> Array:
+    e = np.exp(f - f.max(axis=1, keepdims=True))
+    p: Array = e / e.sum(axis=1, keepdims=True)
+    return p
+
+
+# name: prediction from f
+LINKS: dict[str, Callable[[Array], Array]] = {
+    "identity": lambda f: f,
+    "softmax": _softmax,
+    "sigmoid": _sigmoid,
+    "exp": np.exp,
+}
+
+
+def _squared_error(f: Array, y: Array, _: float) -> tuple[Array, Array]:
+    r = f - y
+    return (0.5 * r * r).sum(axis=1), r
+
+
+def _absolute_error(f: Array, y: Array, _: float) -> tuple[Array, Array]:
+    r = f - y
+    return np.abs(r).sum(axis=1), np.sign(r)
+
+
+def _huber(f: Array, y: Array, width: float) -> tuple[Array, Array]:
+    r = f - y
+    clipped = np.clip(r, -width, width)
+    return (clipped * (r - 0.5 * clipped)).sum(axis=1), clipped  # both zones in one formula
+
+
+def _softmax_cross_entropy(f: Array, y: Array, _: float) -> tuple[Array, Array]:
+    if y.ndim == 1:
+        y = (y[:, None] == np.arange(f.shape[1])).astype(f.dtype)
+    shifted = f - f.max(axis=1, keepdims=True)
+    e = np.exp(shifted)
+    total = e.sum(axis=1, keepdims=True)
+    rows = (y * (np.log(total) - shifted)).sum(axis=1)
+    return rows, y.sum(axis=1, keepdims=True) * (e / total) - y
+
+
+def _binary_cross_entropy(f: Array, y: Array, _: float) -> tuple[Array, Array]:
+    # log(1 + exp(f)) − y f, without exp(large) and without cancelling large f against y f
+    rows = (np.maximum(f, 0) - y * f + np.log1p(np.exp(-np.abs(f)))).sum(axis=1)
+    return rows, _sigmoid(f) - y
+
+
+def _poisson(f: Array, y: Array, _: float) -> tuple[Array, Array]:
+    mu = np.exp(f)
+    y_log_y = y * np.log(np.where(y > 0, y, 1))
+    return (y_log_y - y * f - y + mu).sum(axis=1), mu - y
+
+
+# name: (ℓ of every row, δᴸ = ∂ℓ/∂f) of (f, y, the loss's parameter)
+LOSSES: dict[str, Callable[[Array, Array, float], tuple[Array, Array]]] = {
+    "squared_error": _squared_error,
+    "absolute_error": _absolute_error,
+    "huber": _huber,
+    "softmax_cross_entropy": _softmax_cross_entropy,
+    "binary_cross_entropy": _binary_cross_entropy,
+    "poisson": _poisson,
+}
+
+_quiet = np.errstate(over="ignore", invalid="ignore")  # overflow shows in the loss returned
+
+
+def _with_bias_node(x: Array) -> Array:
+    v = np.ones((len(x), x.shape[1] + 1), x.dtype)
+    v[:, :-1] = x
+    return v
+
+
+class ReferenceEngine:
+    """The engine contract (`fastbp.engines.Engine`) in NumPy.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to allocate. Parameters start at 0. `plan.threads` has no meaning here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import activations, losses
+    >>> from fastbp.engines import Plan
+    >>> from fastbp.engines.reference import ReferenceEngine
+    >>> plan = Plan((1, 1, 1), (activations.get("relu"),), losses.get("squared_error"))
+    >>> engine = ReferenceEngine(plan)
+    >>> engine.set_parameters([np.array([[2, 0]], "f4"), np.array([[3, 0]], "f4")])
+    >>> f = np.empty((2, 1), "f4")
+    >>> engine.forward(np.array([[1], [-1]], "f4"), f)
+    >>> f
+    array([[6.],
+           [0.]], dtype=float32)
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        sizes = plan.layer_sizes
+        self._shapes = [(n, k + 1) for k, n in itertools.pairwise(sizes)]
+        self._W = self._zeros()
+        self._step = 0
+        self._slots = [self._zeros() for _ in range(plan.optimizer.slots)]
+        self._penalized = plan.l1 > 0 or plan.l2 > 0
+
+    def _zeros(self) -> list[Array]:
+        return [np.zeros(shape, self.plan.dtype) for shape in self._shapes]
+
+    def get_parameters(self) -> list[Array]:
+        return [W.copy() for W in self._W]
+
+    def set_parameters(self, parameters: list[Array]) -> None:
+        for W, new in zip(self._W, parameters, strict=True):
+            W[...] = new
+
+    def get_optimizer_state(self) -> tuple[int, list[list[Array]]]:
+        return self._step, [[s.copy() for s in slot] for slot in self._slots]
+
+    def set_optimizer_state(self, step: int, slots: list[list[Array]]) -> None:
+        self._step = step
+        for slot, new_slot in zip(self._slots, slots, strict=True):
+            for s, new in zip(slot, new_slot, strict=True):
+                s[...] = new
+
+    # The notes: forward, then backward.
+
+    def _forward(
+        self, X: Array, slopes: list[Array] | None = None, *, dropout: bool = False
+    ) -> tuple[list[Array], list[Array]]:
+        """z¹ … zᴸ = f and v⁰ … vᴸ⁻¹; appends φ'(z¹) … φ'(zᴸ⁻¹) to `slopes`.
+
+        With dropout, a unit's value and slope are both scaled by 0 or 1 / (1 − p).
+        """
+        v = [_with_bias_node(X)]
+        z = [v[0] @ self._W[0].T]
+        for W, activation, units in zip(
+            self._W[1:], self.plan.activations, self._hidden_units(dropout, len(X)), strict=True
+        ):
+            phi, phi_slope = ACTIVATIONS[activation.name]
+            value = phi(z[-1], activation.parameter)
+            v.append(_with_bias_node(value if units is None else value * units))
+            if slopes is not None:
+                slope = phi_slope(z[-1], value, activation.parameter)
+                slopes.append(slope if units is None else slope * units)
+            z.append(v[-1] @ W.T)
+        return z, v
+
+    def _backward(
+        self,
+        v: list[Array],
+        slopes: list[Array],
+        delta: Array,
+        penalty_share: float,
+        out: list[Array],
+    ) -> None:
+        """∇_W of every layer to `out`, from δᴸ: every value of the forward pass is reused."""
+        l1, l2 = penalty_share * self.plan.l1, penalty_share * self.plan.l2
+        for layer in reversed(range(self.plan.layers)):
+            W = self._W[layer][:, :-1]
+            np.matmul(delta.T, v[layer], out=out[layer])
+            if self._penalized:
+                out[layer][:, :-1] += l1 * np.sign(W) + l2 * W
+            if layer > 0:
+                delta = slopes[layer - 1] * (delta @ W)
+
+    def _hidden_units(self, dropout: bool, rows: int) -> list[Array | None]:
+        """Draw the factors, 0 or 1 / (1 − p), of each hidden layer; None where all are 1."""
+        factors: list[Array | None] = [None] * (self.plan.layers - 1)
+        if dropout:
+            for i, p in enumerate(self.plan.dropout):
+                if p > 0:
+                    units = self.plan.layer_sizes[i + 1]
+                    kept = mask(self.plan.seed, self._step, i + 1, rows, units, p)
+                    factors[i] = kept.astype(self.plan.dtype) * (1 / (1 - p))
+        return factors
+
+    @_quiet
+    def _objective(
+        self,
+        X: Array,
+        y: Array,
+        sample_weight: Array | None,
+        out: list[Array] | None = None,
+        *,
+        dropout: bool = False,
+    ) -> float:
+        """Return the objective; its gradient goes to `out`, if given."""
+        slopes: list[Array] | None = None if out is None else []
+        z, v = self._forward(X, slopes, dropout=dropout)
+        loss = self.plan.loss
+        row_losses, delta = LOSSES[loss.name](z[-1], y, loss.parameter)
+        w = np.ones(len(X)) if sample_weight is None else sample_weight.astype(np.float64)
+        total = w.sum()
+        share = w / total if total > 0 else w  # of each row in the batch's loss
+        penalty_share = 1.0
+        if self.plan.penalty_in_sum:
+            penalty_share = 1.0 / total if total > 0 else 0.0
+        if out is not None and slopes is not None:
+            delta = delta * share[:, None].astype(delta.dtype)
+            self._backward(v, slopes, delta, penalty_share, out)
+        return float(share @ row_losses) + penalty_share * self._penalty()
+
+    def _penalty(self) -> float:
+        total = 0.0
+        if self._penalized:
+            for W in self._W:
+                weights = W[:, :-1].astype(np.float64)
+                total += self.plan.l1 * float(np.abs(weights).sum())
+                total += 0.5 * self.plan.l2 * float(np.square(weights).sum())
+        return total
+
+    @_quiet
+    def trace(self, X: Array) -> tuple[list[Array], list[Array]]:
+        """Return z¹ … zᴸ (the last is f) and v⁰ … vᴸ⁻¹ (each with its bias node, the 1)."""
+        return self._forward(X)
+
+    @_quiet
+    def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
+        f = self._forward(X)[0][-1]
+        out[...] = LINKS[self.plan.loss.link](f) if link else f
+
+    def loss(self, X: Array, y: Array, sample_weight: Array | None) -> float:
+        return self._objective(X, y, sample_weight)
+
+    def gradient(self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]) -> float:
+        return self._objective(X, y, sample_weight, out)
+
+    @_quiet
+    def jacobian(self, X: Array, out: Array) -> None:
+        """J = Wᴸ diag(φ'(zᴸ⁻¹)) Wᴸ⁻¹ … diag(φ'(z¹)) W¹, bias columns left out."""
+        slopes: list[Array] = []
+        self._forward(X, slopes)
+        J = np.broadcast_to(self._W[-1][:, :-1], (len(X), *self._W[-1][:, :-1].shape))
+        for W, slope in zip(self._W[-2::-1], slopes[::-1], strict=True):
+            J = (J * slope[:, None, :]) @ W[:, :-1]
+        out[...] = J
+
+    # Training
+
+    def epoch(
+        self,
+        X: Array,
+        y: Array,
+        sample_weight: Array | None,
+        order: NDArray[np.int64],
+        learning_rates: NDArray[np.float64],
+        losses: NDArray[np.float64],
+    ) -> int:
+        gradient = self._zeros()
+        for s, rate in enumerate(learning_rates.tolist()):
+            batch = order[s * self.plan.batch_size : (s + 1) * self.plan.batch_size]
+            w = None if sample_weight is None else sample_weight[batch]
+            losses[s] = self._objective(X[batch], y[batch], w, gradient, dropout=True)
+            if not math.isfinite(losses[s]):
+                return s
+            self._update(gradient, rate)
+            self._step += 1
+        return len(learning_rates)
+
+    @_quiet
+    def _update(self, gradient: list[Array], rate: float) -> None:
+        """One step of the optimizer, as in the docstrings of `fastbp.optimizers`."""
+        if self.plan.clip_norm > 0:
+            squares = (np.square(g, dtype=np.float64).sum() for g in gradient)
+            norm = math.sqrt(sum(squares))
+            if norm > self.plan.clip_norm:
+                for g in gradient:
+                    g *= self.plan.clip_norm / norm
+        optimizer = self.plan.optimizer
+        t = self._step + 1
+        for layer, (W, g) in enumerate(zip(self._W, gradient, strict=True)):
+            state = [slot[layer] for slot in self._slots]
+            match optimizer:
+                case SGD(momentum=0):
+                    W -= rate * g
+                case SGD(momentum=mu):
+                    (u,) = state
+                    u[...] = mu * u - rate * g
+                    W += mu * u - rate * g if optimizer.nesterov else u
+                case RMSprop(rho=rho, epsilon=epsilon):
+                    (s,) = state
+                    s[...] = rho * s + (1 - rho) * g * g
+                    W -= rate * g / (np.sqrt(s) + epsilon)
+                case Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon):
+                    if isinstance(optimizer, AdamW):
+                        W[:, :-1] -= rate * optimizer.weight_decay * W[:, :-1]
+                    m, s = state
+                    m[...] = beta_1 * m + (1 - beta_1) * g
+                    s[...] = beta_2 * s + (1 - beta_2) * g * g
+                    scale = rate * math.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+                    W -= scale * m / (np.sqrt(s) + epsilon)

@@ -1,0 +1,65 @@
+"""What happened in a call of `MLP.fit`: plain lists, one entry an epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["DivergenceError", "History"]
+
+
+class DivergenceError(ArithmeticError):
+    """Training met a loss or a weight that is NaN or infinite.
+
+    The model keeps the weights it had before the epoch named in the message; the optimizer's state
+    is cleared. A smaller learning rate, ``clip_norm``, or data scaled to about unit size usually
+    helps.
+    """
+
+
+@dataclass
+class History:
+    """Record of a call of `MLP.fit`; the lists have one entry for each finished epoch.
+
+    Attributes
+    ----------
+    loss : list of float
+        Mean of the steps' objectives (penalties included), each taken before its update and
+        weighted by the step's rows (or their sample weights).
+    validation_loss, validation_score : list of float
+        Objective and score on the validation data after the epoch; empty without validation.
+    score_name : str
+        What the score is: ``"accuracy"`` or ``"R2"`` (1 − residual / total sum of squares).
+    learning_rate : list of float
+        Of the epoch's last step.
+    seconds, samples_per_second : list of float
+        Time spent training in the epoch, without validation and callbacks; rows over that time.
+    best_epoch : int or None
+        With early stopping, the index of the epoch whose weights the model has; else None.
+    stopped : str
+        Why training ended: ``"epochs"`` (all done), ``"early_stopping"`` or ``"callback"``; empty
+        while it goes on.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_score: list[float] = field(default_factory=list)
+    score_name: str = ""
+    learning_rate: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    samples_per_second: list[float] = field(default_factory=list)
+    best_epoch: int | None = None
+    stopped: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """Number of finished epochs."""
+        return len(self.loss)
+
+    def line(self, epochs: int) -> str:
+        """Progress line of the last finished epoch, out of `epochs`."""
+        parts = [f"epoch {self.epochs:>{len(str(epochs))}}/{epochs}", f"loss {self.loss[-1]:.4f}"]
+        if self.validation_loss:
+            parts.append(f"validation loss {self.validation_loss[-1]:.4f}")
+            parts.append(f"validation {self.score_name} {self.validation_score[-1]:.4f}")
+        parts.append(f"{self.samples_per_second[-1]:,.0f} samples/s")
+        return "  ".join(parts)

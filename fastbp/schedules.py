@@ -1,0 +1,213 @@
+"""Learning-rate schedules: the rate as a function of the step number.
+
+A schedule is called with a step number (or an array of them) counted from 0 at the first minibatch,
+and returns the learning rate(s). Any Python callable ``step -> rate`` serves as well; these classes
+answer for a whole epoch at once. An epoch has ⌈rows / batch_size⌉ steps.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp._validation import check_finite_number, check_integer
+
+__all__ = ["Constant", "Cosine", "InverseScaling", "OneCycle", "Schedule", "Step", "get", "rates"]
+
+Floats = NDArray[np.float64]
+
+
+class Schedule(ABC):
+    """Base of the schedules: takes an int or an array of ints, returns a float or an array."""
+
+    def __call__(self, step: Any) -> Any:
+        """Learning rate at `step` (int, or array of ints of any shape)."""
+        rate = self._rate(np.asarray(step, dtype=np.float64))
+        return float(rate) if np.ndim(rate) == 0 else rate
+
+    @abstractmethod
+    def _rate(self, step: Floats) -> Floats: ...
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same `rate` at every step.
+
+    Examples
+    --------
+    >>> from fastbp.schedules import Constant
+    >>> Constant(0.1)(1000)
+    0.1
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        check_finite_number("rate", self.rate, minimum=0.0)
+
+    def _rate(self, step: Floats) -> Floats:
+        return np.full(step.shape, self.rate)
+
+
+@dataclass(frozen=True)
+class InverseScaling(Schedule):
+    """initial / (1 + step / scale)^power.
+
+    Examples
+    --------
+    >>> from fastbp.schedules import InverseScaling
+    >>> InverseScaling(0.1, scale=100, power=1.0)(100)
+    0.05
+    """
+
+    initial: float
+    scale: float = 1.0
+    power: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_finite_number("initial", self.initial, minimum=0.0)
+        check_finite_number("scale", self.scale, minimum=0.0, open_minimum=True)
+        check_finite_number("power", self.power, minimum=0.0)
+
+    def _rate(self, step: Floats) -> Floats:
+        return self.initial * (1.0 + step / self.scale) ** -self.power
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """initial × factor^⌊step / every⌋: multiplied by `factor` once every `every` steps.
+
+    Examples
+    --------
+    >>> from fastbp.schedules import Step
+    >>> Step(1.0, every=10, factor=0.5)([0, 9, 10, 20])
+    array([1.  , 1.  , 0.5 , 0.25])
+    """
+
+    initial: float
+    every: int
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_finite_number("initial", self.initial, minimum=0.0)
+        check_integer("every", self.every, minimum=1)
+        check_finite_number("factor", self.factor, minimum=0.0, maximum=1.0)
+
+    def _rate(self, step: Floats) -> Floats:
+        return self.initial * self.factor ** (step // self.every)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine from `initial` at step 0 to `final` at step `steps`, and `final` from there on.
+
+    Examples
+    --------
+    >>> from fastbp.schedules import Cosine
+    >>> Cosine(0.1, steps=100)([0, 50, 100, 150])
+    array([0.1 , 0.05, 0.  , 0.  ])
+    """
+
+    initial: float
+    steps: int
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_finite_number("initial", self.initial, minimum=0.0)
+        check_integer("steps", self.steps, minimum=1)
+        check_finite_number("final", self.final, minimum=0.0)
+
+    def _rate(self, step: Floats) -> Floats:
+        return _half_cosine(self.initial, self.final, step / self.steps)
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Warm-up to `peak`, then annealing, both along half a cosine; the final rate from there on.
+
+    The rate is start × peak at step 0, `peak` at step warmup × steps, final × peak at step `steps`.
+
+    Examples
+    --------
+    >>> from fastbp.schedules import OneCycle
+    >>> OneCycle(0.1, steps=100, warmup=0.5, start=0.5)([0, 50, 75, 100])
+    array([0.05, 0.1 , 0.05, 0.  ])
+    """
+
+    peak: float
+    steps: int
+    warmup: float = 0.3
+    start: float = 0.04
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_finite_number("peak", self.peak, minimum=0.0)
+        check_integer("steps", self.steps, minimum=1)
+        check_finite_number("warmup", self.warmup, minimum=0.0, maximum=1.0)
+        check_finite_number("start", self.start, minimum=0.0, maximum=1.0)
+        check_finite_number("final", self.final, minimum=0.0, maximum=1.0)
+
+    def _rate(self, step: Floats) -> Floats:
+        top = self.warmup * self.steps
+        # Where a phase has no length, `max` keeps the division defined; that branch is not taken.
+        up = _half_cosine(self.start * self.peak, self.peak, step / max(top, 1e-300))
+        tail = max(self.steps - top, 1e-300)
+        down = _half_cosine(self.peak, self.final * self.peak, (step - top) / tail)
+        return np.where(step < top, up, down)
+
+
+def _half_cosine(first: float, last: float, progress: Floats) -> Floats:
+    """From `first` at progress 0 to `last` at 1, exactly `first` and `last` outside."""
+    turn = np.cos(np.pi * np.clip(progress, 0.0, 1.0))
+    return first * (0.5 + 0.5 * turn) + last * (0.5 - 0.5 * turn)
+
+
+def get(learning_rate: object) -> Schedule | Callable[[int], float]:
+    """Resolve a number to a `Constant`; a schedule or other callable is returned as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither, or a number that is negative or not finite.
+
+    Examples
+    --------
+    >>> from fastbp import schedules
+    >>> schedules.get(0.1)
+    Constant(rate=0.1)
+    """
+    if callable(learning_rate):
+        return learning_rate
+    return Constant(check_finite_number("learning_rate", learning_rate, minimum=0.0))
+
+
+def rates(schedule: Schedule | Callable[[int], float], start: int, count: int) -> Floats:
+    """Learning rates of the steps start, …, start + count − 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a plain callable returns something else than a finite number ≥ 0; the step is named.
+
+    Examples
+    --------
+    >>> from fastbp import schedules
+    >>> schedules.rates(lambda step: 1 / (1 + step), start=1, count=3)
+    array([0.5       , 0.33333333, 0.25      ])
+    """
+    if isinstance(schedule, Constant):
+        return np.full(count, schedule.rate, dtype=np.float64)
+    if isinstance(schedule, Schedule):
+        return np.asarray(schedule(np.arange(start, start + count)), dtype=np.float64)
+    return np.array(
+        [
+            check_finite_number(f"learning_rate({step})", schedule(step), minimum=0.0)
+            for step in range(start, start + count)
+        ],
+        dtype=np.float64,
+    )

@@ -1,0 +1,158 @@
+"""How far rounding may move an engine's results: tolerances derived, not tuned.
+
+The rule for one sum. A sum of k rounded terms t, in any order, has an error of at most k u Σ|t|,
+u the unit roundoff. Roundings have mixed signs, so √k stands for k but for a factor λ of a few
+(Higham & Mary 2019); and Σ|t| ≤ √k ‖t‖₂. So error ≤ λ k u ‖t‖₂.
+
+Errors already in the terms, e(t), add up with mixed signs too: λ ‖e(t)‖₂. This page carries the two
+through the formulas of forward, loss, backward and Jacobian, at float64 values of the reference
+engine. λ multiplies the whole once, at the end. Smooth scalar functions cost `FUNCTION` u of
+rounding, and pass on an error with their slope; slopes pass it on with their curvature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from engine_cases import KINKED, Case, oracle
+from numpy.typing import NDArray
+
+from fastbp.engines.reference import ACTIVATIONS, LOSSES
+
+Array = NDArray[Any]
+
+LAMBDA = 8.0
+FUNCTION = 8.0  # 4 ULP of the vectorised function, and the few operations around it
+CURVATURE = 1.2  # max |φ''| of the smooth activations (gelu's is 1.13)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Elementwise bounds of the errors of f, the loss, the gradient's layers and the Jacobian."""
+
+    f: Array
+    loss: float
+    gradient: list[Array]
+    jacobian: Array
+
+
+def _dot(u: float, a: Array, a_error: Array, W: Array) -> Array:
+    """Bound the error of a @ W, W exact: the rule above with terms a W."""
+    k = a.shape[-1]
+    squares = ((k * u * a) ** 2 + a_error**2) @ W**2
+    return np.asarray(np.sqrt(squares))
+
+
+def bounds(case: Case, *, with_jacobian: bool = False) -> Bounds:
+    """Derive the bounds for the case's dtype; with zero rows only the penalties round."""
+    u = float(np.finfo(case.plan.dtype).eps) / 2
+    exact = case.astype("float64")
+    z, v = oracle(exact).trace(exact.X)
+    W = exact.parameters
+
+    z_error: list[Array] = []
+    v_error = [np.zeros_like(v[0])]
+    slopes: list[Array] = []
+    slope_error: list[Array] = []
+    for layer, weights in enumerate(W):
+        z_error.append(_dot(u, v[layer], v_error[layer], weights.T))
+        if layer < len(W) - 1:
+            activation = case.plan.activations[layer]
+            value = v[layer + 1][:, :-1]
+            slopes.append(ACTIVATIONS[activation.name][1](z[layer], value, activation.parameter))
+            curvature = 0.0 if activation.name in KINKED | {"identity"} else CURVATURE
+            slope_error.append(curvature * z_error[layer] + FUNCTION * u)
+            error = np.abs(slopes[-1]) * z_error[layer] + FUNCTION * u * np.abs(value)
+            v_error.append(np.pad(error, ((0, 0), (0, 1))))  # the 1 is exact
+
+    f, f_error = z[-1], z_error[-1]
+    loss = case.plan.loss
+    row_losses, delta = LOSSES[loss.name](f, exact.y, loss.parameter)
+    outputs = f.shape[1]
+    y = np.abs(exact.y) if exact.y.ndim == 2 else np.eye(outputs)[exact.y]
+    terms = (np.abs(f) * (1 + y) + y + 1).sum(axis=1) + np.abs(row_losses)
+    row_error = np.hypot(np.linalg.norm(delta * f_error, axis=1), (outputs + FUNCTION) * u * terms)
+    if loss.name == "softmax_cross_entropy":  # ∂pᵢ = pᵢ (∂fᵢ − Σ pⱼ ∂fⱼ), exp(f − max) as a whole
+        p = delta + y
+        mean = (p * f_error).sum(axis=1, keepdims=True)
+        spread = 2 * np.abs(f).max(axis=1, keepdims=True)
+        delta_error = p * (f_error + mean) + (outputs + FUNCTION + spread) * u * (p + y)
+    else:
+        steepness = {"poisson": np.exp(f), "absolute_error": np.zeros_like(f)}  # max |∂δ/∂f|
+        steep = steepness.get(loss.name, np.ones_like(f))
+        delta_error = steep * f_error + FUNCTION * u * (np.abs(f) + y + 1) * np.maximum(steep, 1)
+
+    w = np.ones(len(f)) if exact.sample_weight is None else exact.sample_weight
+    share = (w / w.sum())[:, None] if w.sum() > 0 else w[:, None]
+    penalty = sum(
+        case.plan.l1 * np.abs(p[:, :-1]).sum() + case.plan.l2 * np.square(p[:, :-1]).sum()
+        for p in W
+    )
+    row_terms = np.hypot(row_error, len(f) * u * terms) * share[:, 0]
+    loss_error = float(np.linalg.norm(row_terms)) + FUNCTION * u * penalty
+
+    gradient: list[Array] = []
+    delta, delta_error = delta * share, delta_error * share
+    rows = len(f)
+    for layer in range(len(W) - 1, -1, -1):
+        squares = ((rows * u * delta) ** 2 + delta_error**2).T @ v[layer] ** 2
+        error = np.sqrt(squares + (delta**2).T @ v_error[layer] ** 2)
+        weights = np.abs(W[layer])
+        error += FUNCTION * u * (case.plan.l1 + case.plan.l2 * weights)
+        gradient.insert(0, LAMBDA * error)
+        if layer > 0:
+            back = delta @ W[layer][:, :-1]
+            back_error = _dot(u, delta, delta_error, W[layer][:, :-1])
+            delta_error = (
+                np.abs(slopes[layer - 1]) * back_error
+                + slope_error[layer - 1] * np.abs(back)
+                + FUNCTION * u * np.abs(back)
+            )
+            delta = slopes[layer - 1] * back
+
+    J = np.broadcast_to(W[-1][:, :-1], (rows, *W[-1][:, :-1].shape))
+    J_error = np.zeros_like(J)
+    if with_jacobian:
+        for layer in range(len(W) - 2, -1, -1):
+            slope, error = slopes[layer][:, None, :], slope_error[layer][:, None, :]
+            J_error = np.abs(slope) * J_error + (error + FUNCTION * u) * np.abs(J)
+            J = J * slope
+            J_error = _dot(u, J, J_error, W[layer][:, :-1])
+            J = J @ W[layer][:, :-1]
+    return Bounds(LAMBDA * z_error[-1], LAMBDA * loss_error, gradient, LAMBDA * J_error)
+
+
+def epoch_bound(case: Case, rate: float, steps: int, amplification: float) -> float:
+    """How far the weights of two trainings may be apart after `steps`.
+
+    Each step adds rate · A · (error of its gradient) and some roundings of W. A, `amplification`,
+    is what the optimizer makes of an error in g: 1 for SGD, 1 / (1 − μ) with momentum, 2 / ε for
+    those that divide by √s + ε. What is there grows by (1 + rate · A) a step, as the gradient
+    changes with W at a rate of about 1 in problems of unit variance. Dropout scales values by
+    1 / (1 − p) in forward and backward.
+    """
+    u = float(np.finfo(case.plan.dtype).eps) / 2
+    size = case.plan.batch_size
+    weight = case.sample_weight
+    part = Case(
+        case.plan,
+        case.parameters,
+        case.X[:size],
+        case.y[:size],
+        None if weight is None else weight[:size],
+    )
+    error = max(float(g.max()) for g in bounds(part).gradient)
+    for p in case.plan.dropout:
+        error /= (1 - p) ** 2
+    largest = max(float(np.abs(W).max()) for W in case.parameters)
+    per_step = rate * amplification * error + FUNCTION * u * largest
+    return steps * per_step * (1 + rate * amplification) ** steps
+
+
+def assert_within(got: Array, wanted: Array, bound: Array | float) -> None:
+    """Every element of `got` is finite and within `bound` of `wanted`."""
+    assert got.shape == wanted.shape
+    excess = np.abs(got.astype(np.float64) - wanted) - bound
+    assert np.all(excess <= 0), f"off by up to {excess.max():.3g} more than the bound allows"

@@ -1,0 +1,31 @@
+"""Every example in a docstring of the installed package, and README's, says what happens."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import fastbp
+
+# Names of Python modules: compiled ones have no examples, and importing __main__ runs the command.
+MODULES = [fastbp.__name__] + [
+    module.name
+    for module in pkgutil.walk_packages(fastbp.__path__, "fastbp.")
+    if not module.name.endswith((".engine", ".__main__"))
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_readme() -> None:
+    readme = Path(__file__).parents[1] / "README.md"
+    result = doctest.testfile(str(readme), module_relative=False)
+    assert result.attempted > 0
+    assert result.failed == 0

@@ -1,0 +1,255 @@
+"""A whole epoch in one call: every optimizer and option ends where the reference engine ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from engine_cases import (
+    DTYPES,
+    ENGINES,
+    Case,
+    epoch,
+    gradient,
+    make_case,
+    make_engine,
+    oracle,
+    smooth_case,
+)
+from error_bounds import assert_within, bounds, epoch_bound
+
+from fastbp.engines.dropout import mask
+from fastbp.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+
+engines = pytest.mark.parametrize("name", ENGINES)
+dtypes = pytest.mark.parametrize("dtype", DTYPES)
+
+# What each makes of an error in g (see `epoch_bound`), and a rate that suits it. The ε are large:
+# with a tiny one, g / (√s + ε) is the sign of g, even where g is all rounding error.
+OPTIMIZERS: dict[str, tuple[Optimizer, float, float]] = {
+    "sgd": (SGD(), 1, 0.1),
+    "momentum": (SGD(0.75), 4, 0.05),
+    "nesterov": (SGD(0.75, nesterov=True), 4, 0.05),
+    "rmsprop": (RMSprop(0.8, 0.0625), 32, 0.01),
+    "adam": (Adam(0.75, 0.9, 0.0625), 32, 0.01),
+    "adamw": (AdamW(0.75, 0.9, 0.0625, 0.5), 32, 0.01),
+}
+each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS)
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "weighted": {"weighted": True},
+    "penalties": {"l1": 0.02, "l2": 0.1},
+    "penalties in the sum": {"l1": 0.2, "l2": 1.0, "penalty_in_sum": True},
+    "clip": {"clip_norm": 0.5, "l2": 0.1},
+    "dropout": {"dropout": (0.25, 0.5), "seed": 2**63 + 5},
+    "labels": {"labels": True, "loss": "softmax_cross_entropy", "weighted": True},
+    "distributions": {"loss": "softmax_cross_entropy"},
+}
+
+
+def epoch_case(option: str, optimizer: Optimizer, dtype: str) -> Case:
+    """23 rows in batches of 6: three full ones and a short one of 5."""
+    fields: dict[str, Any] = {"dtype": dtype, "rows": 23, "batch_size": 6, "optimizer": optimizer}
+    return make_case((5, 9, 7, 3), ("tanh", "gelu"), **fields, **OPTIONS[option])
+
+
+@engines
+@dtypes
+@each_optimizer
+@pytest.mark.parametrize("option", OPTIONS)
+def test_two_epochs_end_where_the_reference_does(
+    name: str, dtype: str, optimizer: str, option: str
+) -> None:
+    kind, amplification, rate = OPTIMIZERS[optimizer]
+    case = epoch_case(option, kind, dtype)
+    exact = case.astype("float64")
+    engine, reference = make_engine(name, case), oracle(exact)
+    order = np.random.default_rng(1).permutation(23)
+    for count, shuffled in enumerate((order, order[::-1].copy()), 1):
+        applied, losses = epoch(engine, case, rate, shuffled)
+        wanted_applied, wanted_losses = epoch(reference, exact, rate, shuffled)
+        assert applied == wanted_applied == 4
+        limit = epoch_bound(case, rate, 4 * count, amplification)
+        for W, wanted in zip(engine.get_parameters(), reference.get_parameters(), strict=True):
+            assert_within(W, wanted, limit)
+        # a loss moves with the weights by ∇ℓ: at most the number of weights times the largest slope
+        slope = sum(float(np.abs(g).sum()) for g in gradient(reference, exact)[1])
+        assert_within(losses, wanted_losses, 8 * (bounds(case).loss + (1 + slope) * limit))
+    step, slots = engine.get_optimizer_state()
+    assert step == 8
+    wanted_slots = reference.get_optimizer_state()[1]
+    assert len(slots) == len(wanted_slots) == kind.slots
+    for slot, wanted_slot in zip(slots, wanted_slots, strict=True):
+        for got, wanted in zip(slot, wanted_slot, strict=True):
+            # m, s and u are averages of g, g² and rate · A · g: no slope from g above 4 here
+            assert_within(got, wanted, 4 * amplification * limit / min(rate, 1))
+
+
+@engines
+@dtypes
+@pytest.mark.parametrize("hidden", ["relu", "leaky_relu", "elu", "sigmoid", "softplus", "silu"])
+def test_epoch_with_each_activation(name: str, dtype: str, hidden: str) -> None:
+    case = smooth_case((6, 8, 4), hidden, "huber", dtype=dtype, rows=16, batch_size=4)
+    exact = case.astype("float64")
+    engine, reference = make_engine(name, case), oracle(exact)
+    assert epoch(engine, case)[0] == epoch(reference, exact)[0] == 4
+    limit = epoch_bound(case, 0.1, 4, 1)
+    for W, wanted in zip(engine.get_parameters(), reference.get_parameters(), strict=True):
+        assert_within(W, wanted, limit)
+
+
+@engines
+@dtypes
+def test_a_step_of_sgd_is_w_minus_rate_times_gradient(name: str, dtype: str) -> None:
+    case = make_case((7, 11, 5), "tanh", dtype=dtype, rows=19, batch_size=19, l1=0.01, l2=0.1)
+    engine = make_engine(name, case)
+    loss, g = gradient(engine, case)
+    applied, losses = epoch(engine, case, 0.25)
+    assert applied == 1
+    assert abs(losses[0] - loss) <= 2 * bounds(case).loss
+    for W, before, slope, limit in zip(
+        engine.get_parameters(), case.parameters, g, bounds(case).gradient, strict=True
+    ):
+        wanted = before.astype("f8") - 0.25 * slope.astype("f8")
+        assert_within(W, wanted, 0.5 * limit + np.finfo(dtype).eps * np.abs(before))
+
+
+@engines
+@dtypes
+def test_adam_s_first_step_is_the_rate_times_the_sign(name: str, dtype: str) -> None:
+    # by hand: m / √s · √(1 − β₂) / (1 − β₁) = g / |g|, far above ε
+    case = make_case((3, 2), (), dtype=dtype, rows=4, batch_size=4, optimizer=Adam(epsilon=1e-30))
+    engine = make_engine(name, case)
+    _, g = gradient(engine, case)
+    epoch(engine, case, 0.125)
+    wanted = case.parameters[0] - 0.125 * np.sign(g[0])
+    # √, ÷, three products, √(1 − β₂) and W − step: 16 roundings of the step or of W
+    limit = 16 * np.finfo(dtype).eps * (0.125 + np.abs(wanted))
+    assert_within(engine.get_parameters()[0], wanted.astype("f8"), limit)
+
+
+@engines
+@dtypes
+def test_clipping_bounds_the_norm_and_keeps_the_direction(name: str, dtype: str) -> None:
+    case = make_case((7, 11, 5), "tanh", dtype=dtype, rows=19, batch_size=19)
+    _, g = gradient(make_engine(name, case), case)
+    norm = np.sqrt(sum(np.square(a, dtype=np.float64).sum() for a in g))
+    for clip, factor in [(norm / 4, 0.25), (norm * 4, 1.0)]:
+        engine = make_engine(name, case, clip_norm=float(clip))
+        epoch(engine, case, 1.0)
+        for W, before, slope, limit in zip(
+            engine.get_parameters(), case.parameters, g, bounds(case).gradient, strict=True
+        ):
+            wanted = before.astype("f8") - factor * slope.astype("f8")
+            assert_within(W, wanted, 2 * limit + np.finfo(dtype).eps * np.abs(before))
+
+
+@engines
+@dtypes
+@each_optimizer
+def test_training_goes_on_from_a_copied_state(name: str, dtype: str, optimizer: str) -> None:
+    kind, _, rate = OPTIMIZERS[optimizer]
+    case = epoch_case("dropout", kind, dtype)
+    engine, other = make_engine(name, case), make_engine(name, case)
+    epoch(engine, case, rate)
+    other.set_parameters(engine.get_parameters())
+    other.set_optimizer_state(*engine.get_optimizer_state())
+    epoch(engine, case, rate)
+    epoch(other, case, rate)
+    assert engine.get_optimizer_state()[0] == other.get_optimizer_state()[0] == 8
+    for a, b in zip(engine.get_parameters(), other.get_parameters(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@engines
+@dtypes
+@pytest.mark.parametrize("poison", [np.nan, np.inf, "overflow"])
+def test_a_loss_that_is_not_finite_ends_the_epoch_before_its_step(
+    name: str, dtype: str, poison: float | str
+) -> None:
+    case = make_case((4, 6, 3), "identity", dtype=dtype, rows=15, batch_size=4, optimizer=SGD(0.5))
+    good = make_engine(name, case)
+    assert epoch(good, case, order=np.arange(8))[0] == 2
+    X = case.X.copy()
+    # each x is finite but f is not, where "overflow"
+    X[9] = np.finfo(dtype).max * np.array([1, -1, 1, -1]) if poison == "overflow" else poison
+    parameters = [16 * W if poison == "overflow" else W for W in case.parameters]
+    bad = replace(case, X=X, parameters=parameters)
+    good.set_parameters(parameters)
+    good.set_optimizer_state(0, [[np.zeros_like(W) for W in parameters]])
+    epoch(good, bad, 1e-3, order=np.arange(8))
+
+    engine = make_engine(name, bad)
+    applied, losses = epoch(engine, bad, 1e-3)
+    assert applied == 2
+    assert np.isfinite(losses[:2]).all()
+    assert not np.isfinite(losses[2])
+    step, slots = engine.get_optimizer_state()
+    assert step == 2
+    for got, wanted in zip(slots[0], good.get_optimizer_state()[1][0], strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    for W, wanted in zip(engine.get_parameters(), good.get_parameters(), strict=True):
+        np.testing.assert_array_equal(W, wanted)
+
+
+@engines
+@dtypes
+def test_the_caller_s_arrays_may_be_read_only(name: str, dtype: str) -> None:
+    case = epoch_case("labels", SGD(), dtype)
+    assert case.sample_weight is not None
+    order = np.arange(23)
+    for a in (case.X, case.y, case.sample_weight, order, *case.parameters):
+        a.flags.writeable = False
+    engine = make_engine(name, case)
+    rates = np.full(4, 0.1)
+    rates.flags.writeable = False
+    assert engine.epoch(case.X, case.y, case.sample_weight, order, rates, np.empty(4)) == 4
+    assert np.isfinite(gradient(engine, case)[0])
+
+
+@engines
+@dtypes
+def test_rows_outside_the_order_play_no_part(name: str, dtype: str) -> None:
+    case = make_case((4, 6, 3), "tanh", dtype=dtype, rows=20, batch_size=5, weighted=True)
+    assert case.sample_weight is not None
+    order = np.array([3, 17, 3, 8, 0, 11, 2])
+    chosen = replace(
+        case, X=case.X[order], y=case.y[order], sample_weight=case.sample_weight[order]
+    )
+    picked, copied = make_engine(name, case), make_engine(name, case)
+    assert epoch(picked, case, order=order)[0] == epoch(copied, chosen)[0] == 2
+    for a, b in zip(picked.get_parameters(), copied.get_parameters(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@engines
+@dtypes
+def test_dropout_by_hand(name: str, dtype: str) -> None:
+    """One step with one hidden layer: both updates as in the notes, with φ(z) masked and scaled."""
+    p, rows, seed = 0.25, 12, 2**40 + 1
+    case = make_case(
+        (5, 9, 3), "tanh", dtype=dtype, rows=rows, batch_size=rows, dropout=(p,), seed=seed
+    )
+    exact = case.astype("float64")
+    first, second = exact.parameters
+    units = mask(seed, 0, 1, rows, 9, p) / (1 - p)
+    assert units.min() == 0 < units.max()
+    x1 = np.hstack([exact.X, np.ones((rows, 1))])
+    phi = np.tanh(x1 @ first.T)
+    v = np.hstack([phi * units, np.ones((rows, 1))])
+    residual = v @ second.T - exact.y
+    delta = (1 - phi**2) * units * (residual @ second[:, :-1])
+
+    engine = make_engine(name, case)
+    loss_without = engine.loss(case.X, case.y, None)
+    _, losses = epoch(engine, case, 0.1)
+    limit = bounds(case).loss / (1 - p) ** 2
+    assert abs(losses[0] - 0.5 * (residual**2).sum() / rows) <= limit
+    assert abs(losses[0] - loss_without) > limit  # dropout is for training only
+    step_limit = epoch_bound(case, 0.1, 1, 1)
+    got = engine.get_parameters()
+    assert_within(got[0], first - 0.1 * delta.T @ x1 / rows, step_limit)
+    assert_within(got[1], second - 0.1 * residual.T @ v / rows, step_limit)

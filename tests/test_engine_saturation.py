@@ -1,0 +1,189 @@
+"""Logits of ±1e4 and hidden sums of ±1e4: finite, right losses and gradients in both dtypes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from engine_cases import (
+    DTYPES,
+    ENGINES,
+    Array,
+    Case,
+    forward,
+    gradient,
+    jacobian,
+    make_case,
+    make_engine,
+)
+
+from fastbp.activations import ACTIVATIONS, Activation
+from fastbp.losses import Loss
+
+engines = pytest.mark.parametrize("name", ENGINES)
+dtypes = pytest.mark.parametrize("dtype", DTYPES)
+FAR = 1e4
+
+
+def logits_case(loss: Loss, dtype: str, f: Array, y: Array) -> Case:
+    """Make a network that is f(x) = x, at one row of logits."""
+    outputs = f.shape[1]
+    case = make_case((outputs, outputs), (), loss, dtype=dtype, rows=1)
+    identity = np.eye(outputs, outputs + 1, dtype=dtype)
+    return Case(case.plan, [identity], f.astype(dtype), y.astype(dtype), None)
+
+
+def softmax_cross_entropy(f: list[float], y: list[float]) -> tuple[float, list[float]]:
+    top = max(f)
+    e = [math.exp(a - top) for a in f]
+    log_sum = math.log(math.fsum(e))
+    p = [a / math.fsum(e) for a in e]
+    value = math.fsum(b * (log_sum + (top - a)) for a, b in zip(f, y, strict=True))
+    return value, [a - b for a, b in zip(p, y, strict=True)]
+
+
+def binary_cross_entropy(f: list[float], y: list[float]) -> tuple[float, list[float]]:
+    def log1p_exp(a: float) -> float:
+        return max(a, 0.0) + math.log1p(math.exp(-abs(a)))
+
+    def sigmoid(a: float) -> float:
+        return 1 / (1 + math.exp(-a)) if a > -700 else 0.0
+
+    value = math.fsum(b * log1p_exp(-a) + (1 - b) * log1p_exp(a) for a, b in zip(f, y, strict=True))
+    return value, [sigmoid(a) - b for a, b in zip(f, y, strict=True)]
+
+
+def poisson(f: list[float], y: list[float]) -> tuple[float, list[float]]:
+    mu = [math.exp(a) for a in f]  # 0 for very negative a
+    value = math.fsum(
+        (b * (math.log(b) - a) if b else 0.0) - b + m for a, b, m in zip(f, y, mu, strict=True)
+    )
+    return value, [m - b for m, b in zip(mu, y, strict=True)]
+
+
+def residual_loss(loss: Loss, f: list[float], y: list[float]) -> tuple[float, list[float]]:
+    r = [a - b for a, b in zip(f, y, strict=True)]
+    if loss.name == "squared_error":
+        return math.fsum(a * a / 2 for a in r), r
+    if loss.name == "absolute_error":
+        return math.fsum(map(abs, r)), [math.copysign(1, a) if a else 0.0 for a in r]
+    d = loss.parameter
+    value = math.fsum(a * a / 2 if abs(a) <= d else d * (abs(a) - d / 2) for a in r)
+    return value, [min(max(a, -d), d) for a in r]
+
+
+def check(name: str, loss: Loss, dtype: str, f: list[float], y: list[float]) -> None:
+    match loss.name:
+        case "softmax_cross_entropy":
+            wanted, delta = softmax_cross_entropy(f, y)
+        case "binary_cross_entropy":
+            wanted, delta = binary_cross_entropy(f, y)
+        case "poisson":
+            wanted, delta = poisson(f, y)
+        case _:
+            wanted, delta = residual_loss(loss, f, y)
+    case = logits_case(loss, dtype, np.array([f]), np.array([y]))
+    value, (g,) = gradient(make_engine(name, case), case)
+    # 16 roundings of terms of the size of the loss, or of 1 (of f, y and p in p − y)
+    eps = float(np.finfo(dtype).eps)
+    assert abs(value - wanted) <= 16 * eps * max(1.0, abs(wanted))
+    limit = 16 * eps * np.maximum(1, np.abs(delta))
+    assert np.all(np.abs(g[:, -1] - delta) <= limit)
+    assert np.isfinite(g).all()
+
+
+@engines
+@dtypes
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber"])
+def test_losses_of_residuals(name: str, dtype: str, loss: str) -> None:
+    for f in itertools.product((FAR, -FAR, 0.25), repeat=2):
+        check(name, Loss(loss, 1.0), dtype, list(f), [1.5, 0.25])
+
+
+@engines
+@dtypes
+def test_softmax_cross_entropy(name: str, dtype: str) -> None:
+    for f in itertools.product((FAR, -FAR, 0.25, FAR - 0.5), repeat=3):
+        for y in ([1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.25, 0.25, 0.5]):
+            check(name, Loss("softmax_cross_entropy"), dtype, list(f), y)
+
+
+@engines
+@dtypes
+def test_binary_cross_entropy(name: str, dtype: str) -> None:
+    for f, y in itertools.product((FAR, -FAR, 0.25, 90.0, -90.0, -750.0), (0.0, 1.0, 0.25)):
+        check(name, Loss("binary_cross_entropy"), dtype, [f, -f], [y, y])
+
+
+@engines
+@dtypes
+def test_poisson(name: str, dtype: str) -> None:
+    for f, y in itertools.product((-FAR, -90.0, 0.25, 60.0), (0.0, 1.0, 7.0)):
+        check(name, Loss("poisson"), dtype, [f, 0.5], [y, y])
+    # μ = exp(1e4) is beyond either dtype: its nearest number is inf
+    case = logits_case(Loss("poisson"), dtype, np.array([[FAR]]), np.array([[1.0]]))
+    assert gradient(make_engine(name, case), case)[0] == math.inf
+
+
+@engines
+@dtypes
+@pytest.mark.parametrize("link", ["softmax_cross_entropy", "binary_cross_entropy"])
+def test_predictions(name: str, dtype: str, link: str) -> None:
+    f = np.array([[FAR, -FAR, 0.0], [-FAR, -FAR, -FAR], [FAR, FAR, -FAR]])
+    case = logits_case(Loss(link), dtype, f, f)
+    wanted = {
+        "softmax_cross_entropy": [[1, 0, 0], [1 / 3] * 3, [0.5, 0.5, 0]],
+        "binary_cross_entropy": [[1, 0, 0.5], [0, 0, 0], [1, 1, 0]],
+    }[link]
+    got = forward(make_engine(name, case), case.X, link=True)
+    assert np.all(np.abs(got - wanted) <= 4 * np.finfo(dtype).eps)
+
+
+# φ and φ' far out: z or 0, 1 or 0, and what else the activation tends to
+LIMITS: dict[str, tuple[float, float, float, float]] = {
+    "identity": (FAR, -FAR, 1, 1),
+    "sigmoid": (1, 0, 0, 0),
+    "tanh": (1, -1, 0, 0),
+    "relu": (FAR, 0, 1, 0),
+    "leaky_relu": (FAR, -FAR / 4, 1, 0.25),
+    "elu": (FAR, -0.25, 1, 0),
+    "softplus": (FAR, 0, 1, 0),
+    "silu": (FAR, 0, 1, 0),
+    "gelu": (FAR, 0, 1, 0),
+}
+
+
+@engines
+@dtypes
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_hidden_units(name: str, dtype: str, activation: str) -> None:
+    case = make_case((1, 1, 1), Activation(activation, 0.25), dtype=dtype, rows=2)
+    case = Case(
+        case.plan,
+        [np.array([[FAR, 0]], dtype), np.array([[1, 0]], dtype)],
+        np.array([[1], [-1]], dtype),
+        np.zeros((2, 1), dtype),
+        None,
+    )
+    engine = make_engine(name, case)
+    up, down, slope_up, slope_down = LIMITS[activation]
+    eps = np.finfo(dtype).eps
+    f = forward(engine, case.X)[:, 0]
+    assert np.all(np.abs(f - [up, down]) <= 4 * eps * np.abs([up, down]))
+    J = jacobian(engine, case.X)[:, 0, 0] / FAR
+    # a slope of 0 is 1 − v², (1 − v) v or v + α where v has rounded: 4 roundings of 1 at most
+    assert np.all(np.abs(J - [slope_up, slope_down]) <= 4 * eps)
+    loss, g = gradient(engine, case)
+    assert math.isfinite(loss)
+    assert all(np.isfinite(a).all() for a in g)
+
+
+@engines
+@dtypes
+def test_derivative_of_relu_at_zero_is_zero(name: str, dtype: str) -> None:
+    case = make_case((1, 1, 1), "relu", dtype=dtype, rows=2)
+    ones = [np.array([[1, 0]], dtype), np.array([[1, 0]], dtype)]
+    case = Case(case.plan, ones, np.array([[0.0], [-0.0]], dtype), case.y, None)
+    assert not jacobian(make_engine(name, case), case.X).any()

@@ -1,0 +1,12 @@
+"""`import fastbp` loads NumPy and nothing else that is heavy."""
+
+import subprocess
+import sys
+
+HEAVY = ["numba", "sklearn", "scipy", "torch", "jax", "pandas", "pyarrow", "matplotlib", "tqdm"]
+
+
+def test_import_loads_nothing_heavy():
+    code = f"import sys, fastbp; print([m for m in {HEAVY} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
