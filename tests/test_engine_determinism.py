@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from engine_cases import (
     make_engine,
 )
 
+from fastbp.engines import native
 from fastbp.optimizers import SGD, Adam
 
 # sizes with tails everywhere, and sizes that are worth a thread each
@@ -69,6 +71,19 @@ def train(name: str, dtype: str, shape: str, threads: int) -> list[Array]:
 
 
 one_thread = cache(train)
+
+
+@pytest.fixture(autouse=True)
+def every_thread_is_worth_it() -> Iterator[None]:
+    """Let the native engine start all the threads it may, however small the problem."""
+    if not native.available():
+        yield
+        return
+    modules = [native.module(native.choice()[0] or "", dtype) for dtype in DTYPES]
+    before = [module.thread_costs(1, 1) for module in modules]
+    yield
+    for module, costs in zip(modules, before, strict=True):
+        module.thread_costs(*costs)
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -20,8 +20,26 @@ if TYPE_CHECKING:
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")  # best first
 
 
-def _module(isa: str, dtype: str) -> Any:
+def module(isa: str, dtype: str) -> Any:
+    """The compiled module for an instruction set and a dtype."""
     return importlib.import_module(f"fastbp.engines.native.{isa}.{dtype}.engine")
+
+
+def built(isa: str) -> bool:
+    """Whether the modules of this instruction set were compiled."""
+    try:
+        return importlib.util.find_spec(f"fastbp.engines.native.{isa}.float32.engine") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@functools.cache
+def usable() -> tuple[str, ...]:
+    """The instruction sets that are compiled and that this CPU offers, best first."""
+    if not built("baseline"):
+        return ()
+    offers = module("baseline", "float32").cpu_offers
+    return tuple(isa for isa in INSTRUCTION_SETS if built(isa) and offers(isa))
 
 
 @functools.cache
@@ -33,25 +51,17 @@ def choice() -> tuple[str | None, str]:
     ValueError
         If FASTBP_ISA names an instruction set that is unknown, not built or not offered by this CPU.
     """
-    try:
-        cpu_offers = _module("baseline", "float32").cpu_offers
-    except ImportError as error:
-        return None, f"no compiled module ({error})"
-    built = [isa for isa in INSTRUCTION_SETS if _built(isa)]
-    usable = [isa for isa in built if cpu_offers(isa)]
     wanted = os.environ.get("FASTBP_ISA", "").strip()
-    if not wanted:
-        return usable[0], "the best that is built and that this CPU offers"
-    if wanted not in INSTRUCTION_SETS:
+    if wanted and wanted not in INSTRUCTION_SETS:
         raise ValueError(f"FASTBP_ISA: {nearest_name('instruction set', wanted, INSTRUCTION_SETS)}")
-    if wanted not in usable:
-        lack = "this CPU does not offer it" if wanted in built else "it is not built"
-        raise ValueError(f"FASTBP_ISA={wanted}: {lack}; usable: {', '.join(usable)}")
+    if not usable():
+        return None, "no compiled module"
+    if not wanted:
+        return usable()[0], "the best that is built and that this CPU offers"
+    if wanted not in usable():
+        lack = "this CPU does not offer it" if built(wanted) else "it is not built"
+        raise ValueError(f"FASTBP_ISA={wanted}: {lack}; usable: {', '.join(usable())}")
     return wanted, "FASTBP_ISA names it"
-
-
-def _built(isa: str) -> bool:
-    return importlib.util.find_spec(f"fastbp.engines.native.{isa}.float32.engine") is not None
 
 
 def available() -> bool:
@@ -75,5 +85,5 @@ def create(plan: Plan) -> Engine:
     isa, why = choice()
     if isa is None:
         raise ValueError(f"engine 'native' is not available: {why}")
-    engine: Engine = _module(isa, plan.dtype).Engine(plan)
+    engine: Engine = module(isa, plan.dtype).Engine(plan)
     return engine

@@ -668,6 +668,15 @@ def cpu_offers(str instruction_set):
     return cpu_has(instruction_set.encode())
 
 
+def thread_costs(per_step=None, per_start=None):
+    """The work, in FLOPs, that makes a thread worth its barriers and its start; set where given."""
+    global FLOPS_PER_THREAD, FLOPS_PER_START
+    before = (FLOPS_PER_THREAD, FLOPS_PER_START)
+    if per_step is not None:
+        FLOPS_PER_THREAD, FLOPS_PER_START = per_step, per_start
+    return before
+
+
 def vector_function(str name, const real[::1] x, real[::1] out):
     """Apply a function of vecmath.h to every element of x."""
     cdef int64_t i, j, n = x.shape[0]
