@@ -73,14 +73,16 @@ def train(name: str, dtype: str, shape: str, threads: int) -> list[Array]:
 one_thread = cache(train)
 
 
-@pytest.fixture(autouse=True)
-def every_thread_is_worth_it() -> Iterator[None]:
-    """Let the native engine start all the threads it may, however small the problem."""
+@pytest.fixture(autouse=True, params=[1, 10**6], ids=["by rows", "by columns"])
+def every_thread_is_worth_it(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the native engine start all the threads it may, however small the problem, and cut the
+    first phase of a step both ways.
+    """
     if not native.available():
         yield
         return
     modules = [native.module(native.choice()[0] or "", dtype) for dtype in DTYPES]
-    before = [module.thread_costs(1, 1) for module in modules]
+    before = [module.thread_costs(1, 1, request.param) for module in modules]
     yield
     for module, costs in zip(modules, before, strict=True):
         module.thread_costs(*costs)

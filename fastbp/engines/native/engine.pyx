@@ -20,7 +20,7 @@ cdef extern from "Python.h":
 
 
 cdef extern from "simd.h" nogil:
-    enum: LANES, PANEL, TILE_ROWS, VECTOR_BYTES
+    enum: LANES, PANEL, TILE_ROWS
     # `real` is float or double and `vec` a vector of them: C knows which, Cython need not
     ctypedef double real
     ctypedef int integer
@@ -39,6 +39,7 @@ cdef extern from "simd.h" nogil:
     vec copysign_vec(vec magnitude, vec sign)
     real sqrt_real(real x)
     void transpose_square(vec* t)
+    void prefetch(const real* p, int64_t n)
 
 
 cdef extern from "vecmath.h" nogil:
@@ -55,6 +56,9 @@ cdef extern from "vecmath.h" nogil:
 cdef extern from "tile.h" nogil:
     void tile_rows(int m, int vectors, int64_t K, const real* a, int64_t a_panel, const real* w, real* c,
                    int add)
+    int panels_at_once(int m)
+    void tile_few(int m, int64_t K, const real* a, int64_t a_panel, const real* w, int64_t w_panel, real* c,
+                  int64_t c_panel)
     void tile_gradient(int m, int vectors, int64_t K, const real* a, const real* w, real* c, int add)
 
 
@@ -101,6 +105,7 @@ include "optimizers.pxi"
 ctypedef struct Net:
     # the plan
     int64_t layers, batch, stride, threads
+    int64_t rows_to_split # rows a thread must have, or phase 1 is cut by columns
     int64_t block       # rows that go through all layers together in forward
     int64_t steps_unchecked # steps between two looks for signals
     int loss
@@ -155,6 +160,7 @@ cdef enum:
 # A thread is worth its barriers for this much work in each step, and worth starting for this much in all.
 cdef int64_t FLOPS_PER_THREAD = 1_000_000
 cdef int64_t FLOPS_PER_START = 20_000_000
+cdef int64_t ROWS_TO_SPLIT = 2 * TILE_ROWS
 # Signals are looked for about this often, a few milliseconds of work.
 cdef int64_t FLOPS_UNCHECKED = 1_000_000_000
 
@@ -307,7 +313,7 @@ cdef void forward_work(void* argument, int thread) noexcept nogil:
     batch.step = 0
     while take_rows(net, thread, &batch) > 0:
         for l in range(net.layers):
-            forward_layer(net, &batch, l, first, first + batch.count)
+            forward_layer(net, &batch, l, first, first + batch.count, 0, panels_of(net.layer[l].n_out))
         for r from first <= r < first + batch.count by LANES:
             m = min(<int64_t> LANES, first + batch.count - r)
             read_outputs(net, r, r + m, T)
@@ -330,14 +336,14 @@ cdef void jacobian_work(void* argument, int thread) noexcept nogil:
     batch.step = 0
     while take_rows(net, thread, &batch) > 0:
         for l in range(net.layers):
-            forward_layer(net, &batch, l, first, first + batch.count)
+            forward_layer(net, &batch, l, first, first + batch.count, 0, panels_of(net.layer[l].n_out))
         for i in range(top.n_out):
             for r in range(first, first + batch.count):
                 for l in range(panels_of(top.n_out)):
                     memset(top.delta + (l * net.stride + r) * PANEL, 0, PANEL * sizeof(real))
                 top.delta[(i // PANEL * net.stride + r) * PANEL + i % PANEL] = 1
             for l in range(net.layers - 1, -1, -1):
-                backward_layer(net, &batch, l, first, first + batch.count)
+                backward_layer(net, &batch, l, first, first + batch.count, 0, panels_of(net.layer[l].n_in))
             for r in range(first, first + batch.count):
                 row = net.out + ((batch.offset + r) * top.n_out + i) * n_in
                 for k in range(n_in):
@@ -439,6 +445,7 @@ cdef class Engine:
         net.batch = plan.batch_size
         net.threads = min(plan.threads, TEAM_MOST)
         net.block = ROW_BLOCK
+        net.rows_to_split = ROWS_TO_SPLIT
         # an odd number of rows keeps panels apart in the cache's sets
         net.stride = max(net.batch, net.threads * net.block) | 1
         net.loss = LOSSES.index(plan.loss.name)
@@ -668,12 +675,14 @@ def cpu_offers(str instruction_set):
     return cpu_has(instruction_set.encode())
 
 
-def thread_costs(per_step=None, per_start=None):
-    """The work, in FLOPs, that makes a thread worth its barriers and its start; set where given."""
-    global FLOPS_PER_THREAD, FLOPS_PER_START
-    before = (FLOPS_PER_THREAD, FLOPS_PER_START)
+def thread_costs(per_step=None, per_start=None, rows=None):
+    """The cost model of threads: the work in FLOPs that makes a thread worth its barriers and its start,
+    and the rows it must have for phase 1 to be cut by rows. Set where given, for engines made from then
+    on; returns what was."""
+    global FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT
+    before = (FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT)
     if per_step is not None:
-        FLOPS_PER_THREAD, FLOPS_PER_START = per_step, per_start
+        FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT = per_step, per_start, rows
     return before
 
 

@@ -21,6 +21,11 @@ cdef inline int vectors_of(int64_t columns, int64_t panel) noexcept nogil:
     return 1 if columns - panel * PANEL <= LANES else 2
 
 
+cdef inline int step_of(int64_t columns, int64_t panel) noexcept nogil:
+    """From one vector to the next that holds columns wanted."""
+    return PANEL if columns - panel * PANEL <= LANES else LANES
+
+
 cdef inline int64_t part(int64_t total, int64_t piece, int64_t pieces) noexcept nogil:
     """Start of piece `piece` of 0 … total − 1 cut into `pieces` even pieces."""
     return total * piece // pieces

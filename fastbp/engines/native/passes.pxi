@@ -4,65 +4,78 @@
 # tiles of weights and reads all rows; nothing else is shared, so a barrier after each is enough.
 
 
-cdef void forward_layer(Net* net, const Minibatch* batch, int64_t l, int64_t first, int64_t last) noexcept nogil:
-    """vˡ = φ(Wˡ vˡ⁻¹) for rows first … last − 1; for the output layer f = Wᴸ vᴸ⁻¹."""
+cdef int64_t multiply(Net* net, const real* a, int64_t K, const real* w, int64_t columns, int64_t p,
+                      int64_t end, int64_t first, int64_t last, real* c) noexcept nogil:
+    """C = A W for rows first … last − 1 in panel p, or in some more panels before `end` where there are
+    few rows; returns the panel after."""
+    cdef int64_t rows = last - first, tiles = (rows + TILE_ROWS - 1) // TILE_ROWS, t, r, next = first
+    cdef int64_t wide = panels_at_once(<int> rows) if rows <= 3 else 1, stride = net.stride * PANEL
+    w += p * K * PANEL
+    a += first * PANEL
+    c += p * stride + first * PANEL
+    if wide > 1 and p + wide <= end and (p + wide) * PANEL <= columns:
+        tile_few(<int> rows, K, a, stride, w, K * PANEL, c, stride)
+        return p + wide
+    next = 0
+    for t in range(tiles):
+        r = next
+        next = part(rows, t + 1, tiles)
+        tile_rows(<int> (next - r), vectors_of(columns, p), K, a + r * PANEL, stride, w, c + r * PANEL, 0)
+    return p + 1
+
+
+cdef void forward_layer(Net* net, const Minibatch* batch, int64_t l, int64_t first, int64_t last, int64_t p,
+                        int64_t end) noexcept nogil:
+    """vˡ = φ(Wˡ vˡ⁻¹), for the output layer f = Wᴸ vᴸ⁻¹: rows first … last − 1 of panels p … end − 1."""
     cdef Layer* layer = &net.layer[l]
-    cdef const real* v_in = layer.v_in + first * PANEL
-    cdef int64_t K = layer.n_in + 1, rows = last - first, tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
-    cdef int64_t p, t, r, i, m
-    cdef int vectors
-    cdef bint hidden = l < net.layers - 1, dropped = batch.training and layer.dropout > 0
-    cdef real* c
-    cdef real* slope = NULL
-    cdef uint64_t key = 0
-    if dropped:
+    cdef int64_t next
+    while p < end:
+        next = multiply(net, layer.v_in, layer.n_in + 1, layer.w, layer.n_out, p, end, first, last, layer.v)
+        if l < net.layers - 1:
+            while p < next:
+                activate_panel(net, batch, l, p, first, last)
+                p += 1
+        p = next
+
+
+cdef void activate_panel(Net* net, const Minibatch* batch, int64_t l, int64_t p, int64_t first, int64_t last
+                         ) noexcept nogil:
+    """φ, dropout and the bias node on a panel that is still in the L1 cache."""
+    cdef Layer* layer = &net.layer[l]
+    cdef int64_t at = (p * net.stride + first) * PANEL, n = (last - first) * PANEL, r
+    cdef real* v = layer.v + at
+    cdef real* slope = layer.slope + at if layer.slope != NULL else NULL
+    cdef uint64_t key
+    activate(layer.activation, layer.a, v, slope, n, step_of(layer.n_out, p))
+    if batch.training and layer.dropout > 0:
+        if layer.activation < SILU:
+            slopes(layer.activation, layer.a, v, slope, n)
         key = splitmix64(splitmix64(splitmix64(net.seed) ^ <uint64_t> batch.step) ^ <uint64_t> (l + 1))
-    for p in range(panels_of(layer.n_out)):
-        vectors = vectors_of(layer.n_out, p)
-        for t in range(tiles):
-            r = part(rows, t, tiles)
-            m = part(rows, t + 1, tiles) - r
-            c = layer.v + (p * net.stride + first + r) * PANEL
-            tile_rows(<int> m, vectors, K, v_in + r * PANEL, net.stride * PANEL,
-                      layer.w + p * K * PANEL, c, 0)
-            if not hidden:
-                continue
-            if layer.slope != NULL:
-                slope = layer.slope + (p * net.stride + first + r) * PANEL
-            activate(layer.activation, layer.a, c, slope, m * PANEL, PANEL if vectors == 1 else LANES)
-            if dropped:
-                if layer.activation < SILU:
-                    slopes(layer.activation, layer.a, c, slope, m * PANEL)
-                for i in range(m):
-                    drop(layer, key, first + r + i, p * PANEL, c + i * PANEL, slope + i * PANEL)
-            if (p + 1) * PANEL > layer.n_out:  # the bias node
-                for i in range(m):
-                    c[i * PANEL + layer.n_out % PANEL] = 1
+        for r in range(last - first):
+            drop(layer, key, first + r, p * PANEL, v + r * PANEL, slope + r * PANEL)
+    if (p + 1) * PANEL > layer.n_out:
+        for r in range(last - first):
+            v[r * PANEL + layer.n_out % PANEL] = 1
 
 
-cdef void backward_layer(Net* net, const Minibatch* batch, int64_t l, int64_t first, int64_t last) noexcept nogil:
-    """δˡ⁻¹ = φ'(zˡ⁻¹) ⊙ Wˡᵀ δˡ for rows first … last − 1; without φ' at the input (l = 0 here)."""
+cdef void backward_layer(Net* net, const Minibatch* batch, int64_t l, int64_t first, int64_t last, int64_t p,
+                         int64_t end) noexcept nogil:
+    """δˡ⁻¹ = φ'(zˡ⁻¹) ⊙ Wˡᵀ δˡ, at the input (l = 0 here) without φ': rows first … last − 1 of panels
+    p … end − 1."""
     cdef Layer* layer = &net.layer[l]
     cdef Layer* below = &net.layer[l - 1] if l > 0 else NULL
-    cdef const real* delta = layer.delta + first * PANEL
-    cdef int64_t K = layer.n_out, rows = last - first, tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
-    cdef int64_t p, t, r, m, at
-    cdef int vectors
     cdef real* out = below.delta if l > 0 else net.delta_input
     cdef bint kept = l > 0 and (below.activation >= SILU or (batch.training and below.dropout > 0))
-    for p in range(panels_of(layer.n_in)):
-        vectors = vectors_of(layer.n_in, p)
-        for t in range(tiles):
-            r = part(rows, t, tiles)
-            m = part(rows, t + 1, tiles) - r
-            at = (p * net.stride + first + r) * PANEL
-            tile_rows(<int> m, vectors, K, delta + r * PANEL, net.stride * PANEL,
-                      layer.wt + p * K * PANEL, out + at, 0)
+    cdef int64_t next, at, n = (last - first) * PANEL
+    while p < end:
+        next = multiply(net, layer.delta, layer.n_out, layer.wt, layer.n_in, p, end, first, last, out)
+        while p < next:
+            at = (p * net.stride + first) * PANEL
             if kept:
-                backward_slope(below.slope + at, out + at, m * PANEL)
+                backward_slope(below.slope + at, out + at, n)
             elif l > 0:
-                backward(below.activation, below.a, below.v + at, out + at, m * PANEL,
-                         PANEL if vectors == 1 else LANES)
+                backward(below.activation, below.a, below.v + at, out + at, n, step_of(layer.n_in, p))
+            p += 1
 
 
 cdef void read_outputs(Net* net, int64_t first, int64_t last, vec* T) noexcept nogil:
@@ -124,16 +137,56 @@ cdef void row_phase(Net* net, const Minibatch* batch, int thread, bint back) noe
     cdef int64_t last = part(batch.count, thread + 1, net.team.threads)
     cdef int64_t blocks = (last - first + ROW_BLOCK - 1) // ROW_BLOCK
     cdef int64_t b, l, r0, r1
+    if net.team.threads > 1 and batch.count < net.rows_to_split * net.team.threads:
+        row_phase_by_columns(net, batch, thread, back)
+        return
     for b in range(blocks):
         r0 = first + part(last - first, b, blocks)
         r1 = first + part(last - first, b + 1, blocks)
         gather(net.X, net.layer[0].n_in, batch.rows, batch.offset, r0, r1, net.layer[0].v_in, net.stride)
         for l in range(net.layers):
-            forward_layer(net, batch, l, r0, r1)
+            forward_layer(net, batch, l, r0, r1, 0, panels_of(net.layer[l].n_out))
         loss_rows(net, batch, r0, r1, net.outputs + thread * 2 * net.layer[net.layers - 1].n_out)
         if back:
             for l in range(net.layers - 1, 0, -1):
-                backward_layer(net, batch, l, r0, r1)
+                backward_layer(net, batch, l, r0, r1, 0, panels_of(net.layer[l].n_in))
+
+
+cdef void row_phase_by_columns(Net* net, const Minibatch* batch, int thread, bint back) noexcept nogil:
+    """Phase 1 where a share of the rows is too few for a thread: each layer is cut by panels instead, so
+    that every weight is read by one thread only, with a barrier after each layer."""
+    cdef int threads = net.team.threads
+    cdef int64_t first = part(batch.count, thread, threads), last = part(batch.count, thread + 1, threads)
+    cdef int64_t l, panels
+    gather(net.X, net.layer[0].n_in, batch.rows, batch.offset, first, last, net.layer[0].v_in, net.stride)
+    for l in range(net.layers):
+        team_barrier(&net.team)
+        panels = panels_of(net.layer[l].n_out)
+        forward_layer(net, batch, l, 0, batch.count, part(panels, thread, threads),
+                      part(panels, thread + 1, threads))
+    team_barrier(&net.team)
+    loss_rows(net, batch, first, last, net.outputs + thread * 2 * net.layer[net.layers - 1].n_out)
+    if back:
+        for l in range(net.layers - 1, 0, -1):
+            team_barrier(&net.team)
+            panels = panels_of(net.layer[l].n_in)
+            backward_layer(net, batch, l, 0, batch.count, part(panels, thread, threads),
+                           part(panels, thread + 1, threads))
+
+
+cdef inline int64_t weights_at(Net* net, const Task* task) noexcept nogil:
+    return (task.j * (net.layer[task.layer].n_in + 1) + task.k * PANEL) * PANEL
+
+
+cdef inline void fetch_tile(Net* net, const Task* task) noexcept nogil:
+    """Have what update_tile reads and writes on its way while the tile's gradient is computed."""
+    cdef Layer* layer = &net.layer[task.layer]
+    cdef int64_t s
+    prefetch(layer.w + weights_at(net, task), task.inputs * PANEL)
+    for s in range(net.optimizer.slots):
+        prefetch(layer.slot[s] + weights_at(net, task), task.inputs * PANEL)
+    if task.layer > 0:
+        prefetch(layer.wt + (task.k * layer.n_out + task.j * PANEL) * PANEL, PANEL * PANEL)
 
 
 cdef void gradient_tile(Net* net, const Task* task, int64_t count, real* g, bint add) noexcept nogil:
@@ -145,6 +198,8 @@ cdef void gradient_tile(Net* net, const Task* task, int64_t count, real* g, bint
     cdef int vectors = vectors_of(layer.n_out, task.j)
     for b from 0 <= b < max(count, <int64_t> 1) by GRADIENT_ROWS:  # both operands stay in the L1 cache
         n = min(<int64_t> GRADIENT_ROWS, count - b)
+        if b + n == count:
+            fetch_tile(net, task)
         for t in range(tiles):
             i = part(task.inputs, t, tiles)
             tile_gradient(<int> (part(task.inputs, t + 1, tiles) - i), vectors, n,
@@ -152,10 +207,6 @@ cdef void gradient_tile(Net* net, const Task* task, int64_t count, real* g, bint
     if vectors == 1:  # keeps the columns past the last zero in everything made from g
         for i in range(task.inputs):
             store(g + i * PANEL + LANES, splat(0))
-
-
-cdef inline int64_t weights_at(Net* net, const Task* task) noexcept nogil:
-    return (task.j * (net.layer[task.layer].n_in + 1) + task.k * PANEL) * PANEL
 
 
 cdef inline int64_t penalized(Net* net, const Task* task) noexcept nogil:

@@ -13,18 +13,28 @@
        tile_gradient  A[i, k] = feature i, row k   weight gradient v δᵀ (A = v, W = δ), sum over rows
 
    `vectors` is 2, or 1 where the columns wanted fit the panel's first vector: the second is then
-   neither computed nor stored. `add` says whether C is added to or overwritten. K may be 0. */
+   neither computed nor stored. With m ≤ 3 rows one panel has too few sums to hide the latency of a
+   multiply-add: tile_few takes `panels_at_once(m)` whole panels. `add` says whether C is added to or overwritten.
+   K may be 0. */
 #ifndef FASTBP_TILE_H
 #define FASTBP_TILE_H
 
 #include "simd.h"
 
-/* Constant m and vectors turn `acc` into registers; hence one instance for each pair, below. */
-INLINE void accumulate(const int m, const int vectors, vec acc[TILE_ROWS][2], int64_t K, const real *a,
-                       const int64_t a_row, const int64_t a_k, const real *w) {
+#define PANELS_MOST 4
+static inline int panels_at_once(int m) {
+    return m == 1 ? 4 : m == 2 ? 2 : m == 3 && TILE_ROWS >= 14 ? 2 : 1;
+}
+
+/* Constant m and vectors turn `acc` into registers; hence one instance for each pair, below. Vectors past
+   the second belong to the panels that follow at w_panel and c_panel. */
+INLINE void accumulate(const int m, const int vectors, vec acc[TILE_ROWS][2 * PANELS_MOST], int64_t K,
+                       const real *a, const int64_t a_row, const int64_t a_k, const real *w,
+                       const int64_t w_panel) {
     for (int64_t k = 0; k < K; k++) {
-        vec b[2];
-        UNROLL for (int v = 0; v < vectors; v++) b[v] = load(w + k * PANEL + v * LANES);
+        vec b[2 * PANELS_MOST];
+        UNROLL for (int v = 0; v < vectors; v++)
+            b[v] = load(w + v / 2 * w_panel + k * PANEL + v % 2 * LANES);
         UNROLL for (int i = 0; i < m; i++) {
             vec s = splat(a[i * a_row + k * a_k]);
             UNROLL for (int v = 0; v < vectors; v++) acc[i][v] += s * b[v];
@@ -33,28 +43,29 @@ INLINE void accumulate(const int m, const int vectors, vec acc[TILE_ROWS][2], in
 }
 
 INLINE void tile(const int m, const int vectors, const int by_rows, int64_t K, const real *a,
-                 int64_t a_panel, const real *w, real *c, int add) {
-    vec acc[TILE_ROWS][2];
+                 int64_t a_panel, const real *w, int64_t w_panel, real *c, int64_t c_panel, int add) {
+    vec acc[TILE_ROWS][2 * PANELS_MOST];
     UNROLL for (int i = 0; i < m; i++)
         UNROLL for (int v = 0; v < vectors; v++)
-            acc[i][v] = add ? load(c + i * PANEL + v * LANES) : splat(0);
+            acc[i][v] = add ? load(c + v / 2 * c_panel + i * PANEL + v % 2 * LANES) : splat(0);
     if (by_rows) {
         for (; K > PANEL; K -= PANEL, a += a_panel, w += PANEL * PANEL)
-            accumulate(m, vectors, acc, PANEL, a, PANEL, 1, w);
-        accumulate(m, vectors, acc, K, a, PANEL, 1, w);
+            accumulate(m, vectors, acc, PANEL, a, PANEL, 1, w, w_panel);
+        accumulate(m, vectors, acc, K, a, PANEL, 1, w, w_panel);
     } else {
-        accumulate(m, vectors, acc, K, a, 1, PANEL, w);
+        accumulate(m, vectors, acc, K, a, 1, PANEL, w, w_panel);
     }
     UNROLL for (int i = 0; i < m; i++)
-        UNROLL for (int v = 0; v < vectors; v++) store(c + i * PANEL + v * LANES, acc[i][v]);
+        UNROLL for (int v = 0; v < vectors; v++)
+            store(c + v / 2 * c_panel + i * PANEL + v % 2 * LANES, acc[i][v]);
 }
 
 #define TILE_CASE(m, by_rows)                                                \
     case m:                                                                  \
         if (m <= TILE_ROWS) {                                                \
             const int rows = m <= TILE_ROWS ? m : 1;                         \
-            if (vectors == 2) tile(rows, 2, by_rows, K, a, a_panel, w, c, add); \
-            else tile(rows, 1, by_rows, K, a, a_panel, w, c, add);           \
+            if (vectors == 2) tile(rows, 2, by_rows, K, a, a_panel, w, 0, c, 0, add); \
+            else tile(rows, 1, by_rows, K, a, a_panel, w, 0, c, 0, add);            \
         }                                                                    \
         break;
 #define TILE_SWITCH(by_rows)                                                                  \
@@ -75,6 +86,17 @@ static __attribute__((noinline)) void tile_gradient(int m, int vectors, int64_t 
                                                     const real *w, real *c, int add) {
     const int64_t a_panel = 0;
     TILE_SWITCH(0)
+}
+
+/* tile_rows on panels_at_once(m) whole panels, c overwritten. */
+static __attribute__((noinline)) void tile_few(int m, int64_t K, const real *a, int64_t a_panel,
+                                               const real *w, int64_t w_panel, real *c,
+                                               int64_t c_panel) {
+    switch (m) {
+        case 1: tile(1, 8, 1, K, a, a_panel, w, w_panel, c, c_panel, 0); break;
+        case 2: tile(2, 4, 1, K, a, a_panel, w, w_panel, c, c_panel, 0); break;
+        case 3: tile(3, 4, 1, K, a, a_panel, w, w_panel, c, c_panel, 0); break;
+    }
 }
 
 #endif
