@@ -156,10 +156,11 @@ ctypedef struct Minibatch:
 cdef enum:
     ROW_BLOCK = 112       # rows that go through all layers together
     GRADIENT_ROWS = 128   # rows of the weight gradient between two loads of a tile
+    GATHER_AHEAD = 1024   # reals fetched before they are gathered
 
 # A thread is worth its barriers for this much work in each step, and worth starting for this much in all.
-cdef int64_t FLOPS_PER_THREAD = 1_000_000
-cdef int64_t FLOPS_PER_START = 20_000_000
+cdef int64_t FLOPS_PER_THREAD = 150_000
+cdef int64_t FLOPS_PER_START = 30_000_000
 cdef int64_t ROWS_TO_SPLIT = 2 * TILE_ROWS
 # Signals are looked for about this often, a few milliseconds of work.
 cdef int64_t FLOPS_UNCHECKED = 1_000_000_000
@@ -218,7 +219,7 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
     """Minibatch after minibatch: rows, barrier, weights, barrier."""
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
-    cdef int64_t s, steps = (net.rows + net.batch - 1) // net.batch
+    cdef int64_t s, steps = (net.rows + net.batch - 1) // net.batch, ahead
     cdef double loss, weight
     batch.training = True
     batch.offset = 0
@@ -231,6 +232,9 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
         batch.learning_rate = net.learning_rates[s]
         batch.eta = step_size(net, batch.step + 1, batch.learning_rate)
         row_phase(net, &batch, thread, True)
+        ahead = min(net.batch, net.rows - (s + 1) * net.batch)
+        fetch_rows(net.X, net.layer[0].n_in, batch.rows + net.batch, part(ahead, thread, net.team.threads),
+                   part(ahead, thread + 1, net.team.threads))
         team_barrier(&net.team)
         loss = sum_losses(net, batch.count) * batch.inverse_weight
         if not isfinite(loss):  # every thread finds the same
@@ -316,7 +320,7 @@ cdef void forward_work(void* argument, int thread) noexcept nogil:
             forward_layer(net, &batch, l, first, first + batch.count, 0, panels_of(net.layer[l].n_out))
         for r from first <= r < first + batch.count by LANES:
             m = min(<int64_t> LANES, first + batch.count - r)
-            read_outputs(net, r, r + m, T)
+            read_outputs(net, r, m, T)
             if net.link:
                 apply_link(net.loss, T, outputs)
             out = net.out + (batch.offset + r) * outputs

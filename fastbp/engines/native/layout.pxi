@@ -34,15 +34,30 @@ cdef inline int64_t part(int64_t total, int64_t piece, int64_t pieces) noexcept 
 cdef void gather(const real* X, int64_t columns, const int64_t* rows, int64_t offset, int64_t first,
                  int64_t last, real* v, int64_t stride) noexcept nogil:
     """X[rows[r]] (X[offset + r] where rows is NULL) into row r of v, r = first … last − 1."""
-    cdef int64_t r, p, full = columns // PANEL, rest = columns % PANEL
+    cdef int64_t r, p, full = columns // PANEL, rest = columns % PANEL, ahead = rows_ahead(columns)
     cdef const real* x
     for r in range(first, last):
+        if rows != NULL and r + ahead < last:
+            prefetch(X + rows[r + ahead] * columns, columns)
         x = X + (rows[r] if rows != NULL else offset + r) * columns
         for p in range(full):
             memcpy(v + (p * stride + r) * PANEL, x + p * PANEL, PANEL * sizeof(real))
         if rest:
             memcpy(v + (full * stride + r) * PANEL, x + full * PANEL, rest * sizeof(real))
         v[(full * stride + r) * PANEL + rest] = 1
+
+
+cdef inline int64_t rows_ahead(int64_t columns) noexcept nogil:
+    """Rows fetched before they are gathered: shuffled, they come from anywhere in memory."""
+    return 1 + GATHER_AHEAD // columns
+
+
+cdef void fetch_rows(const real* X, int64_t columns, const int64_t* rows, int64_t first, int64_t last
+                     ) noexcept nogil:
+    """Have the first of the rows that are gathered next on their way."""
+    cdef int64_t r
+    for r in range(first, min(last, first + rows_ahead(columns))):
+        prefetch(X + rows[r] * columns, columns)
 
 
 cdef void transpose_block(const real* w, int64_t rows, int64_t columns, real* wt) noexcept nogil:

@@ -78,33 +78,44 @@ cdef void backward_layer(Net* net, const Minibatch* batch, int64_t l, int64_t fi
             p += 1
 
 
-cdef void read_outputs(Net* net, int64_t first, int64_t last, vec* T) noexcept nogil:
-    """The outputs f of rows first … last − 1, at most LANES, transposed; lanes beyond are 0."""
+cdef void read_outputs(Net* net, int64_t first, int64_t rows, vec* T) noexcept nogil:
+    """The outputs f of `rows` ≤ LANES rows from `first` on, transposed; lanes beyond them are 0."""
+    cdef vec square[LANES]
     cdef int64_t j, i, outputs = net.layer[net.layers - 1].n_out
-    cdef const real* f = net.layer[net.layers - 1].v
-    cdef real* t = <real*> T
-    for j in range(outputs):
-        for i in range(last - first):
-            t[j * LANES + i] = f[(j // PANEL * net.stride + first + i) * PANEL + j % PANEL]
-        for i in range(last - first, LANES):
-            t[j * LANES + i] = 0
+    cdef const real* f = net.layer[net.layers - 1].v + first * PANEL
+    for j from 0 <= j < outputs by LANES:
+        for i in range(LANES):
+            square[i] = load(f + j // PANEL * net.stride * PANEL + i * PANEL + j % PANEL) if i < rows else splat(0)
+        transpose_square(square)
+        for i in range(min(<int64_t> LANES, outputs - j)):
+            T[j + i] = square[i]
+
+
+cdef void write_outputs(const vec* T, int64_t outputs, int64_t rows, real* out, int64_t panel) noexcept nogil:
+    """The reverse: T to `rows` rows of panels that are `panel` reals apart, zeros past the outputs."""
+    cdef vec square[LANES]
+    cdef int64_t j, i
+    for j from 0 <= j < outputs by LANES:
+        for i in range(LANES):
+            square[i] = T[j + i] if j + i < outputs else splat(0)
+        transpose_square(square)
+        for i in range(rows):
+            store(out + j // PANEL * panel + i * PANEL + j % PANEL, square[i])
 
 
 cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t last, vec* T) noexcept nogil:
     """Weighted loss of each row into row_loss, and δᴸ over f."""
     cdef int64_t r, i, j, k, m, outputs = net.layer[net.layers - 1].n_out
-    cdef real* delta = net.layer[net.layers - 1].delta
     cdef vec* Y = T + outputs
-    cdef real* t = <real*> T
     cdef real* y = <real*> Y
     cdef double weight[LANES]
-    cdef vec label, losses
+    cdef vec losses, scales
     cdef real scale[LANES]
     cdef integer labels[LANES]
     cdef real row_losses[LANES]
     for r from first <= r < last by LANES:
         m = min(<int64_t> LANES, last - r)
-        read_outputs(net, r, r + m, T)
+        read_outputs(net, r, m, T)
         for i in range(LANES):
             labels[i] = 0
             scale[i] = 0
@@ -126,9 +137,10 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
         store_unaligned(row_losses, losses)
         for i in range(m):
             net.row_loss[r + i] = weight[i] * row_losses[i] if weight[i] != 0 else 0
+        scales = load_unaligned(scale)
         for j in range(outputs):
-            for i in range(m):
-                delta[(j // PANEL * net.stride + r + i) * PANEL + j % PANEL] = t[j * LANES + i] * scale[i]
+            T[j] = T[j] * scales
+        write_outputs(T, outputs, m, net.layer[net.layers - 1].delta + r * PANEL, net.stride * PANEL)
 
 
 cdef void row_phase(Net* net, const Minibatch* batch, int thread, bint back) noexcept nogil:

@@ -85,9 +85,9 @@ INLINE vec vmax(vec a, vec b) {
 #endif
 }
 
-/* Ask for the cache lines of n reals that are about to be read and written. */
+/* Ask for the cache lines of n reals that are about to be used. */
 INLINE void prefetch(const real *p, int64_t n) {
-    for (int64_t i = 0; i < n; i += 64 / (int)sizeof(real)) __builtin_prefetch(p + i, 1, 3);
+    for (int64_t i = 0; i < n; i += 64 / (int)sizeof(real)) __builtin_prefetch(p + i);
 }
 
 /* Rows 0 … LANES−1 of `t`, each a vector, become columns: a butterfly of log2(LANES) stages. */
