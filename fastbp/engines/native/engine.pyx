@@ -139,7 +139,7 @@ ctypedef struct Net:
     double total        # Σ of the rows' weighted losses
     real* out
     bint link, back
-    bint stop, interrupted
+    bint stop           # a signal's handler raised
     int64_t done        # steps applied
 
 
@@ -439,11 +439,12 @@ cdef class Engine:
     cdef void* gradients
     cdef void* input_buffers
     cdef readonly object plan
+    cdef readonly int64_t nbytes  # of all buffers
 
     def __cinit__(self, plan):
         cdef Net* net = &self.net
         cdef Layer* layer
-        cdef int64_t l, bytes, widest_block
+        cdef int64_t l, bytes
         self.plan = plan
         net.layers = len(plan.layer_sizes) - 1
         net.batch = plan.batch_size
@@ -480,6 +481,7 @@ cdef class Engine:
         if self.block == NULL:
             raise MemoryError(f"an engine for layers {plan.layer_sizes} with batches of "
                               f"{plan.batch_size} needs {bytes:,} bytes")
+        self.nbytes = bytes
         lay_out(net, <char*> self.block, plan.clip_norm > 0)
         cut_tasks(net)
         for l in range(net.layers):

@@ -8,7 +8,7 @@ cdef int64_t multiply(Net* net, const real* a, int64_t K, const real* w, int64_t
                       int64_t end, int64_t first, int64_t last, real* c) noexcept nogil:
     """C = A W for rows first … last − 1 in panel p, or in some more panels before `end` where there are
     few rows; returns the panel after."""
-    cdef int64_t rows = last - first, tiles = (rows + TILE_ROWS - 1) // TILE_ROWS, t, r, next = first
+    cdef int64_t rows = last - first, tiles = (rows + TILE_ROWS - 1) // TILE_ROWS, t, r, next = 0
     cdef int64_t wide = panels_at_once(<int> rows) if rows <= 3 else 1, stride = net.stride * PANEL
     w += p * K * PANEL
     a += first * PANEL
@@ -16,7 +16,6 @@ cdef int64_t multiply(Net* net, const real* a, int64_t K, const real* w, int64_t
     if wide > 1 and p + wide <= end and (p + wide) * PANEL <= columns:
         tile_few(<int> rows, K, a, stride, w, K * PANEL, c, stride)
         return p + wide
-    next = 0
     for t in range(tiles):
         r = next
         next = part(rows, t + 1, tiles)

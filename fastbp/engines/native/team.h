@@ -71,8 +71,8 @@ typedef struct {
 } Member;
 
 #define TEAM_MOST 256 /* threads in a team at most */
-#define SPINS 4000    /* turns of the waiting loop, some tens of microseconds */
-#define YIELDS 200    /* then offers of the CPU to another thread before sleeping */
+#define SPINS 1000  /* turns of the waiting loop, some ten microseconds */
+#define YIELDS 1000 /* then offers of the CPU to another thread before sleeping */
 
 static inline void relax(void) {
 #if defined(__x86_64__)
