@@ -11,13 +11,19 @@ Examples
 array([1, 0])
 """
 
+from typing import TYPE_CHECKING, Any
+
 from fastbp import optimizers, schedules
-from fastbp.activations import Activation
+from fastbp.activations import Activation, activation
 from fastbp.config import show_config
+from fastbp.engines.jit import warm_up
 from fastbp.history import DivergenceError, History
-from fastbp.losses import Loss
+from fastbp.losses import Loss, loss
 from fastbp.network import MLP
 from fastbp.threads import get_num_threads, set_num_threads
+
+if TYPE_CHECKING:
+    from fastbp.estimators import MLPClassifier, MLPRegressor, fit_many
 
 __version__ = "0.1.0"
 
@@ -27,10 +33,27 @@ __all__ = [
     "DivergenceError",
     "History",
     "Loss",
+    "MLPClassifier",
+    "MLPRegressor",
     "__version__",
+    "activation",
+    "fit_many",
     "get_num_threads",
+    "loss",
     "optimizers",
     "schedules",
     "set_num_threads",
     "show_config",
+    "warm_up",
 ]
+
+_ESTIMATORS = {"MLPClassifier", "MLPRegressor", "fit_many"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import scikit-learn, and what builds on it, when it is first asked for."""
+    if name in _ESTIMATORS:
+        from fastbp import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module 'fastbp' has no attribute {name!r}")

@@ -21,10 +21,9 @@ Data = tuple[Array, Array, Array | None]  # X, y, sample_weight
 
 
 def all_finite(a: Array) -> bool:
-    """Whether no entry is NaN or infinite. Large arrays are checked without a temporary."""
-    if a.size <= 1 << 16:
-        return bool(np.isfinite(a).all())
-    return bool(np.isfinite(a.min()) and np.isfinite(a.max()))
+    """Whether no entry is NaN or infinite. Piece by piece, for a may be a file larger than memory."""
+    flat, piece = a.reshape(-1), 1 << 16
+    return all(bool(np.isfinite(flat[i : i + piece]).all()) for i in range(0, a.size, piece))
 
 
 def _asarray(name: str, value: Any) -> Array:
@@ -34,11 +33,16 @@ def _asarray(name: str, value: Any) -> Array:
         raise ValueError(f"{name} must be an array of numbers: {error}") from None
 
 
-def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
-    """Return real numbers as a C-contiguous array of `dtype`, without a copy where it is one."""
+def _as_real(name: str, value: Any) -> Array:
     a = _asarray(name, value)
     if a.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold real numbers, got dtype {a.dtype}")
+    return a
+
+
+def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    """Return real numbers as a C-contiguous array of `dtype`, without a copy where it is one."""
+    a = _as_real(name, value)
     with np.errstate(over="ignore"):  # what overflows is reported by the check for infinity
         return np.require(a, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
@@ -219,7 +223,7 @@ def join(weights: object, biases: object, layer_sizes: Sequence[int]) -> list[Ar
             )
         arrays = []
         for layer, item in enumerate(value, start=1):
-            a = _asarray(f"{name} of layer {layer}", item)
+            a = _as_real(f"{name} of layer {layer}", item)
             n_in, n_out = layer_sizes[layer - 1], layer_sizes[layer]
             shape = (n_out, n_in) if name == "weights" else (n_out,)
             if a.shape != shape:

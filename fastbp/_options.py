@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -76,6 +77,11 @@ def check_seed(seed: int | np.random.Generator | None) -> np.random.Generator:
 def check_flag(name: str, value: object) -> None:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def check_path(name: str, path: object) -> None:
+    if path is not None and not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name} must be a path or None, got {path!r}")
 
 
 def check_callbacks(callbacks: object) -> list[Any]:

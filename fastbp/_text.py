@@ -24,7 +24,9 @@ def call(plan: Plan) -> str:
 
 
 def _short(a: Activation | Loss) -> str:
-    """Return the name alone where the parameter is the default one."""
+    """Return the name alone where the parameter is the default one, or there is none."""
+    if a.function is not None:
+        return repr(a.name)
     default = activations.get(a.name) if isinstance(a, Activation) else losses.get(a.name)
     return repr(a.name) if a == default else repr(a)
 

@@ -7,7 +7,7 @@ import platform
 import numpy as np
 
 from fastbp import threads
-from fastbp.engines import native
+from fastbp.engines import jit, native
 
 __all__ = ["describe", "show_config"]
 
@@ -24,8 +24,8 @@ def describe() -> dict[str, str]:
         "machine": f"{platform.machine()} ({platform.system()})",
         "threads": f"{count} ({why})",
     }
-    engine = "native" if native.available() else "reference"
-    return facts | {"engine": engine} | native.describe()
+    engine = "native" if native.available() else "jit" if jit.available() else "reference"
+    return facts | {"engine": engine} | native.describe() | jit.describe()
 
 
 def show_config() -> None:

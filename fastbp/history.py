@@ -36,8 +36,8 @@ class History:
     best_epoch : int or None
         With early stopping, the index of the epoch whose weights the model has; else None.
     stopped : str
-        Why training ended: ``"epochs"`` (all done), ``"early_stopping"`` or ``"callback"``; empty
-        while it goes on.
+        Why training ended: ``"epochs"`` (all done), ``"early_stopping"``, ``"callback"`` or
+        ``"interrupt"`` (Ctrl-C); empty while it goes on, and if another exception ended it.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -54,6 +54,12 @@ class History:
     def epochs(self) -> int:
         """Number of finished epochs."""
         return len(self.loss)
+
+    def _cut(self, epochs: int) -> None:
+        """Forget what there is of epochs after these."""
+        for value in vars(self).values():
+            if isinstance(value, list):
+                del value[epochs:]
 
     def line(self, epochs: int) -> str:
         """Progress line of the last finished epoch, out of `epochs`."""

@@ -96,7 +96,11 @@ def draw(
     ]
     parameters = []
     for kind, fan_in, fan_out in zip(kinds, layer_sizes[:-1], layer_sizes[1:], strict=True):
-        p = np.zeros((fan_out, fan_in + 1), dtype=dtype)
+        try:
+            p = np.zeros((fan_out, fan_in + 1), dtype=dtype)
+        except ValueError:  # more than an address space
+            need = fan_out * (fan_in + 1) * np.dtype(dtype).itemsize
+            raise MemoryError(f"a layer of {fan_in} × {fan_out} needs {need:,} bytes") from None
         if kind != "zeros":
             rule, shape = kind.split("_")
             variance = {"he": 2 / fan_in, "glorot": 2 / (fan_in + fan_out), "lecun": 1 / fan_in}[

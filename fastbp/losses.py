@@ -7,11 +7,12 @@ its samples' losses, weighted by the sample weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from fastbp._functions import Function, check_function, check_loss, fingerprint
 from fastbp._validation import check_finite_number, nearest_name
 
-__all__ = ["LOSSES", "Loss", "get"]
+__all__ = ["LOSSES", "Loss", "get", "loss"]
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,13 @@ class Loss:
     Attributes
     ----------
     name : str
-        One of `LOSSES`.
+        One of `LOSSES`, or the name of a function of the user's.
     parameter : float
-        The width δ of the quadratic zone of ``huber``; unused by the others.
+        The width δ of the quadratic zone of ``huber``. Of the cross-entropies a floor: ℓ is reported
+        as if no probability were nearer to 0 or 1, its gradient is not changed (0: no floor; for
+        softmax_cross_entropy with integer labels). Unused by the others.
+    function, derivative, fingerprint, user_link
+        Of a function of the user's: made by `fastbp.loss`.
 
     Notes
     -----
@@ -51,9 +56,13 @@ class Loss:
 
     name: str
     parameter: float = 0.0
+    function: Function | None = field(default=None, compare=False, repr=False)
+    derivative: Function | None = field(default=None, compare=False, repr=False)
+    fingerprint: str = field(default="", repr=False)
+    user_link: str = field(default="identity", repr=False)
 
     def __post_init__(self) -> None:
-        if self.name not in LOSSES:
+        if self.function is None and self.name not in LOSSES:
             raise ValueError(nearest_name("loss", self.name, [*LOSSES, *_ALIASES]))
         check_finite_number("loss parameter", self.parameter, minimum=0.0)
         if self.name == "huber" and self.parameter == 0:
@@ -62,7 +71,7 @@ class Loss:
     @property
     def link(self) -> str:
         """Map from f to the prediction: identity, softmax, sigmoid or exp."""
-        return LOSSES[self.name][1]
+        return self.user_link if self.function is not None else LOSSES[self.name][1]
 
 
 # name: (default parameter, link)
@@ -80,6 +89,65 @@ _ALIASES = {
     "mse": "squared_error",
     "mae": "absolute_error",
 }
+
+
+_LINKS = ("identity", "softmax", "sigmoid", "exp")
+
+
+def loss(
+    f: Function,
+    derivative: Function | None = None,
+    *,
+    name: str | None = None,
+    link: str = "identity",
+) -> Loss:
+    """Make a loss of a function ℓ(f, y) of an output and its target, written in Python.
+
+    A sample's loss is the sum of ℓ over its outputs. Needs the JIT engine (Numba), which compiles
+    it, or the reference engine.
+
+    Parameters
+    ----------
+    f : callable
+        ℓ(f, y), of two numbers; see `fastbp.activation` for what it may use.
+    derivative : callable or None
+        ∂ℓ/∂f (f, y); None: derived automatically, see `fastbp.activation`.
+    name : str or None
+        For messages; None: that of the function.
+    link : {"identity", "softmax", "sigmoid", "exp"}
+        Map from f to the prediction.
+
+    Raises
+    ------
+    ValueError
+        If Numba cannot compile the function (and where), or the derivative does not agree with
+        differences of `f` in float64, or `name` is that of a built-in loss, or `link` is unknown,
+        or there is no derivative and no Numba.
+    TypeError
+        If `f` or `derivative` is no function.
+
+    Examples
+    --------
+    The quantile loss, whose minimum is the 90 % quantile of y:
+
+    >>> import fastbp
+    >>> quantile = fastbp.loss(lambda f, y: max(0.9 * (y - f), 0.1 * (f - y)), name="quantile")
+    >>> model = fastbp.MLP([4, 16, 1], loss=quantile, engine="jit")
+    """
+    name = check_function(f, derivative, name)
+    if name in LOSSES or name in _ALIASES:
+        raise ValueError(f"name must not be that of a built-in loss, got {name!r}")
+    if link not in _LINKS:
+        raise ValueError(nearest_name("link", str(link), _LINKS))
+    made = Loss(
+        name,
+        function=f,
+        derivative=derivative,
+        fingerprint=fingerprint(f, derivative),
+        user_link=link,
+    )
+    check_loss(made)
+    return made
 
 
 def get(loss: str | Loss) -> Loss:

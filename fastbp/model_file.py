@@ -1,83 +1,118 @@
-"""The file of a saved network: a NumPy ``.npz`` archive without pickled objects.
+"""The file of a saved network, and of a checkpoint: safetensors, with a header that has a version.
 
-Entry ``header`` is JSON text: ``format`` ("fastbp model"), ``version`` (an int that grows when an
-older fastbp could not read the file rightly), and the network's description. Entries
-``layer_1`` … ``layer_L`` are its parameters [W | b]. The optimizer's state is not in it.
+The file's metadata are ``format`` ("fastbp"), ``version`` (it grows when an older fastbp could not
+read the file rightly), ``header`` (JSON: ``network`` describes the network, ``training`` is there in
+a checkpoint; see `fastbp.checkpoint`) and ``crc32`` (of all the rest). Arrays ``layer_1`` …
+``layer_L`` are the parameters [W | b].
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["VERSION", "read", "write"]
+from fastbp import _safetensors
 
-FORMAT = "fastbp model"
+__all__ = ["VERSION", "layers_from", "read", "write"]
+
+Array = NDArray[Any]
+
+FORMAT = "fastbp"
 VERSION = 1
 
 
-def write(
-    path: str | os.PathLike[str], description: dict[str, Any], parameters: list[NDArray[Any]]
-) -> None:
-    """Write a model file; an existing one is replaced in one step, once the new one is complete."""
+def write(path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, Array]) -> None:
+    """Write a file; an existing one is replaced in one step, once the new one is safe on disk.
+
+    A process that is killed in between leaves the old file, and a ``.NAME.….tmp`` beside it.
+    """
     path = Path(path)
-    header = json.dumps({"format": FORMAT, "version": VERSION, **description}, allow_nan=False)
-    arrays: dict[str, Any] = {f"layer_{i}": p for i, p in enumerate(parameters, start=1)}
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    metadata = {"format": FORMAT, "version": str(VERSION), "header": json.dumps(header)}
+    metadata["crc32"] = _checksum(arrays, metadata)
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp"
     try:
-        with open(descriptor, "wb") as file:
-            np.savez(file, header=np.array(header), **arrays)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files for the owner alone
+        with open(temporary, "xb") as file:
+            _safetensors.write(file, arrays, metadata)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
+    if hasattr(os, "O_DIRECTORY"):  # the folder's entry, too, is to survive a power cut
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[NDArray[Any]]]:
-    """Return the description and the parameters.
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return the header and the arrays.
 
     Raises
     ------
     OSError
         If the file cannot be opened.
     ValueError
-        If it is damaged, no model of fastbp, or written by a newer fastbp.
+        If it is damaged, not fastbp's, or written by a newer fastbp.
     """
     name = os.fspath(path)
     with open(name, "rb") as file:
-        # A damaged archive raises almost anything (zip, zlib, NumPy, JSON): make it one error.
         try:
-            archive = np.load(file, allow_pickle=False)
-            entries = set(archive.files) if isinstance(archive, np.lib.npyio.NpzFile) else set()
-            header = json.loads(archive["header"].item()) if "header" in entries else None
-        except Exception as error:
+            arrays, metadata = _safetensors.read(file)
+        except ValueError as error:
             raise ValueError(f"{name!r} is not a fastbp model, or is damaged: {error}") from error
-        if not isinstance(header, dict) or header.get("format") != FORMAT:
-            raise ValueError(f"{name!r} is not a fastbp model")
-        version = header.get("version")
-        if not isinstance(version, int):
-            raise ValueError(f"{name!r} is damaged: its version is {version!r}")
-        if version > VERSION:
-            raise ValueError(
-                f"{name!r} was written by a newer fastbp (format {version}; this one reads up to "
-                f"{VERSION}): upgrade fastbp to load it"
-            )
-        try:
-            parameters = [archive[f"layer_{i + 1}"] for i in range(len(entries) - 1)]
-        except Exception as error:
-            raise ValueError(f"{name!r} is damaged: {error}") from error
-    del header["format"], header["version"]
-    return header, parameters
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{name!r} is not a fastbp model")
+    version = metadata.get("version", "")
+    if not (version.isascii() and version.isdigit()):
+        raise ValueError(f"{name!r} is damaged: its version is {version!r}")
+    if version != str(VERSION):
+        raise ValueError(
+            f"{name!r} was written by a newer fastbp (format {version}; this one reads up to "
+            f"{VERSION}): upgrade fastbp to load it"
+        )
+    try:
+        if metadata.pop("crc32", None) != _checksum(arrays, metadata):
+            raise ValueError("its checksum is not that of its contents")
+        header = json.loads(metadata["header"])
+        if not isinstance(header, dict) or not isinstance(header.get("network"), dict):
+            raise ValueError("its header does not describe a network")
+    except (KeyError, RecursionError, ValueError) as error:
+        raise ValueError(f"{name!r} is damaged: {error}") from error
+    return header, arrays
+
+
+def layers_from(arrays: dict[str, Array], layers: int, prefix: str = "") -> list[Array]:
+    """Take layer_1 … layer_L out of the arrays.
+
+    Raises
+    ------
+    ValueError
+        If one is missing.
+    """
+    names = [f"{prefix}layer_{i}" for i in range(1, layers + 1)]
+    for name in names:
+        if name not in arrays:
+            raise ValueError(f"it has no array {name!r}")
+    return [arrays.pop(name) for name in names]
+
+
+def _checksum(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
+    """Checksum of names, shapes, dtypes, values and texts, in whatever order they are stored."""
+    names = sorted(arrays)
+    outline = [[name, arrays[name].dtype.name, arrays[name].shape] for name in names]
+    value = zlib.crc32(json.dumps([sorted(metadata.items()), outline]).encode())
+    for name in names:
+        a = arrays[name]
+        value = zlib.crc32(np.asarray(a, a.dtype.newbyteorder("<"), "C").data, value)
+    return f"{value:08x}"

@@ -8,11 +8,12 @@ The parameters live in the engine once there is one; until its first use they ar
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, Self, cast, overload
 
@@ -30,6 +31,9 @@ from fastbp import (
     optimizers,
     schedules,
     scores,
+)
+from fastbp import (
+    checkpoint as checkpoints,
 )
 from fastbp._inputs import Array, Data
 from fastbp._validation import check_finite_number, check_integer
@@ -76,15 +80,29 @@ class MLP:
     seed : int, numpy.random.Generator or None
         Source of initial weights, dropout masks and shuffles. A Generator is used as it is, and so
         moves on. None: different every time.
-    engine : {"auto", "native", "reference"}
-        What computes; ``"auto"`` takes the fastest one available.
+    engine : {"auto", "native", "jit", "reference"}
+        What computes; ``"auto"`` takes the native engine if it is there, else what Numba compiles
+        (as it does where an activation or the loss is a function of yours), else NumPy.
     threads : int or None
         Most threads to use; None: `fastbp.get_num_threads`. Results do not depend on it.
+
+    Attributes
+    ----------
+    history : History or None
+        Of the last call of `fit`, also of one that was interrupted.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is of the wrong kind or out of range; the message names it.
+    MemoryError
+        Here and in every method, if there is not enough memory; the message says how much it takes.
+
+    Notes
+    -----
+    Several threads may use one model: each call waits for the one before it, and training lets others
+    in between its epochs. Only one call at a time may train it. In a process forked while another
+    thread trained a model, the weights of that model may be lost; using it raises RuntimeError.
 
     Examples
     --------
@@ -143,10 +161,11 @@ class MLP:
                 cast(str, weight_init), sizes, phi, self._dtype.name, self._generator
             )
         )
-        self._optimizer_state: tuple[int, list[list[Array]]] | None = None
+        self._optimizer_state: tuple[int, list[list[Array]]] = 0, []
         self._engine: Engine | None = None
-        self._lock = threading.Lock()  # an engine has one workspace: one call at a time
         self._steps = 0
+        self.history: History | None = None
+        self._make_locks()
         self._plan = Plan(
             layer_sizes=sizes,
             activations=phi,
@@ -193,19 +212,19 @@ class MLP:
         Reading gives copies. Setting checks shapes and values, and copies; the optimizer's state
         stays.
         """
-        if self._engine is None:
-            return [p.copy() for p in self._parameters]
         with self._lock:
+            if self._engine is None:
+                return [p.copy() for p in self._parameters]
             return self._engine.get_parameters()
 
     @parameters.setter
     def parameters(self, value: Sequence[ArrayLike]) -> None:
         sizes = self._plan.layer_sizes
         checked = _inputs.as_parameters("parameters", value, sizes, self._dtype)
-        if self._engine is None:
-            self._parameters = [p.copy() for p in checked]
-        else:
-            with self._lock:
+        with self._lock:
+            if self._engine is None:
+                self._parameters = [p.copy() for p in checked]
+            else:
                 self._engine.set_parameters(checked)
 
     @property
@@ -244,14 +263,17 @@ class MLP:
         clip_norm: float = 0.0,
         callbacks: Iterable[Callback] = (),
         progress: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: int = 1,
+        resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train from the present parameters on, with a fresh optimizer.
 
         Parameters
         ----------
         X : array_like of shape (n, n_0)
-            Finite numbers. Used in place if C-contiguous and of the model's dtype, else converted
-            once. Never written to.
+            Finite numbers. Used in place if C-contiguous and of the model's dtype (a memory-mapped
+            file is then read as it is needed), else converted once. Never written to.
         y : array_like
             softmax_cross_entropy: integer labels of shape (n,), from 0 to n_L − 1, or
             distributions of shape (n, n_L). Other losses: shape (n, n_L), or (n,) if n_L = 1.
@@ -281,18 +303,37 @@ class MLP:
             ends the training.
         progress : bool
             Print a line for every epoch.
+        checkpoint : str, path-like or None
+            Write the whole state of the training to this file, which `resume` and `load` read. An
+            existing file is replaced once the new one is complete and on disk.
+        every : int
+            Epochs from one checkpoint to the next. There is one at the end in any case.
+        resume : str, path-like or None
+            Go on from this checkpoint as if training had never stopped, given the same data and
+            options: the weights come out the same, bit for bit, on any number of threads. `epochs`
+            counts those that the checkpoint has behind it.
 
         Returns
         -------
         History
+            With `resume`, of all epochs.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is of the wrong kind, shape or range, before any work.
+            If an argument is of the wrong kind, shape or range, before any work. Of these,
+            `resume`: the file is no checkpoint, is damaged, written by a newer fastbp, or of another
+            network or training.
         DivergenceError
             If a loss or a weight becomes NaN or infinite. The model has the weights from before the
             epoch that the message names.
+        KeyboardInterrupt
+            On Ctrl-C. The model has the weights of the last finished step; `history` has the epochs
+            so far.
+        OSError
+            If a checkpoint cannot be read or written.
+        RuntimeError
+            If another call is training this model.
 
         Examples
         --------
@@ -308,6 +349,7 @@ class MLP:
         True
         """
         epochs = check_integer("epochs", epochs, minimum=1)
+        every = check_integer("every", every, minimum=1)
         plan, schedule = self._training_plan(optimizer, batch_size, learning_rate, clip_norm)
         for name, flag in (("shuffle", shuffle), ("progress", progress)):
             _options.check_flag(name, flag)
@@ -316,6 +358,14 @@ class MLP:
             check_integer("early_stopping", early_stopping, minimum=1)
             if validation is None:
                 raise ValueError("early_stopping needs validation data, but validation is None")
+        for name, path in (("checkpoint", checkpoint), ("resume", resume)):
+            _options.check_path(name, path)
+        if checkpoint is not None and (
+            os.path.isdir(checkpoint) or not os.path.isdir(os.path.dirname(checkpoint) or ".")
+        ):
+            raise ValueError(
+                f"checkpoint must be a file in a folder that is there, got {os.fspath(checkpoint)!r}"
+            )
         data = _inputs.as_training_data(self._plan, X, y, sample_weight)
         n = len(data[0])
         held_out, fraction_rows = _inputs.as_validation(self._plan, validation, n)
@@ -325,54 +375,102 @@ class MLP:
         steps = -(-train_rows // plan.batch_size)
         schedules.rates(schedule, 0, steps)  # a callable that returns nonsense fails here
 
-        rows = np.arange(n)
-        if fraction_rows:
-            split = self._generator.permutation(n) if shuffle else rows
-            rows, aside = split[:train_rows], split[train_rows:]
-            X_aside, y_aside, weight = (None if a is None else a[aside] for a in data)
-            held_out = cast(Data, (X_aside, y_aside, weight))
-            _inputs.check_weight_sum("sample_weight of the rows set aside for validation", weight)
-        if data[2] is not None:
-            _inputs.check_weight_sum("sample_weight", data[2][rows])
+        with self._training():
+            options = {
+                "rows": n,
+                "validation_rows": fraction_rows if held_out is None else len(held_out[0]),
+                "shuffle": bool(shuffle),
+                "early_stopping": early_stopping is not None,
+                "optimizer": repr(plan.optimizer),
+                "batch_size": plan.batch_size,
+                "clip_norm": plan.clip_norm,
+                "penalty_in_sum": plan.penalty_in_sum,
+            }
+            resumed = None
+            generator = self._generator
+            if resume is not None:
+                slots = plan.optimizer.slots
+                kept, resumed = checkpoints.read(resume, self._network(), options, slots, steps)
+                if resumed.history.epochs > epochs:
+                    raise ValueError(
+                        f"epochs must be ≥ the {resumed.history.epochs} of the checkpoint "
+                        f"{os.fspath(resume)!r}, got {epochs}"
+                    )
+                plan = replace(plan, seed=resumed.seed)
+                generator = checkpoints.make_generator(resumed.generator_at_start)
+            at_start = generator.bit_generator.state
+            if checkpoint is not None:
+                checkpoints.make_generator(at_start)  # one that a file cannot hold fails here
 
-        engine = self._use(plan)
-        self._reset_optimizer(engine)
-        history = History(score_name=self._score_name() if held_out is not None else "")
-        good = best = engine.get_parameters()
-        lowest = math.inf
-        for epoch in range(epochs):
-            order = self._generator.permutation(rows) if shuffle else rows
-            learning_rates = schedules.rates(schedule, self._steps, steps)
-            loss, seconds, good = self._run(
-                engine, data, order, learning_rates, good, f"epoch {epoch + 1} of {epochs}"
-            )
-            history.loss.append(loss)
-            history.learning_rate.append(float(learning_rates[-1]))
-            history.seconds.append(seconds)
-            history.samples_per_second.append(train_rows / seconds)
-            if held_out is not None:
+            rows = np.arange(n)
+            if fraction_rows:
+                split = generator.permutation(n) if shuffle else rows
+                rows, aside = split[:train_rows], split[train_rows:]
+                X_aside, y_aside, weight = (None if a is None else a[aside] for a in data)
+                held_out = cast(Data, (X_aside, y_aside, weight))
+                _inputs.check_weight_sum(
+                    "sample_weight of the rows set aside for validation", weight
+                )
+            if data[2] is not None:
+                _inputs.check_weight_sum("sample_weight", data[2][rows])
+
+            engine = self._use(plan)
+            if resumed is None:
+                history = History(score_name=self._score_name() if held_out is not None else "")
+                self._reset_optimizer(engine)
+                good, best = self.parameters, None
+            else:
+                history, good, best = resumed.history, kept, resumed.best
                 with self._lock:
-                    history.validation_loss.append(engine.loss(*held_out))
-                history.validation_score.append(self._score(*held_out))
-            if early_stopping is not None:
-                if history.validation_loss[-1] < lowest or history.best_epoch is None:
-                    lowest, history.best_epoch, best = history.validation_loss[-1], epoch, good
-                elif epoch - history.best_epoch >= early_stopping:
-                    history.stopped = "early_stopping"
-            if epoch == epochs - 1:
-                history.stopped = history.stopped or "epochs"
-            if progress:
-                print(history.line(epochs), flush=True)
-            # All of them run, even when an early one asks to stop.
-            if True in [callback(self, history) is True for callback in callbacks]:
-                history.stopped = history.stopped or "callback"
-            if history.stopped:
-                break
-            if callbacks:  # one of them may have set parameters
-                good = engine.get_parameters()
-        if early_stopping is not None:
-            with self._lock:
-                engine.set_parameters(best)
+                    engine.set_parameters(good)
+                    engine.set_optimizer_state(resumed.step, resumed.slots)
+                self._steps = resumed.step
+                self._generator = checkpoints.make_generator(resumed.generator)
+            self.history = history
+            finished = history.epochs
+            history.stopped = _why_stop(history, epochs, early_stopping)
+            try:
+                while not history.stopped:
+                    order = self._generator.permutation(rows) if shuffle else rows
+                    learning_rates = schedules.rates(schedule, finished * steps, steps)
+                    where = f"epoch {finished + 1} of {epochs}"
+                    loss, seconds, good = self._run(
+                        engine, data, order, learning_rates, good, where
+                    )
+                    history.loss.append(loss)
+                    history.learning_rate.append(float(learning_rates[-1]))
+                    history.seconds.append(seconds)
+                    history.samples_per_second.append(train_rows / seconds)
+                    if held_out is not None:
+                        with self._lock:
+                            history.validation_loss.append(engine.loss(*held_out))
+                        history.validation_score.append(self._score(*held_out))
+                    finished += 1
+                    if early_stopping is not None and (
+                        history.best_epoch is None
+                        or history.validation_loss[-1] < history.validation_loss[history.best_epoch]
+                    ):
+                        history.best_epoch, best = finished - 1, good
+                    history.stopped = _why_stop(history, epochs, early_stopping)
+                    if progress:
+                        print(history.line(epochs), flush=True)
+                    # All of them run, even when an early one asks to stop.
+                    if True in [callback(self, history) is True for callback in callbacks]:
+                        history.stopped = history.stopped or "callback"
+                    if callbacks:  # one of them may have set parameters
+                        good = self.parameters
+                    if checkpoint is not None and (history.stopped or finished % every == 0):
+                        now = self._generator.bit_generator.state
+                        training = checkpoints.Training(
+                            options, plan.seed, at_start, now, *self._state(), history, best
+                        )
+                        checkpoints.write(checkpoint, self._network(), good, training)
+                if best is not None:
+                    self.parameters = best
+            except BaseException as error:  # an interrupt may come between any two lines
+                history._cut(finished)
+                history.stopped = "interrupt" if isinstance(error, KeyboardInterrupt) else ""
+                raise
         return history
 
     def partial_fit(
@@ -390,7 +488,8 @@ class MLP:
         """Train for one pass over the data, going on from the optimizer's state of the last call.
 
         The state, and the step count that a schedule sees, go on as long as `optimizer` is the same
-        from call to call (of `fit` or `partial_fit`); another optimizer starts afresh.
+        from call to call (of `fit` or `partial_fit`); another optimizer starts afresh. Data that do
+        not fit into memory train chunk by chunk, as they come.
 
         Parameters
         ----------
@@ -404,8 +503,8 @@ class MLP:
 
         Raises
         ------
-        TypeError, ValueError, DivergenceError
-            As in `fit`; the weights kept are those from before the call.
+        TypeError, ValueError, DivergenceError, KeyboardInterrupt, RuntimeError
+            As in `fit`. After a DivergenceError the weights are those from before the call.
 
         Examples
         --------
@@ -423,13 +522,14 @@ class MLP:
         _options.check_flag("shuffle", shuffle)
         data = _inputs.as_training_data(self._plan, X, y, sample_weight)
         n = len(data[0])
-        start = self._steps if plan.optimizer == self._plan.optimizer else 0
-        learning_rates = schedules.rates(schedule, start, -(-n // plan.batch_size))
-
-        engine = self._use(plan)
-        order = self._generator.permutation(n) if shuffle else np.arange(n)
-        good = engine.get_parameters()
-        return self._run(engine, data, order, learning_rates, good, "partial_fit")[0]
+        # As in `fit`; to the next power of 2, so that the engine need not change with every n.
+        plan = replace(plan, batch_size=min(plan.batch_size, 1 << (n - 1).bit_length()))
+        with self._training():
+            start = self._steps if plan.optimizer == self._plan.optimizer else 0
+            learning_rates = schedules.rates(schedule, start, -(-n // plan.batch_size))
+            engine = self._use(plan)
+            order = self._generator.permutation(n) if shuffle else np.arange(n)
+            return self._run(engine, data, order, learning_rates, self.parameters, "partial_fit")[0]
 
     def _run(
         self,
@@ -443,25 +543,33 @@ class MLP:
         """Train one epoch; return its mean loss, its seconds, and the parameters after it."""
         steps = len(learning_rates)
         losses_ = np.empty(steps)
-        with self._lock:
-            start = time.perf_counter()
-            applied = engine.epoch(*data, order, learning_rates, losses_)
-            seconds = max(time.perf_counter() - start, 1e-9)  # a clock may be coarse
-            after = engine.get_parameters()
-        if applied < steps or not all(map(_inputs.all_finite, after)):
+        try:
             with self._lock:
-                engine.set_parameters(good)
-            self._reset_optimizer(engine)
-            what = (
-                f"the loss became {losses_[applied]} at step {applied + 1} of {steps}"
-                if applied < steps
-                else "a weight became NaN or infinite"
-            )
-            raise DivergenceError(
-                f"{where}: {what}; the weights from before it are kept. "
-                "Try a smaller learning_rate, clip_norm, or scaling the data to about unit size"
-            )
-        self._steps += steps
+                start = time.perf_counter()
+                applied = engine.epoch(*data, order, learning_rates, losses_)
+                seconds = max(time.perf_counter() - start, 1e-9)  # a clock may be coarse
+                after = engine.get_parameters()
+            finite = all(map(_inputs.all_finite, after))
+            if applied < steps or not finite:
+                what = (
+                    f"the loss became {losses_[applied]} at step {applied + 1} of {steps}"
+                    if applied < steps
+                    else "a weight became NaN or infinite"
+                )
+                raise DivergenceError(
+                    f"{where}: {what}; the weights from before it are kept. Try a smaller "
+                    "learning_rate, clip_norm, or scaling the data to about unit size"
+                )
+            self._steps += steps
+        except BaseException as error:
+            # After an interrupt the engine is at the end of a step: it stays, unless that diverged.
+            with self._lock:
+                self._steps = self._state()[0]
+                after = engine.get_parameters()
+                if isinstance(error, DivergenceError) or not all(map(_inputs.all_finite, after)):
+                    engine.set_parameters(good)
+                    self._reset_optimizer(engine)
+            raise
         batch_size = engine.plan.batch_size
         if data[2] is None:
             sizes = np.full(steps, batch_size)
@@ -471,6 +579,21 @@ class MLP:
                 data[2][order], np.arange(0, len(order), batch_size), dtype=np.float64
             )
         return float(np.average(losses_, weights=sizes)), seconds, after
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Be the only one that trains the model."""
+        if not self._training_lock.acquire(blocking=False):
+            raise RuntimeError(
+                "this model is being trained by another call of fit or partial_fit; "
+                "wait for it, or train a copy (copy.deepcopy)"
+            )
+        self._trainer = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._trainer = 0
+            self._training_lock.release()
 
     def _training_plan(
         self,
@@ -728,21 +851,28 @@ class MLP:
 
         The optimizer's state moves along if the optimizer is the same.
         """
-        old = self._engine
-        if plan is None:
-            plan = replace(self._plan, threads=self._threads or get_num_threads())
-        if old is not None and old.plan == plan:
-            return old
-        engine = create(plan, self._engine_name)
-        engine.set_parameters(self.parameters)
-        state = self._optimizer_state if old is None else old.get_optimizer_state()
-        if plan.optimizer != self._plan.optimizer:
-            self._steps = 0
-        elif state is not None:
-            engine.set_optimizer_state(*state)
-        self._engine, self._plan = engine, plan
-        self._parameters, self._optimizer_state = [], None
-        return engine
+        with self._lock:
+            old = self._engine
+            if plan is None:
+                plan = replace(self._plan, threads=self._threads or get_num_threads())
+            if old is not None and old.plan == plan:
+                return old
+            engine = create(plan, self._engine_name)
+            engine.set_parameters(self.parameters)
+            state = self._state()
+            if plan.optimizer != self._plan.optimizer:
+                self._steps = 0
+            elif state[0]:
+                engine.set_optimizer_state(*state)
+            self._engine, self._plan = engine, plan
+            self._parameters, self._optimizer_state = [], (0, [])
+            return engine
+
+    def _state(self) -> tuple[int, list[list[Array]]]:
+        """The optimizer's state; no slots where there has been no engine."""
+        with self._lock:
+            engine = self._engine
+            return self._optimizer_state if engine is None else engine.get_optimizer_state()
 
     def _zeros(self) -> list[Array]:
         """Arrays shaped as the parameters."""
@@ -755,48 +885,46 @@ class MLP:
             engine.set_optimizer_state(0, zeros)
         self._steps = 0
 
-    # Copies and files
+    # Threads, processes, copies and files
+
+    def _make_locks(self) -> None:
+        self._lock = threading.RLock()  # an engine has one workspace: one call at a time
+        self._training_lock = threading.Lock()
+        self._trainer = 0  # the thread that has it
+        _models.add(self)
+
+    def _after_fork(self) -> None:
+        """Be usable in a child process, where no thread lives but the one that forked."""
+        training = self._trainer not in (0, threading.get_ident())
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+        else:
+            self._lock = threading.RLock()
+            if training:  # the fork came in the middle of a step
+                self._engine = cast(Engine, _Lost())
+        if training:
+            self._training_lock = threading.Lock()
+            self._trainer = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["_lock"]
-        if self._engine is not None:
-            with self._lock:
-                state["_parameters"] = self._engine.get_parameters()
-                state["_optimizer_state"] = self._engine.get_optimizer_state()
-            state["_engine"] = None
+        with self._lock:
+            state = self.__dict__ | {
+                "_engine": None,
+                "_parameters": self.parameters,
+                "_optimizer_state": self._state(),
+            }
+        for name in ("_lock", "_training_lock", "_trainer"):
+            del state[name]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self._make_locks()
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the network to a file: an ``.npz`` archive without pickled objects.
-
-        The optimizer's state and the random generator are not saved; `pickle` keeps them.
-        An existing file is replaced once the new one is complete.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Used as it is, no suffix is added.
-
-        Examples
-        --------
-        >>> import os, tempfile
-        >>> import fastbp
-        >>> model = fastbp.MLP([4, 8, 3], seed=0)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = os.path.join(folder, "model.npz")
-        ...     model.save(path)
-        ...     same = fastbp.MLP.load(path)
-        >>> X = [[1, 2, 3, 4]]
-        >>> bool((same.predict_proba(X) == model.predict_proba(X)).all())
-        True
-        """
+    def _network(self) -> dict[str, Any]:
+        """Description of the network in a file: arguments of `MLP`."""
         plan = self._plan
-        description = {
+        return {
             "layer_sizes": plan.layer_sizes,
             "activation": [[a.name, float(a.parameter)] for a in plan.activations],
             "loss": [plan.loss.name, float(plan.loss.parameter)],
@@ -805,7 +933,46 @@ class MLP:
             "l2": plan.l2,
             "dtype": plan.dtype,
         }
-        model_file.write(path, description, self.parameters)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the network to a file of the safetensors format.
+
+        The optimizer's state and the random generator are not saved: a checkpoint of `fit` and
+        `pickle` keep them. An existing file is replaced once the new one is complete and on disk.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Used as it is, no suffix is added.
+
+        Raises
+        ------
+        ValueError
+            If an activation or the loss is a function written in Python.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import fastbp
+        >>> model = fastbp.MLP([4, 8, 3], seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.safetensors")
+        ...     model.save(path)
+        ...     same = fastbp.MLP.load(path)
+        >>> X = [[1, 2, 3, 4]]
+        >>> bool((same.predict_proba(X) == model.predict_proba(X)).all())
+        True
+        """
+        declared: list[Activation | Loss] = [*self._plan.activations, self._plan.loss]
+        if users := [f.name for f in declared if f.function is not None]:
+            raise ValueError(
+                f"a file cannot hold {', '.join(users)}, written in Python; save `parameters`, or "
+                "pickle the model if its functions can be imported"
+            )
+        arrays = {f"layer_{i}": p for i, p in enumerate(self.parameters, 1)}
+        model_file.write(path, {"network": self._network()}, arrays)
 
     @classmethod
     def load(
@@ -816,7 +983,9 @@ class MLP:
         engine: str = "auto",
         threads: int | None = None,
     ) -> Self:
-        """Load a network that `save` wrote.
+        """Load a network that `save` wrote, or the one of a checkpoint.
+
+        Nothing in a file is ever executed.
 
         Parameters
         ----------
@@ -836,13 +1005,49 @@ class MLP:
             "engine": _options.check_engine(engine),
             "threads": _options.check_threads(threads),
         }
-        description, parameters = model_file.read(path)
+        header, arrays = model_file.read(path)
+        network = header["network"]
         try:
-            description["activation"] = [Activation(*a) for a in description["activation"]]
-            description["loss"] = Loss(*description["loss"])
-            return cls(**description, weight_init=parameters, **run)
+            layers = len(_options.check_sizes(network["layer_sizes"])) - 1
+            parameters = model_file.layers_from(arrays, layers)
+            if arrays and "training" not in header:
+                raise ValueError(f"it has an array {next(iter(arrays))!r} too many")
+            network["activation"] = [Activation(*a) for a in network["activation"]]
+            network["loss"] = Loss(*network["loss"])
+            return cls(**network, weight_init=parameters, **run)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error
+
+
+_models: weakref.WeakSet[MLP] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for model in _models:
+        model._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class _Lost:
+    """In place of the engine of a model whose weights a fork caught between two steps."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(
+            "another thread was training this model when this process was forked, so its weights "
+            "are lost here; fork before or after training, or load the model from a file"
+        )
+
+
+def _why_stop(history: History, epochs: int, early_stopping: int | None) -> str:
+    """History.stopped after the epochs so far."""
+    last = history.epochs - 1
+    best = last if history.best_epoch is None else history.best_epoch
+    if early_stopping is not None and last - best >= early_stopping:
+        return "early_stopping"
+    return "epochs" if last + 1 >= epochs else ""
 
 
 def _squeeze(a: Array) -> Array:

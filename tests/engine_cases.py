@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import activations, losses
-from fastbp.engines import Engine, Plan, create, native
+from fastbp.engines import Engine, Plan, create, jit, native
 from fastbp.engines.reference import ReferenceEngine
 
 Array = NDArray[Any]
 
-ENGINES = ["reference", *(["native"] if native.available() else [])]
+ENGINES = ["reference", *(e.__name__.rpartition(".")[2] for e in (native, jit) if e.available())]
 DTYPES = ["float32", "float64"]
 KINKED = {"relu", "leaky_relu"}
 

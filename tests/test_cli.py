@@ -79,7 +79,7 @@ def test_digits_on_the_reference_engine_are_not_compared_with_themselves(run) ->
 
 
 def test_classification_from_csv_to_predictions(run, flowers: Path, tmp_path: Path) -> None:
-    model, output = tmp_path / "model.npz", tmp_path / "out.csv"
+    model, output = tmp_path / "model.safetensors", tmp_path / "out.csv"
     status, out, err = run(
         "train", flowers, "--target", "kind", "--save", model, "--hidden", "16,16"
     )
@@ -108,7 +108,7 @@ def test_regression_is_on_the_scale_of_the_target(run, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     X = generator.normal(size=(400, 3))
     y = 1000 + 50 * (X @ [1, 2, -1])
-    data, model = tmp_path / "data.npy", tmp_path / "model.npz"
+    data, model = tmp_path / "data.npy", tmp_path / "model.safetensors"
     np.save(data, np.column_stack([y, X]))
     status, out, _ = run(
         "train", data, "--target", 0, "--save", model, "--learning-rate", 0.01, "--quiet"
@@ -155,7 +155,7 @@ def test_without_validation(run, flowers: Path) -> None:
 
 
 def test_a_model_of_the_digits_predicts_pixel_counts(run, tmp_path: Path) -> None:
-    model, data = tmp_path / "model.npz", tmp_path / "digits.npy"
+    model, data = tmp_path / "model.safetensors", tmp_path / "digits.npy"
     assert run("train", "--save", model, "--epochs", 10, "--hidden", 64, "--quiet")[0] == 0
     from fastbp.data import load_digits
 
@@ -185,9 +185,9 @@ def test_a_model_of_the_digits_predicts_pixel_counts(run, tmp_path: Path) -> Non
         ("train FLOWERS --target kind --validation 0 --early-stopping 3", "early_stopping needs"),
         ("train FLOWERS --target kind --seed -1", "--seed must be"),
         ("train FLOWERS --target kind --threads 0", "threads must be"),
-        ("train FLOWERS --target kind --save none/model.npz", "no such folder"),
+        ("train FLOWERS --target kind --save none/model.safetensors", "no such folder"),
         ("train --target kind", "need a FILE"),
-        ("predict none.npz FLOWERS", "none.npz: No such file"),
+        ("predict none.safetensors FLOWERS", "none.safetensors: No such file"),
         ("predict FLOWERS FLOWERS", "not a fastbp model"),
         ("dance", "invalid choice: 'dance'"),
         ("", "COMMAND"),
@@ -214,7 +214,7 @@ def test_divergence_is_status_1(run, flowers: Path) -> None:
 
 
 def test_proba_of_a_regression_is_refused(run, tmp_path: Path) -> None:
-    data, model = tmp_path / "data.npy", tmp_path / "model.npz"
+    data, model = tmp_path / "data.npy", tmp_path / "model.safetensors"
     np.save(data, np.random.default_rng(0).normal(size=(50, 2)))
     assert run("train", data, "--target", 1, "--save", model, "--epochs", 1)[0] == 0
     status, _, err = run("predict", model, data, "--proba")

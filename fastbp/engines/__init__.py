@@ -139,11 +139,14 @@ class Engine(Protocol):
         ...
 
 
-ENGINES = ("auto", "native", "reference")
+ENGINES = ("auto", "native", "jit", "reference")
 
 
 def create(plan: Plan, engine: str = "auto") -> Engine:
-    """Make the engine of that name for `plan`; ``"auto"`` takes the fastest one that is available.
+    """Make the engine of that name for `plan`.
+
+    ``"auto"`` takes the native engine if it is there and the plan has no function written in
+    Python, else the JIT engine if Numba is there, else the reference engine.
 
     Raises
     ------
@@ -152,13 +155,18 @@ def create(plan: Plan, engine: str = "auto") -> Engine:
     """
     if engine not in ENGINES:
         raise ValueError(nearest_name("engine", engine, ENGINES))
-    if engine != "reference":
-        from fastbp.engines import native
+    from fastbp.engines import jit, native
 
-        if native.available():
-            return native.create(plan)
-        if engine == "native":
-            raise ValueError(f"engine 'native' is not available: {native.reason()}")
+    users = [f.name for f in (*plan.activations, plan.loss) if f.function is not None]
+    if engine == "native" and users:
+        raise ValueError(
+            f"engine 'native' takes no functions written in Python (here {', '.join(users)}); "
+            "'jit' and 'reference' do"
+        )
+    if engine == "native" or (engine == "auto" and native.available() and not users):
+        return native.create(plan)
+    if engine == "jit" or (engine == "auto" and jit.available()):
+        return jit.create(plan)
     from fastbp.engines.reference import ReferenceEngine
 
     return ReferenceEngine(plan)

@@ -13,8 +13,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.activations import Activation
 from fastbp.engines import Array, Plan
 from fastbp.engines.dropout import mask
+from fastbp.engines.interrupts import between_steps
+from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
@@ -64,6 +67,26 @@ ACTIVATIONS: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
 }
 
 
+def functions_of(activation: Activation) -> tuple[Callable[..., Array], Callable[..., Array]]:
+    """φ(z, a) and φ'(z, v, a) of a built-in activation, or of a user's, called number by number."""
+    f, derivative = activation.function, activation.derivative
+    if f is None:
+        return ACTIVATIONS[activation.name]
+    phi = np.vectorize(f, otypes=[np.float64])
+    if derivative is not None:
+        phi_slope = np.vectorize(derivative, otypes=[np.float64])
+    else:
+        from fastbp.engines.jit.functions import evaluate_activation
+
+        def phi_slope(z: Array) -> Array:
+            return evaluate_activation(activation, z)[1]
+
+    return (
+        lambda z, a: phi(z.astype(np.float64)).astype(z.dtype),
+        lambda z, v, a: phi_slope(z.astype(np.float64)).astype(z.dtype),
+    )
+
+
 def _softmax(f: Array) -> Array:
     e = np.exp(f - f.max(axis=1, keepdims=True))
     p: Array = e / e.sum(axis=1, keepdims=True)
@@ -95,19 +118,26 @@ def _huber(f: Array, y: Array, width: float) -> tuple[Array, Array]:
     return (clipped * (r - 0.5 * clipped)).sum(axis=1), clipped  # both zones in one formula
 
 
-def _softmax_cross_entropy(f: Array, y: Array, _: float) -> tuple[Array, Array]:
+def _within(x: Array, floor: float) -> Array:
+    """−log p as if p were in [floor, 1 − floor]."""
+    return np.clip(x, -math.log1p(-floor), -math.log(floor)) if floor > 0 else x
+
+
+def _softmax_cross_entropy(f: Array, y: Array, floor: float) -> tuple[Array, Array]:
     if y.ndim == 1:
         y = (y[:, None] == np.arange(f.shape[1])).astype(f.dtype)
     shifted = f - f.max(axis=1, keepdims=True)
     e = np.exp(shifted)
     total = e.sum(axis=1, keepdims=True)
-    rows = (y * (np.log(total) - shifted)).sum(axis=1)
+    rows = (y * _within(np.log(total) - shifted, floor)).sum(axis=1)
     return rows, y.sum(axis=1, keepdims=True) * (e / total) - y
 
 
-def _binary_cross_entropy(f: Array, y: Array, _: float) -> tuple[Array, Array]:
-    # log(1 + exp(f)) − y f, without exp(large) and without cancelling large f against y f
-    rows = (np.maximum(f, 0) - y * f + np.log1p(np.exp(-np.abs(f)))).sum(axis=1)
+def _binary_cross_entropy(f: Array, y: Array, floor: float) -> tuple[Array, Array]:
+    # log(1 + e^∓f) for y = 1 and y = 0, without exp(large)
+    e = np.log1p(np.exp(-np.abs(f)))
+    yes, no = (_within(e + np.maximum(x, 0), floor) for x in (-f, f))
+    rows = (y * yes + (1 - y) * no).sum(axis=1)
     return rows, _sigmoid(f) - y
 
 
@@ -126,6 +156,26 @@ LOSSES: dict[str, Callable[[Array, Array, float], tuple[Array, Array]]] = {
     "binary_cross_entropy": _binary_cross_entropy,
     "poisson": _poisson,
 }
+
+def loss_function(loss: Loss) -> Callable[[Array, Array, float], tuple[Array, Array]]:
+    """ℓ of every row and δᴸ of a built-in loss, or of a user's, called number by number."""
+    function, derivative = loss.function, loss.derivative
+    if function is None:
+        return LOSSES[loss.name]
+    ell = np.vectorize(function, otypes=[np.float64])
+
+    def rows(f: Array, y: Array, _: float) -> tuple[Array, Array]:
+        f64, y64 = f.astype(np.float64), y.astype(np.float64)
+        if derivative is not None:
+            delta = np.vectorize(derivative, otypes=[np.float64])(f64, y64)
+        else:
+            from fastbp.engines.jit.functions import evaluate_loss
+
+            delta = evaluate_loss(loss, f64, y64)[1]
+        return ell(f64, y64).sum(axis=1).astype(f.dtype), delta.astype(f.dtype)
+
+    return rows
+
 
 _quiet = np.errstate(over="ignore", invalid="ignore")  # overflow shows in the loss returned
 
@@ -202,7 +252,7 @@ class ReferenceEngine:
         for W, activation, units in zip(
             self._W[1:], self.plan.activations, self._hidden_units(dropout, len(X)), strict=True
         ):
-            phi, phi_slope = ACTIVATIONS[activation.name]
+            phi, phi_slope = functions_of(activation)
             value = phi(z[-1], activation.parameter)
             v.append(_with_bias_node(value if units is None else value * units))
             if slopes is not None:
@@ -254,7 +304,7 @@ class ReferenceEngine:
         slopes: list[Array] | None = None if out is None else []
         z, v = self._forward(X, slopes, dropout=dropout)
         loss = self.plan.loss
-        row_losses, delta = LOSSES[loss.name](z[-1], y, loss.parameter)
+        row_losses, delta = loss_function(loss)(z[-1], y, loss.parameter)
         w = np.ones(len(X)) if sample_weight is None else sample_weight.astype(np.float64)
         total = w.sum()
         share = w / total if total > 0 else w  # of each row in the batch's loss
@@ -313,14 +363,16 @@ class ReferenceEngine:
         losses: NDArray[np.float64],
     ) -> int:
         gradient = self._zeros()
-        for s, rate in enumerate(learning_rates.tolist()):
-            batch = order[s * self.plan.batch_size : (s + 1) * self.plan.batch_size]
-            w = None if sample_weight is None else sample_weight[batch]
-            losses[s] = self._objective(X[batch], y[batch], w, gradient, dropout=True)
-            if not math.isfinite(losses[s]):
-                return s
-            self._update(gradient, rate)
-            self._step += 1
+        with between_steps() as let_interrupt:
+            for s, rate in enumerate(learning_rates.tolist()):
+                batch = order[s * self.plan.batch_size : (s + 1) * self.plan.batch_size]
+                w = None if sample_weight is None else sample_weight[batch]
+                losses[s] = self._objective(X[batch], y[batch], w, gradient, dropout=True)
+                if not math.isfinite(losses[s]):
+                    return s
+                self._update(gradient, rate)
+                self._step += 1
+                let_interrupt()
         return len(learning_rates)
 
     @_quiet

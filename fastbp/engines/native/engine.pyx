@@ -7,7 +7,7 @@ optimizers.pxi, passes.pxi (the two phases of a step), and here the buffers, the
 of fastbp/engines/__init__.py. The letters are those of the notes; l counts layers from 0.
 """
 
-from libc.math cimport isfinite, pow, sqrt
+from libc.math cimport INFINITY, isfinite, log, log1p, pow, sqrt
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -109,7 +109,8 @@ ctypedef struct Net:
     int64_t block       # rows that go through all layers together in forward
     int64_t steps_unchecked # steps between two looks for signals
     int loss
-    real loss_width
+    real loss_width     # of huber's quadratic zone
+    real loss_low, loss_high # bounds of −log p in a cross-entropy
     Optimizer optimizer
     double l1, l2
     bint penalty_in_sum
@@ -159,8 +160,9 @@ cdef enum:
     GATHER_AHEAD = 1024   # reals fetched before they are gathered
 
 # A thread is worth its barriers for this much work in each step, and worth starting for this much in all.
-cdef int64_t FLOPS_PER_THREAD = 150_000
-cdef int64_t FLOPS_PER_START = 30_000_000
+# A FLOP of float64 takes twice the time.
+cdef int64_t FLOPS_PER_THREAD = 150_000 * 4 // <int64_t> sizeof(real)
+cdef int64_t FLOPS_PER_START = 25_000_000 * 4 // <int64_t> sizeof(real)
 cdef int64_t ROWS_TO_SPLIT = 2 * TILE_ROWS
 # Signals are looked for about this often, a few milliseconds of work.
 cdef int64_t FLOPS_UNCHECKED = 1_000_000_000
@@ -455,6 +457,10 @@ cdef class Engine:
         net.stride = max(net.batch, net.threads * net.block) | 1
         net.loss = LOSSES.index(plan.loss.name)
         net.loss_width = plan.loss.parameter
+        net.loss_low, net.loss_high = -INFINITY, INFINITY
+        if plan.loss.parameter > 0 and net.loss in (SOFTMAX_CROSS_ENTROPY, BINARY_CROSS_ENTROPY):
+            net.loss_low = -log1p(-plan.loss.parameter)
+            net.loss_high = -log(plan.loss.parameter)
         net.l1 = plan.l1
         net.l2 = plan.l2
         net.penalty_in_sum = plan.penalty_in_sum

@@ -23,7 +23,13 @@ cdef inline vec softmax(vec* T, int64_t outputs, vec* shift) noexcept nogil:
     return total
 
 
-cdef vec loss_labels(vec* T, int64_t outputs, ivec label) noexcept nogil:
+cdef inline vec within(vec x, real low, real high) noexcept nogil:
+    """x between low and high; NaN stays NaN."""
+    x = select_gt(x, splat(high), splat(high), x)
+    return select_gt(splat(low), x, splat(low), x)
+
+
+cdef vec loss_labels(vec* T, int64_t outputs, ivec label, real low, real high) noexcept nogil:
     """Softmax cross-entropy with integer labels: ℓ = log Σ e^f − f_label; T ← δ."""
     cdef vec top, total, chosen = splat(0), zero = splat(0), inverse
     cdef int64_t j
@@ -33,10 +39,11 @@ cdef vec loss_labels(vec* T, int64_t outputs, ivec label) noexcept nogil:
     inverse = splat(1) / total
     for j in range(outputs):
         T[j] = T[j] * inverse - select_equal(label, j, splat(1), zero)
-    return log_vec(total) + (top - chosen)
+    return within(log_vec(total) + (top - chosen), low, high)
 
 
-cdef vec loss_targets(int loss, real width, vec* T, const vec* Y, int64_t outputs) noexcept nogil:
+cdef vec loss_targets(int loss, real width, real low, real high, vec* T, const vec* Y, int64_t outputs
+                      ) noexcept nogil:
     """ℓ of each row for targets Y[j], laid out as T; T ← δ."""
     cdef vec total = splat(0), zero = splat(0), one = splat(1), f, y, e, mass, top, log_total
     cdef int64_t j
@@ -78,7 +85,8 @@ cdef vec loss_targets(int loss, real width, vec* T, const vec* Y, int64_t output
             # y log(1 + e^−f) + (1 − y) log(1 + e^f)
             T[j] = logistic_vec(f) - y
             e = log1p_vec(exp_vec(zero - vabs(f)))
-            total = total + (e + y * vmax(zero, zero - f) + (one - y) * vmax(zero, f))
+            total = total + (y * within(e + vmax(zero, zero - f), low, high)
+                             + (one - y) * within(e + vmax(zero, f), low, high))
         else:  # POISSON: μ − y f + (y log y − y)
             e = exp_vec(f)
             T[j] = e - y

@@ -130,9 +130,9 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
                 for j in range(outputs):
                     y[j * LANES + i] = net.y[k * outputs + j]
         if net.labels != NULL:
-            losses = loss_labels(T, outputs, load_integers(labels))
+            losses = loss_labels(T, outputs, load_integers(labels), net.loss_low, net.loss_high)
         else:
-            losses = loss_targets(net.loss, net.loss_width, T, Y, outputs)
+            losses = loss_targets(net.loss, net.loss_width, net.loss_low, net.loss_high, T, Y, outputs)
         store_unaligned(row_losses, losses)
         for i in range(m):
             net.row_loss[r + i] = weight[i] * row_losses[i] if weight[i] != 0 else 0

@@ -1,0 +1,48 @@
+"""`python -m benchmarks report` and `python -m benchmarks compare REV`, from the root of a checkout."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    report = commands.add_parser("report", help="compare with other libraries, and write a page")
+    report.add_argument("--quick", action="store_true", help="fewer rounds and smaller nets")
+    report.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE")
+    report.add_argument(
+        "--from",
+        dest="measured",
+        type=Path,
+        metavar="JSON",
+        help="make the page from what an earlier run measured (the JSON beside its page)",
+    )
+    report.add_argument(
+        "--readme", action="store_true", help="also replace README's table and docs/ratios.svg"
+    )
+
+    compare = commands.add_parser("compare", help="compare this checkout with another revision")
+    compare.add_argument("revision", metavar="REV", help="what git calls it")
+    compare.add_argument("--rounds", type=int, default=15)
+
+    arguments = parser.parse_args()
+    if arguments.command == "report":
+        from benchmarks import report as report_
+
+        report_.main(
+            arguments.out,
+            quick=arguments.quick,
+            measured=arguments.measured,
+            readme=arguments.readme,
+        )
+    else:
+        from benchmarks import compare as compare_
+
+        compare_.main(arguments.revision, rounds=arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

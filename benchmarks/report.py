@@ -1,0 +1,592 @@
+"""The comparison, run group by group, and the page that tells what came out."""
+
+from __future__ import annotations
+
+import html
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import cases, equivalence, groups, kernels, machine, peak, tables
+from benchmarks.contenders import CONTENDERS
+from benchmarks.groups import Pool, Record
+from benchmarks.worker import ROOT, available_threads
+
+Results = dict[str, Any]
+
+MARKS = "<!-- speed: python -m benchmarks report --readme -->", "<!-- end of speed -->"
+PICTURE = ROOT / "docs" / "ratios.svg"
+
+
+def run(*, quick: bool = False) -> Results:
+    """Measure everything; about six minutes, or one if `quick`.
+
+    Quick leaves out what takes long to compile or to compute, and has fewer rounds.
+    """
+    n = available_threads()
+    rounds = 5 if quick else 9
+    names = [c for c in CONTENDERS if not (quick and c == "torch-compile")]
+    others = machine.Others()
+    with Pool() as pool:
+
+        def train(
+            chosen: Iterable[cases.Case], contenders: Iterable[str], group: str
+        ) -> list[Record]:
+            records = []
+            for case in chosen:
+                _say(f"{group}: {case.label}")
+                few = 3 if cases.flops_per_step(case) > 1e11 else rounds
+                records += groups.train(pool, case, contenders, few, group=group)
+            return records
+
+        _say("limits of this CPU")
+        limits = peak.measure()
+        seven = [c for c in cases.CASES.values() if not (quick and c.name == "very-large")]
+        results: Results = {
+            "machine": machine.describe(),
+            "quick": quick,
+            "training": train(seven, names, "training"),
+        }
+        _say("threads")
+        scaled = ("mnist-small", "mnist-medium", "large")[: 2 if quick else 3]
+        results["threads"] = [
+            r
+            for name in scaled
+            for r in groups.train(
+                pool, cases.CASES[name], groups.SCALING, rounds, peak.thread_counts(), "threads"
+            )
+        ]
+        widths = cases.width_sweep((16, 256, 1024) if quick else (16, 64, 256, 1024, 4096))
+        batches = cases.batch_sweep((1, 32, 1024) if quick else (1, 8, 64, 512, 4096))
+        results["widths"] = train(widths, groups.SWEEPING, "widths")
+        results["batches"] = train(batches, groups.SWEEPING, "batches")
+        _say("predict")
+        results["predict"] = [
+            r
+            for name in ("small", "mnist-medium")
+            for rows in (1, 4096)
+            for r in groups.predict(
+                pool,
+                cases.CASES[name],
+                rows,
+                rounds,
+                [c for c in groups.PREDICTING if c in names],
+            )
+        ]
+        _say("kernels")
+        results["kernels"] = [
+            r for name in kernels.KERNELS for r in groups.kernel(pool, name, rounds)
+        ]
+        _say("digits")
+        results["digits"] = groups.digits(pool, names, 3 if quick else 7, 24)
+        results["versions"] = {
+            name: worker.versions() for name in CONTENDERS if (worker := pool.get(name, n))
+        }
+        results["missing"] = pool.missing
+    _say("start-up and memory")
+    results["import"] = groups.import_time(2 if quick else 7)
+    results["first_fit"] = groups.first_fit(2 if quick else 5)
+    results["memory"] = groups.memory()
+    # A limit is the most that was ever seen: measured again, in case something ran beside it.
+    results["limits"] = peak.larger(limits, peak.measure())
+    results["others"] = others.cpus()
+    return results
+
+
+def _say(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
+# The page
+
+
+def page(results: Results) -> str:
+    """One self-contained HTML page."""
+    from benchmarks import charts
+
+    limits, n = results["limits"], results["machine"]["threads"]
+    top = peak.top(limits, "float32", n) if limits else None
+    seven = results["training"]
+    sections = [
+        ("How much faster, and how close to the limit", _summary(results) + charts.ratios(seven)),
+        ("Training", _training_table(seven, limits)),
+        (
+            "How close to what this CPU can do",
+            (
+                _roofline_text(limits, n)
+                + charts.roofline(
+                    seven + results["batches"], list(tables.by_case(seven)), limits, n
+                )
+            )
+            if limits
+            else "",
+        ),
+        (
+            "A real task: digits to 97 % and 98 % test accuracy",
+            _digits_text(results["digits"])
+            + _digits_table(results["digits"])
+            + charts.accuracy(results["digits"]),
+        ),
+        (
+            "Wider layers, larger batches",
+            "<p>Plain SGD on shuffled minibatches, as above: on the left, a net of two layers of "
+            "the given width and 10 outputs, in batches of 128; on the right, 256-256-10 in "
+            "batches of the given size. Higher is better.</p><div class=pair>"
+            + charts.sweep(results["widths"], "width (log scale)", "widths", top)
+            + charts.sweep(results["batches"], "batch size (log scale)", "batches", top)
+            + "</div>"
+            + _sweep_table(results["widths"] + results["batches"], limits),
+        ),
+        (
+            "Threads",
+            "<p>Each contender beside itself on one thread.</p>"
+            + charts.scaling(results["threads"])
+            + _threads_table(results["threads"]),
+        ),
+        ("Prediction", _predict_text() + _plain_table(results["predict"], limits)),
+        ("Kernels alone", _kernels_text() + _kernel_tables(results["kernels"], limits)),
+        (
+            "Start-up and memory",
+            "<div class=pair><figure>"
+            + charts.bars(results["import"], "seconds", "ms", 1e3, "import")
+            + "<figcaption>A fresh process that imports the library</figcaption></figure><figure>"
+            + charts.bars(results["first_fit"], "seconds", "ms", 1e3, "first-fit")
+            + f"<figcaption>A fresh process, {results['first_fit'][0]['case']}, "
+            "compilation included</figcaption></figure><figure>"
+            + charts.bars(results["memory"], "memory", "MB", 1e-6, "memory")
+            + f"<figcaption>Most memory of a process {results['memory'][0]['case']}</figcaption>"
+            "</figure></div>",
+        ),
+        ("How it was measured", _method(results) + _proofs(seven)),
+        ("Machine and versions", _machine(results)),
+    ]
+    body = "".join(f"<section><h2>{title}</h2>{content}</section>" for title, content in sections)
+    m = results["machine"]
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        "<meta name=viewport content='width=device-width'><title>fastbp: benchmarks</title>"
+        f"<style>{_STYLE}</style><h1>fastbp beside what else trains on a CPU</h1>"
+        f"<p class=where>{html.escape(m['cpu'])}, {m['threads']} threads · {m['date']}"
+        f"{' · quick run' if results['quick'] else ''}</p>{_disturbed(results)}{body}</html>"
+    )
+
+
+_STYLE = """
+body { font: 16px/1.5 Helvetica, Arial, 'Liberation Sans', sans-serif; color: #111; background: #fff;
+  max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.7rem; margin-bottom: 0 } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem }
+h3 { font-size: 1rem; margin: 1.5rem 0 .3rem }
+p { max-width: 46rem } .where { color: #444; margin-top: .2rem }
+.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .85rem; margin: .7rem 0 }
+th, td { padding: .25rem .45rem; text-align: right; white-space: nowrap; vertical-align: top;
+  font-variant-numeric: tabular-nums; border-bottom: 1px solid #ddd }
+th { border-bottom: 1.5px solid #111; vertical-align: bottom; white-space: normal; font-weight: 600 }
+th:first-child, td:first-child, td.text, th.text { text-align: left }
+td small { display: block; color: #555 } td.ours { font-weight: 700; background: #f2f2f2 }
+th.ours { background: #f2f2f2 } td.best { text-decoration: underline; text-underline-offset: 3px }
+svg { max-width: 100%; height: auto; display: block; margin: .5rem 0 }
+.pair { display: flex; flex-wrap: wrap; gap: 1rem 2rem } figure { margin: 0; max-width: 30rem }
+figcaption { font-size: .85rem; color: #333; max-width: 26rem }
+.warning { border-left: 4px solid #D55E00; padding-left: .7rem }
+.big { font-size: 1.15rem } section { break-inside: auto } figure, svg, tr { break-inside: avoid }
+@media print { body { font-size: 10pt; max-width: none; margin: 0 } h2 { break-after: avoid } }
+"""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], ours: int | None = None) -> str:
+    """Cells are HTML; a cell that starts with * is the best peer's."""
+
+    def cell(tag: str, i: int, text: str) -> str:
+        classes = ["ours"] * (i == ours) + ["best"] * text.startswith("*")
+        attribute = f" class='{' '.join(classes)}'" if classes else ""
+        return f"<{tag}{attribute}>{text.removeprefix('*')}</{tag}>"
+
+    lines = [
+        "<tr>" + "".join(cell(tag, i, text) for i, text in enumerate(row)) + "</tr>"
+        for tag, row in [("th", head), *(("td", row) for row in rows)]
+    ]
+    return f"<div class=scroll><table>{''.join(lines)}</table></div>"
+
+
+def _summary(results: Results) -> str:
+    """The answer in two sentences."""
+    rows, limits = tables.by_case(results["training"]), results["limits"]
+    ours = [row for row in rows.values() if "fastbp" in row]
+    against_best = [
+        tables.times_faster(row, p).median for row in ours if (p := tables.best_peer(row))
+    ]
+    parts = []
+    for peer in ("torch", "sklearn", "numpy"):
+        r = [tables.times_faster(row, row[peer]).median for row in ours if peer in row]
+        if r:
+            parts.append(
+                f"{tables.digits(min(r))} to {tables.digits(max(r))} times {tables.label(peer)}'s"
+            )
+    if not against_best:
+        return "<p class=big>No peer is installed to compare with.</p>"
+    shares = [s for row in ours if (s := tables.share_of_peak(row["fastbp"], limits)) is not None]
+    share = (
+        f" It reaches up to {100 * max(shares):.0f} % of the arithmetic peak of this CPU "
+        f"({100 * shares[-1]:.0f} % on the largest net)."
+        if shares
+        else " There is no C compiler here, so the limits of this CPU are not known."
+    )
+    return (
+        f"<p class=big>On these {len(ours)} nets, fastbp trains at "
+        f"{tables.digits(min(against_best))} to {tables.digits(max(against_best))} times the speed of "
+        "the fastest float32 peer in each, "
+        + ", ".join(parts)
+        + f".{share}</p><p>Each group of bars is a net (inputs, hidden widths, outputs) and a batch "
+        "size, from small to large; find the one that is like yours. A bar's length is how many "
+        "times as long as fastbp that library takes to train it: above the line it is slower, "
+        "below it is faster. Thin lines span the quartiles of the rounds.</p>"
+    )
+
+
+def _disturbed(results: Results) -> str:
+    """A warning, if the machine was not this run's alone."""
+    if results["others"] < 0.1:
+        return ""
+    return (
+        f"<p class=warning>Other programs kept {results['others']:.1f} of this machine's CPUs busy "
+        "during the run. Ratios suffer less than times, but measure again when it is idle.</p>"
+    )
+
+
+def _cell(record: Record | None, limits: Any, *, best: bool = False) -> str:
+    """Time, quartiles, and share of the peak."""
+    if record is None:
+        return "–"
+    s = tables.time_spread(record)
+    share = tables.share_of_peak(record, limits)
+    below = f"{tables.microseconds(s.low)}–{tables.microseconds(s.high)}"
+    share_text = f"<small>{tables.percent(share)} of peak</small>" if share is not None else ""
+    return f"{'*' * best}{tables.microseconds(s.median)}<small>{below}</small>{share_text}"
+
+
+def _training_table(records: Sequence[Record], limits: Any) -> str:
+    rows = tables.by_case(records)
+    names = [c for c in tables.ORDER if any(c in row for row in rows.values())]
+    ours, others = [c for c in names if c == "fastbp"], [c for c in names if c != "fastbp"]
+    head = [
+        "net, batch",
+        *map(tables.label, ours),
+        "times as fast as the best float32 peer",
+        "least possible here",
+        *map(tables.label, others),
+    ]
+    body = []
+    for case, row in rows.items():
+        peer = tables.best_peer(row)
+        faster = tables.times_faster(row, peer) if peer else None
+        floor = tables.floor(next(iter(row.values())), limits)
+        body.append(
+            [
+                case,
+                *(_cell(row.get(c), limits) for c in ours),
+                f"<b>{tables.times(faster, spread_too=False)}</b><small>"
+                f"{tables.digits(faster.low)}–{tables.digits(faster.high)}</small>"
+                f"<small>{tables.label(peer['contender'])}</small>"
+                if faster and peer
+                else "–",
+                tables.microseconds(floor) if floor else "–",
+                *(_cell(row.get(c), limits, best=row.get(c) is peer) for c in others),
+            ]
+        )
+    text = (
+        "<p>Microseconds for one step of training (ReLU, softmax cross-entropy, plain SGD, shuffled "
+        "minibatches, loss reported), lower is better: the median over the rounds, its quartiles, "
+        "and the share of this CPU's arithmetic peak in the contender's own precision. "
+        "The fastest float32 peer is underlined. The least possible is the step's arithmetic at "
+        "the float32 peak plus one read and write of the parameters.</p>"
+    )
+    return text + _table(head, body, ours=1 if ours else None)
+
+
+def _roofline_text(limits: Any, threads: int) -> str:
+    flops = limits["flops"]
+    isas = list(dict.fromkeys(isa for counts in flops.values() for isa in counts))
+    counts = [str(t) for t in peak.thread_counts(threads)]
+    rows = [
+        [
+            f"{dtype} arithmetic, {isa}, GFLOP/s",
+            *(f"{flops[dtype][isa][t] / 1e9:,.0f}" for t in counts),
+        ]
+        for dtype in flops
+        for isa in isas
+        if isa in flops[dtype]
+    ]
+    rows += [
+        [f"{level}, GB/s read, and the same written", *(f"{by[t] / 1e9:,.0f}" for t in counts)]
+        for level, by in limits["bandwidth"].items()
+    ]
+    head = ["limit", *(f"{t} thread{'s' * (t != '1')}" for t in counts)]
+    return (
+        "<p>Points are the contenders: on the nets of the table above, and, without a name, on "
+        "256-256-10 in batches from a single row up. No program can be above the lines: flat "
+        "ones are this CPU's arithmetic, sloping ones its memory, both measured here by a small "
+        "compiled probe. Further right, more is computed with each weight that is moved. "
+        "bfloat16 has a higher limit of its own, with fewer digits.</p>" + _table(head, rows)
+    )
+
+
+def _digits_text(records: Sequence[Record]) -> str:
+    seeds = len(records[0]["curves"]) if records else 0
+    case = cases.DIGITS
+    return (
+        f"<p>{case.label}, learning rate {case.learning_rate}, trained on {case.rows} of the "
+        f"embedded digits and tested on {cases.DIGITS_TEST_ROWS} others, from {seeds} "
+        "different initial weights, the same for all contenders. Only training is timed, after a "
+        "warm-up: compilation and testing are not. Median over the seeds, and quartiles.</p>"
+    )
+
+
+def _digits_table(records: Sequence[Record]) -> str:
+    ours = next((r for r in records if r["contender"] == "fastbp"), None)
+    body = []
+    for record in records:
+        row = [tables.label(record["contender"])]
+        for accuracy in (0.97, 0.98):
+            reached = groups.time_to_accuracy(record, accuracy)
+            if reached is None:
+                row += ["not by every seed", ""]
+                continue
+            s = groups.interleave.spread(reached)
+            row.append(
+                f"{tables.time(s.median)}<small>{tables.time(s.low)}–{tables.time(s.high)}</small>"
+            )
+            base = groups.time_to_accuracy(ours, accuracy) if ours else None
+            row.append(
+                tables.times(groups.interleave.ratio(reached, base), spread_too=False)
+                if base
+                else "–"
+            )
+        body.append(row)
+    head = ["", "time to 97 %", "in fastbp's", "time to 98 %", "in fastbp's"]
+    return _table(head, body)
+
+
+def _plain_table(
+    records: Sequence[Record], limits: Any, first: str = "net", *, shares: bool = True
+) -> str:
+    """Times with the ratio to the best peer, and the share of the peak."""
+    rows = tables.by_case(records)
+    names = [c for c in tables.ORDER if any(c in row for row in rows.values())]
+    body = []
+    for case, row in rows.items():
+        peer = tables.best_peer(row)
+        faster = tables.times_faster(row, peer) if peer else None
+        line = [
+            case,
+            *(
+                f"{'*' * (row.get(c) is peer)}{tables.time(tables.time_spread(row[c]).median)}"
+                if c in row
+                else "–"
+                for c in names
+            ),
+            tables.times(faster) if faster else "–",
+        ]
+        if shares:
+            ours = row.get("fastbp")
+            line.append(tables.percent(tables.share_of_peak(ours, limits)) if ours else "–")
+            line.append(tables.percent(tables.share_of_peak(peer, limits)) if peer else "–")
+        body.append(line)
+    head = [first, *map(tables.label, names), "times as fast as the best peer (quartiles)"]
+    if shares:
+        head += ["fastbp, share of peak", "best peer, share of peak"]
+    return _table(head, body, ours=1 if names[:1] == ["fastbp"] else None)
+
+
+def _sweep_table(records: Sequence[Record], limits: Any) -> str:
+    return _plain_table(records, limits, "net, batch; time of a step")
+
+
+def _threads_table(records: Sequence[Record]) -> str:
+    counts = sorted({r["most_threads"] for r in records})
+    body = []
+    for case in dict.fromkeys(r["case"] for r in records):
+        for contender in groups.SCALING:
+            lines = {
+                r["most_threads"]: r
+                for r in records
+                if r["case"] == case and r["contender"] == contender
+            }
+            if 1 not in lines:
+                continue
+            body.append(
+                [
+                    f"{case}: {tables.label(contender)}",
+                    *(tables.time(tables.time_spread(lines[t]).median) for t in counts),
+                    *(
+                        tables.times(
+                            groups.interleave.ratio(lines[1]["seconds"], lines[t]["seconds"])
+                        )
+                        for t in counts[1:]
+                    ),
+                ]
+            )
+    head = [
+        "net, batch; time of a step",
+        *(f"{t} thread{'s' * (t > 1)}" for t in counts),
+        *(f"speed-up on {t} (quartiles)" for t in counts[1:]),
+    ]
+    return _table(head, body)
+
+
+def _predict_text() -> str:
+    return (
+        "<p>From a NumPy array to labels in a NumPy array, in one call: the latency of a single "
+        "row, and many rows at once. PyTorch runs in inference mode.</p>"
+    )
+
+
+def _kernels_text() -> str:
+    return (
+        "<p>The pieces of a step by themselves. Matrix products: rows × inputs × outputs of a layer; "
+        "forward, then with the weights' gradient, then two such layers with the inputs' gradient "
+        "too. Activations: 65,536 numbers, one thread. Losses: value and gradient of 4096 rows of "
+        "10 outputs; fastbp's time is that of a whole pass through a net of one input. Optimizers: "
+        "one update of 1024 × 1024 parameters; fastbp's includes making the gradient of one row, the "
+        "others are handed theirs. Several threads where they are faster.</p>"
+    )
+
+
+def _kernel_tables(records: Sequence[Record], limits: Any) -> str:
+    return "".join(
+        f"<h3>{group}</h3>"
+        + _plain_table(
+            [r for r in records if r["group"] == group], limits, "", shares=group == "matmul"
+        )
+        for group in dict.fromkeys(r["group"] for r in records)
+    )
+
+
+def _method(results: Results) -> str:
+    rounds = max(len(r["seconds"]) for r in results["training"])
+    return f"""
+<ul>
+<li>Every contender runs in a process of its own, with the same data, initial weights and order of
+rows. Before it is timed it trains {equivalence.STEPS} steps, which are compared with the same steps in
+float64: its loss, the movement of every layer's weights and biases, and predicted labels have to agree
+to what rounding explains. The errors are below. A contender that fails ends the run.</li>
+<li>Peers have their best known settings: contiguous float32, PyTorch with a fused optimizer
+and inference mode, JAX with donated buffers, all compiled and warmed up before timing. NumPy,
+scikit-learn and PyTorch run each case on one thread or on all, whichever is faster; above 1 GFLOP a
+step, on all.</li>
+<li>Contenders take turns, round by round ({rounds} rounds, 3 for the largest net), and ratios are
+taken within a round, so that whatever the machine does hits all alike. Printed are medians, and
+quartiles for the spread.</li>
+<li>What is timed is a whole epoch through the library's usual interface: taking the rows of a minibatch
+in shuffled order, forward, loss, backward, update. Making the order is not.</li>
+<li>A step's arithmetic counts the matrix products only, so shares of the peak err on the low side.</li>
+</ul>"""
+
+
+def _proofs(records: Sequence[Record]) -> str:
+    body = [
+        [
+            tables.label(contender),
+            *(
+                f"{max(r['proof'][key] for r in chosen):.1e}<small>of at most "
+                f"{max(r['proof'][bound] for r in chosen):.1e}</small>"
+                for key, bound in (
+                    ("loss_error", "loss_tolerance"),
+                    ("movement_error", "movement_tolerance"),
+                )
+            ),
+        ]
+        for contender in tables.ORDER
+        if (chosen := [r for r in records if r["contender"] == contender])
+    ]
+    head = [
+        "largest error over the nets",
+        "relative error of the loss",
+        "of a parameter's movement",
+    ]
+    return _table(head, body)
+
+
+def _machine(results: Results) -> str:
+    rows = [[k, html.escape(str(v))] for k, v in results["machine"].items() if v]
+    rows.append(["CPUs that other programs kept busy meanwhile", f"{results['others']:.2f}"])
+    found = {k: v for versions in results["versions"].values() for k, v in versions.items()}
+    rows += [[k, html.escape(v)] for k, v in sorted(found.items())]
+    rows += [
+        [tables.label(name), f"not here: {html.escape(reason)}"]
+        for name, reason in results["missing"].items()
+    ]
+    return _table(["", ""], rows).replace("<td>", "<td class=text>")
+
+
+# The README's part
+
+
+def readme_table(results: Results) -> str:
+    """Markdown: a table of the nets, and where and when it was measured."""
+    rows, limits = tables.by_case(results["training"]), results["limits"]
+    columns = ("numpy", "sklearn", "torch", "torch-bf16", "jax-scan")
+    names = [c for c in columns if any(c in row for row in rows.values())]
+    head = ["net, batch", "fastbp", *map(tables.label, names), "best float32 peer ÷ fastbp"]
+    head.append("share of peak")
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
+    for case, row in rows.items():
+        peer = tables.best_peer(row)
+        faster = tables.times_faster(row, peer) if peer else None
+        cells = [
+            tables.microseconds(tables.time_spread(row[c]).median) if c in row else "–"
+            for c in ("fastbp", *names)
+        ]
+        share = tables.percent(tables.share_of_peak(row["fastbp"], limits))
+        ratio = f"**{tables.times(faster, spread_too=False)}**" if faster and peer else "–"
+        lines.append([case, *cells, ratio, share])
+    m, versions = results["machine"], results["versions"]
+    used = {k: v for found in versions.values() for k, v in found.items() if k != "fastbp"}
+    libraries = ", ".join(f"{k} {v}" for k, v in sorted(used.items()))
+    busy = results["others"]
+    disturbed = f", while other programs kept {busy:.1f} CPUs busy" if busy >= 0.1 else ""
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return (
+        "Microseconds for one training step (ReLU, softmax cross-entropy, plain SGD, shuffled "
+        "minibatches); lower is better.\n\n"
+        f"{table}\n\n"
+        "![How many times as long as fastbp each library takes](docs/ratios.svg)\n\n"
+        f"Measured on {m['date']} on {m['cpu']}, {m['threads']} threads{disturbed}, "
+        f"with {libraries}. The best "
+        "float32 peer is the fastest of all that run (two ways of using JAX and of PyTorch among "
+        "them); the share is of this CPU's float32 peak.\n"
+    )
+
+
+def write_readme(results: Results) -> None:
+    """Replace README's table and picture."""
+    from benchmarks import charts
+
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    if not after:
+        raise SystemExit(f"{readme} lacks the lines {MARKS[0]} and {MARKS[1]}")
+    readme.write_text(f"{before}{MARKS[0]}\n{readme_table(results)}{MARKS[1]}{after}")
+    PICTURE.parent.mkdir(exist_ok=True)
+    PICTURE.write_text(charts.ratios(results["training"]))
+
+
+def main(out: Path, *, quick: bool, measured: Path | None, readme: bool) -> None:
+    """Measure (or take what was measured), and write the page with its figures beside it."""
+    if measured is None:
+        try:
+            import matplotlib  # noqa: F401  # before minutes of measuring, not after
+        except ImportError:
+            raise SystemExit("the report needs matplotlib: pip install '.[report]'") from None
+        results = run(quick=quick)
+        out.with_suffix(".json").write_text(json.dumps(results))
+    else:
+        results = json.loads(measured.read_text())
+    out.write_text(page(results))
+    print(f"{out} ({out.stat().st_size / 1e3:.0f} kB), and {out.with_suffix('.json')}")
+    if readme:
+        write_readme(results)
+        print("README.md and docs/ratios.svg are up to date with it")

@@ -1,0 +1,176 @@
+"""Functions written by the user: what identifies them, and the check of their derivatives."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Function = Callable[..., float]
+
+_unnamed = itertools.count()
+_MODULES = {"math", "numpy", "builtins"}
+
+
+def fingerprint(*functions: Function | None) -> str:
+    """What the compiled code of these functions follows from: their bytecode and all it refers to.
+
+    Starts with # , and is different every time, if a function refers to what this cannot follow.
+    """
+    try:
+        return "\n".join(line for f in functions for line in _describe(f, set()))
+    except _UnknownError:
+        return f"#{next(_unnamed)}"
+
+
+class _UnknownError(Exception):
+    """A function refers to something other than functions, numbers, math and numpy."""
+
+
+def _describe(value: Any, seen: set[int]) -> Iterator[str]:
+    value = getattr(value, "py_func", value)  # of a function that Numba has jitted
+    if value is None or isinstance(value, bool | int | float | str | tuple):
+        if isinstance(value, tuple):
+            yield f"tuple of {len(value)}"
+            for item in value:
+                yield from _describe(item, seen)
+        else:
+            yield f"{type(value).__name__} {value!r}"
+    elif isinstance(value, types.FunctionType):
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        yield from _describe_code(value.__code__, value.__globals__, seen)
+        yield from _describe(value.__defaults__, seen)
+        for cell in value.__closure__ or ():
+            yield from _describe(cell.cell_contents, seen)
+    elif isinstance(value, types.ModuleType) and value.__name__ in _MODULES:
+        yield f"module {value.__name__}"
+    elif isinstance(value, types.BuiltinFunctionType | np.ufunc):
+        yield f"built-in {getattr(value, '__module__', 'numpy')}.{value.__name__}"
+    else:
+        raise _UnknownError
+
+
+def _describe_code(
+    code: types.CodeType, namespace: dict[str, Any], seen: set[int]
+) -> Iterator[str]:
+    yield f"code {code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars}"
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _describe_code(constant, namespace, seen)
+        else:
+            yield from _describe(constant, seen)
+    for name in code.co_names:
+        if name in namespace:
+            yield name
+            yield from _describe(namespace[name], seen)
+
+
+def check_function(f: object, derivative: object, name: object) -> str:
+    """The name of the function; raises if one of the arguments of its registration is no good."""
+    for argument, value in (("f", f), ("derivative", derivative)):
+        python = isinstance(getattr(value, "py_func", value), types.FunctionType)
+        if not python and not (argument == "derivative" and value is None):
+            raise TypeError(f"{argument} must be a Python function (def or lambda), got {value!r}")
+    if name is None:
+        name = getattr(f, "__name__", "custom")
+        name = "custom" if name == "<lambda>" else name
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name must be a string, got {name!r}")
+    return name
+
+
+def _at_points(f: Function, *points: Array) -> Array:
+    """f, called in Python; NaN outside its domain."""
+
+    def one(*x: float) -> float:
+        try:
+            return float(f(*map(float, x)))
+        except (ValueError, ZeroDivisionError, OverflowError):
+            return math.nan
+
+    values: Array = np.vectorize(one, otypes=[np.float64])(*points)
+    return values
+
+
+def check_derivative(
+    what: str, f: Function, compiled: tuple[Array, Array], x: Array, *more: Array
+) -> None:
+    """Compare value and derivative, computed at x, with f and its central differences in float64.
+
+    Kinks and jumps, where the differences to the left and to the right disagree, are passed over.
+
+    Raises
+    ------
+    ValueError
+        If one of them is wrong somewhere, or f has no finite value anywhere.
+    """
+    h = 1e-4
+    middle, left, right = (_at_points(f, x + step, *more) for step in (0.0, -h, h))
+    finite = np.isfinite(middle) & np.isfinite(left) & np.isfinite(right)
+    if not finite.any():
+        raise ValueError(f"{what} is not finite at any of {x.size} points between -6 and 6")
+    value, slope = compiled
+    difference = (right - left) / (2 * h)
+    size = 1 + np.abs(difference)
+    smooth = np.abs(right - 2 * middle + left) / h <= 1e-2 * size
+    wrong_value = finite & ~(np.abs(value - middle) <= 1e-9 * (1 + np.abs(middle)))
+    wrong_slope = finite & smooth & ~(np.abs(slope - difference) <= 1e-5 * size)
+    for wrong, got, wanted, name in (
+        (wrong_value, value, middle, "value when compiled"),
+        (wrong_slope, slope, difference, "derivative"),
+    ):
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            place = ", ".join(f"{float(p.ravel()[i]):.6g}" for p in (x, *more))
+            raise ValueError(
+                f"{what}: the {name} at {place} is {float(got.ravel()[i]):.6g}, but "
+                f"{'central differences give' if name == 'derivative' else 'Python gives'} "
+                f"{float(wanted.ravel()[i]):.6g}"
+            )
+
+
+def _no_derivative(kind: str) -> ValueError:
+    return ValueError(
+        f"derivative of this {kind} must be given: without numba (pip install fastbp[jit]) "
+        "it cannot be derived"
+    )
+
+
+def check_activation(activation: Any) -> None:
+    """Check a user's activation at 49 points; see `check_derivative`."""
+    from fastbp.engines import jit
+
+    z = np.linspace(-6, 6, 49) + 0.0137
+    if jit.available():
+        from fastbp.engines.jit.functions import evaluate_activation
+
+        computed = evaluate_activation(activation, z)
+    elif activation.derivative is None:
+        raise _no_derivative("activation")
+    else:
+        computed = _at_points(activation.function, z), _at_points(activation.derivative, z)
+    check_derivative(f"activation {activation.name!r}", activation.function, computed, z)
+
+
+def check_loss(loss: Any) -> None:
+    """Check a user's loss at 49 outputs for 4 targets; see `check_derivative`."""
+    from fastbp.engines import jit
+
+    f, y = np.meshgrid(np.linspace(-6, 6, 49) + 0.0137, [0.0, 1.0, 2.5, -1.25])
+    if jit.available():
+        from fastbp.engines.jit.functions import evaluate_loss
+
+        computed = evaluate_loss(loss, f, y)
+    elif loss.derivative is None:
+        raise _no_derivative("loss")
+    else:
+        computed = _at_points(loss.function, f, y), _at_points(loss.derivative, f, y)
+    check_derivative(f"loss {loss.name!r}", loss.function, computed, f, y)

@@ -1,0 +1,388 @@
+"""The engine: buffers, threads and the contract of fastbp/engines/__init__.py around compiled code.
+
+Python allocates and hands out addresses in the record `net` (layout.py); all arithmetic is in the kernels.
+The letters are those of the notes; layers are counted from 0.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.engines import Array, Plan
+from fastbp.engines.jit import layout
+from fastbp.engines.jit.functions import activation_address, general_library, loss_address
+from fastbp.engines.jit.layout import panels, record
+from fastbp.engines.jit.target import host
+
+ROW_BLOCK = 112  # rows that go through all layers together
+TEAM_MOST = 256  # threads at most
+CACHE_LINE = 16  # as in kernels/passes.py
+# A thread is worth its barriers for this much work in each step, worth starting for this much in all.
+FLOPS_PER_THREAD = 1_000_000
+FLOPS_PER_START = 40_000_000
+# Signals are looked for about this often, a few milliseconds of work.
+FLOPS_UNCHECKED = 1_000_000_000
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Zeros that start on a page."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    block = np.zeros(size + 4096, np.uint8)
+    start = -block.ctypes.data % 4096
+    return block[start : start + size].view(dtype).reshape(shape)
+
+
+def _system_call(name: str) -> int:
+    """Address of a function of the C library; 0 where there is none."""
+    try:
+        return ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value or 0
+    except (AttributeError, OSError, TypeError):
+        return 0
+
+
+class JitEngine:
+    """The engine contract (`fastbp.engines.Engine`), compiled by Numba for this CPU.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to allocate. Parameters start at 0.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._panel = panel = host().panel(plan.dtype)
+        library = general_library(plan.dtype)
+        self._functions = {
+            name: ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * count)(library.address(name))
+            for name, count in (("epoch", 4), ("gradient", 2), ("forward", 2), ("jacobian", 2))
+        }
+        self._net = np.zeros((), record(layout.NET))
+        self._layers = np.zeros(plan.layers, record(layout.LAYER))
+        self._address = self._net.ctypes.data
+        threads = min(plan.threads, TEAM_MOST)
+        # an odd number of rows keeps panels apart in the cache's sets
+        stride = max(plan.batch_size, threads * ROW_BLOCK) | 1
+        self._most_threads = threads
+        self._flops = sum(
+            (4 if i == 0 else 6) * plan.batch_size * (k + 1) * n
+            for i, (k, n) in enumerate(itertools.pairwise(plan.layer_sizes))
+        )
+        self._buffers: list[Array] = []
+        self._weights: list[Array] = []
+        self._transposed: list[Array] = []
+        self._slots: list[list[Array]] = []
+        self._gradients: list[Array] = []
+
+        net = self._net
+        net["layers"] = plan.layers
+        net["batch"] = plan.batch_size
+        net["stride"] = stride
+        net["threads"] = 1
+        net["block"] = ROW_BLOCK
+        self._set_loss()
+        self._set_optimizer()
+        net["l1"], net["l2"] = plan.l1, plan.l2
+        net["penalty_in_sum"] = plan.penalty_in_sum
+        net["clip_norm"] = plan.clip_norm
+        net["seed"] = np.uint64(plan.seed).astype(np.int64)
+        net["yield_cpu"], net["sleep"] = _system_call("sched_yield"), _system_call("usleep")
+
+        self._allocate_layers(stride)
+        if plan.clip_norm > 0:
+            self._need_gradients()
+        self._cut_tasks()
+        lanes, outputs = panel // 2, plan.layer_sizes[-1]
+        net["row_loss"] = self._new((stride,), np.float64)
+        net["outputs"] = self._new((threads, 3 * outputs + 4, lanes))
+        net["tile"] = self._new((threads, panel, panel))
+        net["batches"] = self._new((threads,), record(layout.BATCH))
+        net["layer"] = self._layers.ctypes.data
+        net["team"] = self._new((4 * CACHE_LINE,), np.int64)
+        self._team = self._buffers[-1]
+
+    def _new(self, shape: tuple[int, ...], dtype: Any = None) -> int:
+        """Address of zeros that live as long as the engine."""
+        self._buffers.append(_aligned(shape, dtype or self.plan.dtype))
+        return self._buffers[-1].ctypes.data
+
+    def _set_loss(self) -> None:
+        loss, net = self.plan.loss, self._net
+        net["link"] = layout.LINKS.index(loss.link)
+        net["loss_parameter"] = loss.parameter
+        if loss.function is None:
+            net["loss"] = layout.LOSSES.index(loss.name)
+        else:
+            net["loss"] = layout.USER_LOSS
+            net["loss_function"] = loss_address(loss, self.plan.dtype)
+
+    def _set_optimizer(self) -> None:
+        optimizer, net = self.plan.optimizer, self._net
+        name = optimizer.name
+        net["slots"] = optimizer.slots
+        if name == "sgd":
+            net["momentum"] = momentum = getattr(optimizer, "momentum")  # noqa: B009
+            if momentum > 0:
+                name = "nesterov" if getattr(optimizer, "nesterov") else "momentum"  # noqa: B009
+        else:
+            beta_2 = getattr(optimizer, "beta_2", 0.0)
+            net["momentum"] = momentum = getattr(optimizer, "beta_1", getattr(optimizer, "rho", 0))
+            net["new_momentum"] = 1 - momentum
+            net["beta_2"], net["new_beta_2"] = beta_2, 1 - beta_2
+            net["epsilon"] = getattr(optimizer, "epsilon")  # noqa: B009
+            net["decay"] = getattr(optimizer, "weight_decay", 0.0)
+        net["optimizer"] = layout.OPTIMIZERS.index("adam" if name == "adamw" else name)
+
+    def _allocate_layers(self, stride: int) -> None:
+        plan, panel = self.plan, self._panel
+        v = self._new((panels(plan.layer_sizes[0] + 1, panel), stride, panel))
+        if plan.layer_sizes[0] % panel == 0:
+            self._buffers[-1][-1, :, 0] = 1
+        for i, (n_in, n_out) in enumerate(itertools.pairwise(plan.layer_sizes)):
+            layer = self._layers[i]
+            shape = (panels(n_out, panel), n_in + 1, panel)
+            layer["n_in"], layer["n_out"] = n_in, n_out
+            layer["v_in"] = v
+            layer["w"] = self._new(shape)
+            self._weights.append(self._buffers[-1])
+            if i > 0:
+                layer["wt"] = self._new((panels(n_in, panel), n_out, panel))
+                self._transposed.append(self._buffers[-1])
+            slots = []
+            for name in ("first", "second")[: plan.optimizer.slots]:
+                layer[name] = self._new(shape)
+                slots.append(self._buffers[-1])
+            self._slots.append(slots)
+            layer["v"] = layer["delta"] = v = self._new((panels(n_out + 1, panel), stride, panel))
+            if i == plan.layers - 1:
+                break
+            if n_out % panel == 0:  # the bias node has a panel to itself
+                self._buffers[-1][-1, :, 0] = 1
+            activation = plan.activations[i]
+            layer["a"] = activation.parameter
+            layer["dropout"] = plan.dropout[i] if plan.dropout else 0.0
+            if activation.function is None:
+                layer["activation"] = layout.ACTIVATIONS.index(activation.name)
+            else:
+                layer["activation"] = layout.USER_ACTIVATION
+                layer["function"] = activation_address(activation, plan.dtype)
+            layer["delta"] = self._new((panels(n_out, panel), stride, panel))
+            if activation.name in ("silu", "gelu") or activation.function is not None:
+                layer["keeps_slope"] = 2  # and its activation writes it
+            elif layer["dropout"] > 0:
+                layer["keeps_slope"] = 1
+            if layer["keeps_slope"]:
+                layer["slope"] = self._new((panels(n_out, panel), stride, panel))
+
+    def _cut_tasks(self) -> None:
+        """The list of weight-gradient tiles and their cumulative cost.
+
+        Four output panels share an input panel before the next is read: with a long minibatch the δ
+        panels stay in the L2 cache.
+        """
+        panel, half = self._panel, self._panel // 2
+        tasks: list[tuple[float, ...]] = []
+        cost = [0]
+        for i, (n_in, n_out) in enumerate(itertools.pairwise(self.plan.layer_sizes)):
+            count = panels(n_out, panel)
+            for j0, k in itertools.product(range(0, count, 4), range(panels(n_in + 1, panel))):
+                inputs = min(panel, n_in + 1 - k * panel)
+                for j in range(j0, min(j0 + 4, count)):
+                    tasks.append((i, j, k, inputs, 0, 0))
+                    cost.append(cost[-1] + inputs * (1 if n_out - j * panel <= half else 2) + 4)
+        net = self._net
+        net["tasks"] = len(tasks)
+        net["task"] = self._new((len(tasks),), record(layout.TASK))
+        self._buffers[-1][:] = tasks
+        net["task_cost"] = self._new((len(cost),), np.int64)
+        self._buffers[-1][:] = cost
+
+    def _need_gradients(self) -> None:
+        """Buffers for g, for clipping and `gradient`."""
+        if not self._gradients:
+            for layer, w in zip(self._layers, self._weights, strict=True):
+                layer["g"] = self._new(w.shape)
+                self._gradients.append(self._buffers[-1])
+
+    # Parameters and the optimizer's state
+
+    def get_parameters(self) -> list[Array]:
+        return self._unpacked(self._weights)
+
+    def set_parameters(self, parameters: list[Array]) -> None:
+        for w, W in zip(self._weights, parameters, strict=True):
+            w[...] = layout.pack(W, self._panel)
+        for wt, W in zip(self._transposed, parameters[1:], strict=True):
+            wt[...] = layout.pack_transposed(W, self._panel)
+
+    def get_optimizer_state(self) -> tuple[int, list[list[Array]]]:
+        count = self.plan.optimizer.slots
+        slots = [self._unpacked([layer[s] for layer in self._slots]) for s in range(count)]
+        return int(self._net["step"]), slots
+
+    def set_optimizer_state(self, step: int, slots: list[list[Array]]) -> None:
+        self._net["step"] = step
+        for s, arrays in enumerate(slots):
+            for slot, new in zip(self._slots, arrays, strict=True):
+                slot[s][...] = layout.pack(new, self._panel)
+
+    def _unpacked(self, arrays: list[Array]) -> list[Array]:
+        return [
+            layout.unpack(w, n) for w, n in zip(arrays, self.plan.layer_sizes[1:], strict=True)
+        ]
+
+    # Computations
+
+    def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
+        net = self._net
+        net["X"], net["rows"], net["out"] = X.ctypes.data, len(X), out.ctypes.data
+        net["with_link"] = link
+        self._run("forward", self._flops // (3 * self.plan.batch_size) * len(X))
+
+    def loss(self, X: Array, y: Array, sample_weight: Array | None) -> float:
+        return self._objective(X, y, sample_weight, back=False)
+
+    def gradient(self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]) -> float:
+        self._need_gradients()
+        value = self._objective(X, y, sample_weight, back=True)
+        for a, g in zip(out, self._unpacked(self._gradients), strict=True):
+            a[...] = g
+        return value
+
+    def _objective(self, X: Array, y: Array, sample_weight: Array | None, *, back: bool) -> float:
+        net = self._net
+        self._set_data(X, y, sample_weight)
+        net["rows"], net["back"], net["total"] = len(X), back, 0
+        steps = -(-len(X) // self.plan.batch_size)
+        self._run("gradient", self._flops if back else self._flops // 3, steps)
+        return float(net["total"])
+
+    def jacobian(self, X: Array, out: Array) -> None:
+        net, first, panel = self._net, self._layers[0], self._panel
+        n_in, n_out = self.plan.layer_sizes[:2]
+        if net["delta_input"] == 0:
+            net["delta_input"] = self._new((panels(n_in, panel), int(net["stride"]), panel))
+            first["wt"] = self._new((panels(n_in, panel), n_out, panel))
+            self._transposed_input = self._buffers[-1]
+        W = layout.unpack(self._weights[0], n_out)
+        self._transposed_input[...] = layout.pack_transposed(W, panel)
+        net["X"], net["rows"], net["out"] = X.ctypes.data, len(X), out.ctypes.data
+        flops = self._flops // (3 * self.plan.batch_size) * len(X) * self.plan.layer_sizes[-1]
+        self._run("jacobian", flops)
+
+    def epoch(
+        self,
+        X: Array,
+        y: Array,
+        sample_weight: Array | None,
+        order: NDArray[np.int64],
+        learning_rates: NDArray[np.float64],
+        losses: NDArray[np.float64],
+    ) -> int:
+        net, steps = self._net, len(learning_rates)
+        self._set_data(X, y, sample_weight)
+        etas = self._step_sizes(learning_rates)
+        net["rows"], net["order"] = len(order), order.ctypes.data
+        net["learning_rates"], net["etas"] = learning_rates.ctypes.data, etas.ctypes.data
+        net["losses"] = losses.ctypes.data
+        net["done"] = net["stop"] = net["interrupted"] = 0
+        chunk = max(1, FLOPS_UNCHECKED // self._flops)
+        function = self._functions["epoch"]
+
+        def steps_to(last: int) -> None:
+            function(self._address, 0, int(net["done"]), last)
+
+        def lead() -> None:
+            """Thread 0's part, with a look for signals (by being in Python) now and then."""
+            try:
+                while net["done"] < steps and not net["stop"]:
+                    steps_to(min(int(net["done"]) + chunk, steps))
+            except BaseException:
+                if net["done"] < steps and not net["stop"]:  # the others wait in the next step
+                    net["interrupted"] = 1
+                    steps_to(int(net["done"]) + 1)
+                raise
+
+        try:
+            self._with_team(
+                self._worthwhile(self._flops, steps),
+                lead,
+                lambda thread: function(self._address, thread, 0, steps),
+            )
+        finally:
+            net["step"] += net["done"]
+        return int(net["done"])
+
+    def _step_sizes(self, learning_rates: NDArray[np.float64]) -> NDArray[np.float64]:
+        """η of the update's formula; for Adam η √(1 − β₂ᵗ) / (1 − β₁ᵗ)."""
+        net = self._net
+        if layout.OPTIMIZERS[net["optimizer"]] != "adam":
+            return learning_rates
+        t = np.arange(1, len(learning_rates) + 1) + float(net["step"])
+        corrections = np.sqrt(1 - float(net["beta_2"]) ** t) / (1 - float(net["momentum"]) ** t)
+        return np.ascontiguousarray(learning_rates * corrections)
+
+    def _set_data(self, X: Array, y: Array, sample_weight: Array | None) -> None:
+        net = self._net
+        net["X"] = X.ctypes.data
+        net["labelled"] = y.ndim == 1
+        net["labels" if y.ndim == 1 else "y"] = y.ctypes.data
+        net["weighted"] = sample_weight is not None
+        net["weight"] = 0 if sample_weight is None else sample_weight.ctypes.data
+
+    # Threads
+
+    def _worthwhile(self, flops: int, steps: int) -> int:
+        """How many threads steps of so many FLOPs each are worth."""
+        worth = min(flops // FLOPS_PER_THREAD, steps * flops // FLOPS_PER_START)
+        return max(1, min(self._most_threads, worth))
+
+    def _run(self, name: str, flops: int, steps: int = 1) -> None:
+        """Call a function of the library on as many threads as it is worth."""
+        function = self._functions[name]
+        self._with_team(
+            self._worthwhile(flops, steps),
+            lambda: function(self._address, 0),
+            lambda thread: function(self._address, thread),
+        )
+
+    def _with_team(
+        self, threads: int, lead: Callable[[], None], work: Callable[[int], None]
+    ) -> None:
+        """Run work(1) … work(threads − 1) on threads that end with this call, and lead() on this one.
+
+        Where the system refuses a thread the team is smaller, as net.threads says.
+        """
+        self._team[:] = 0
+        go = threading.Event()
+        complete = False
+
+        def member(thread: int) -> None:
+            go.wait()
+            if complete:
+                work(thread)
+
+        members: list[threading.Thread] = []
+        try:
+            for i in range(1, threads):
+                new = threading.Thread(target=member, args=(i,), daemon=True)
+                try:
+                    new.start()
+                except RuntimeError:
+                    break
+                members.append(new)
+            self._net["threads"] = len(members) + 1
+            complete = True
+            go.set()
+            lead()
+        finally:
+            go.set()
+            for thread in members:
+                thread.join()

@@ -1,0 +1,504 @@
+"""What MLPClassifier and MLPRegressor share: inputs, training, outputs.
+
+The parameters' home is ``coefs_`` and ``intercepts_``, as in scikit-learn: they are put into an engine
+for a fit and read back after it, so whoever changes them changes the model.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self, cast
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
+
+from fastbp import _options, activations, optimizers
+from fastbp.activations import Activation
+from fastbp.engines import ENGINES, Array, Plan
+from fastbp.engines.reference import ACTIVATIONS, LINKS
+from fastbp.estimators import lbfgs
+from fastbp.estimators.parallel import threads_for
+from fastbp.estimators.trainer import Trainer, join, split
+from fastbp.losses import Loss
+from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
+from fastbp.schedules import Schedule
+
+FLOATS = (np.float64, np.float32)
+SOLVERS = {"lbfgs", "sgd", "adam", "adamw", "rmsprop"}
+# Up to so many rows, NumPy is through before an engine would be made.
+FEW_ROWS = 32
+
+_activation = functools.cache(activations.get)
+
+
+def constraints(peer: Any) -> dict[str, list[Any]]:
+    """scikit-learn's constraints of the parameters, widened by what fastbp takes, and its own."""
+    own = dict(peer._parameter_constraints)
+    own["activation"] = [
+        StrOptions({*activations.ACTIVATIONS, "logistic"}),
+        "array-like",
+        Activation,
+    ]
+    own["solver"] = [StrOptions(SOLVERS), SGD, Adam, RMSprop]
+    own["learning_rate"] = [*own["learning_rate"], Schedule, callable]
+    own["dropout"] = ["array-like", Interval(Real, 0, 1, closed="left")]
+    own["callbacks"] = ["array-like"]
+    own["n_jobs"] = [Integral, None]
+    own["progress"] = ["boolean"]
+    own["precision"] = [StrOptions({"auto", "float32", "float64"})]
+    own["engine"] = [StrOptions(set(ENGINES))]
+    return own
+
+
+def store(estimator: Any, parameters: dict[str, Any]) -> None:
+    """Keep the arguments of __init__ as they are: its ``locals()``."""
+    for name, value in parameters.items():
+        if name not in ("self", "__class__"):
+            setattr(estimator, name, value)
+
+
+def trains_stepwise(estimator: Any) -> bool:
+    """Whether partial_fit is there."""
+    if estimator.solver == "lbfgs":
+        raise AttributeError(
+            "partial_fit is only available for stochastic optimizers. lbfgs is not stochastic."
+        )
+    return True
+
+
+partial_fit_if_stochastic: Any = available_if(trains_stepwise)
+
+
+class BaseMLP(BaseEstimator):  # type: ignore[misc]
+    """Base of the two estimators; see there."""
+
+    # What a subclass says of its targets
+
+    @abstractmethod
+    def _loss(self) -> Loss:
+        """The engine's loss."""
+
+    def _reported_loss(self, dtype: np.dtype[Any]) -> Loss:
+        """The same, with the floor of scikit-learn's log losses: p is taken to be within ε of 0 and 1.
+
+        It shows in ``loss_curve_``, in what stops training and in the line search of L-BFGS.
+        """
+        loss = self._loss()
+        return Loss(loss.name, float(np.finfo(dtype).eps)) if "entropy" in loss.name else loss
+
+    @abstractmethod
+    def _check_targets(self, y: Any, *, incremental: bool) -> tuple[Array, Any, int]:
+        """Targets as the engine takes them, what to stratify a split by, and the outputs."""
+
+    @abstractmethod
+    def _quick_targets(self, y: Any, rows: int) -> Array | None:
+        """The same targets for a y that can be checked in no time, or None."""
+
+    @abstractmethod
+    def _score_outputs(self, f: Array, y: Array, weight: Array | None) -> float:
+        """Score of network outputs for targets in the engine's form."""
+
+    # Fitting
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False) -> Self:
+        if not (incremental and hasattr(self, "coefs_")):
+            self._validate_params()
+        hidden = self.hidden_layer_sizes
+        hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
+        if any(n <= 0 for n in hidden):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        phi = self._activations(len(hidden) if first else len(self.coefs_) - 1)
+        dropout = self._dropout(len(phi))
+        threads = threads_for(self.n_jobs)
+
+        X, y, stratify, outputs, weight = self._inputs(
+            X, y, sample_weight, first=first, incremental=incremental
+        )
+        random_state = self._draws()
+        if first:
+            sizes = [X.shape[1], *map(int, hidden), outputs]
+            given = X.dtype if self.precision == "auto" else np.dtype(self.precision)
+            self._initialize(sizes, phi, given, random_state)
+        else:
+            sizes = [len(self.coefs_[0]), *map(len, self.intercepts_)]
+            if sizes[-1] != outputs:
+                raise ValueError(f"y has {outputs} outputs, but the network has {sizes[-1]}")
+        self.n_outputs_ = outputs
+        dtype = self._compute_dtype()
+        X = _as_matrix(X, dtype)
+        if y.dtype.kind == "f":
+            y = np.ascontiguousarray(y, dtype)
+        if weight is not None:
+            weight = np.ascontiguousarray(weight, dtype)
+        make_plan = functools.partial(
+            Plan,
+            layer_sizes=tuple(sizes),
+            activations=phi,
+            loss=self._reported_loss(dtype),
+            dtype="float32" if dtype == np.float32 else "float64",  # quicker than dtype.name
+            threads=threads,
+            dropout=dropout,
+            l2=float(self.alpha),
+            penalty_in_sum=True,
+            seed=int(random_state.randint(np.iinfo(np.int32).max)) if dropout else 0,
+        )
+        if self.solver == "lbfgs":
+            self._fit_lbfgs(make_plan(), X, y, weight)
+        else:
+            self._fit_stochastic(make_plan, X, y, weight, stratify, random_state, incremental)
+        if not all(map(_finite, (*self.coefs_, *self.intercepts_))):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large "
+                "values and need to be preprocessed."
+            )
+        return self
+
+    def _activations(self, hidden: int) -> tuple[Activation, ...]:
+        if isinstance(self.activation, str):
+            return (_activation(self.activation),) * hidden
+        return _options.for_each("activation", self.activation, hidden, activations.get)
+
+    def _draws(self) -> Any:
+        """The RandomState of this call. To seed one again takes a tenth of making one."""
+        if not isinstance(self.random_state, Integral):
+            return check_random_state(self.random_state)
+        own: Any = getattr(self, "_random_state", None)
+        if own is None:
+            own = self._random_state = check_random_state(self.random_state)
+        else:
+            own.seed(self.random_state)
+        return own
+
+    def _dropout(self, hidden: int) -> tuple[float, ...]:
+        if isinstance(self.dropout, float) and self.dropout == 0:
+            return ()
+        dropout = _options.for_each("dropout", self.dropout, hidden, _options.check_dropout)
+        if not any(dropout):
+            return ()
+        if self.solver == "lbfgs":
+            raise ValueError("dropout needs a stochastic solver, but solver is 'lbfgs'")
+        return dropout
+
+    def _inputs(
+        self, X: Any, y: Any, sample_weight: Any, *, first: bool, incremental: bool
+    ) -> tuple[Any, Array, Any, int, Array | None]:
+        """X, y as the engine takes them, what to stratify by, the outputs, and the weights."""
+        unweighted = sample_weight is None and getattr(self, "class_weight", None) is None
+        if incremental and not first and not self.warm_start and unweighted and self._is_plain(X):
+            quick = self._quick_targets(y, len(X))
+            if quick is not None:
+                return X, quick, None, self.n_outputs_, None
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=self._numeric_targets,
+            dtype=FLOATS,
+            reset=first,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        targets, stratify, outputs = self._check_targets(y, incremental=incremental)
+        return X, targets, stratify, outputs, self._weights(X, y, sample_weight, incremental)
+
+    _numeric_targets: ClassVar[bool] = False
+    # Of the best validation score. A fit that goes on from another one has none until a score of its
+    # own is better, and then ends with its last parameters, as in scikit-learn.
+    _best_parameters: list[Array] | None = None
+
+    def _weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Array | None:
+        return None if sample_weight is None else _check_sample_weight(sample_weight, X)
+
+    def _is_plain(self, X: Any) -> bool:
+        """Whether X is a finite matrix of the right width, as NumPy has them: nothing to check."""
+        return (
+            type(X) is np.ndarray
+            and X.ndim == 2
+            and X.shape[1] == self.n_features_in_
+            and len(X) > 0
+            and X.dtype.char in "fd"
+            and X.dtype.isnative
+            and not hasattr(self, "feature_names_in_")
+            and math.isfinite(np.vdot(X, X))
+        )
+
+    def _compute_dtype(self) -> np.dtype[Any]:
+        """Of the arithmetic: that of the parameters, but SciPy's L-BFGS is float64."""
+        if self.precision == "auto" and self.solver == "lbfgs":
+            return np.dtype(np.float64)
+        dtype: np.dtype[Any] = self.coefs_[0].dtype
+        return dtype if self.precision == "auto" else np.dtype(self.precision)
+
+    def _initialize(
+        self, sizes: list[int], phi: tuple[Activation, ...], dtype: Any, random_state: Any
+    ) -> None:
+        """Draw the first parameters, layer by layer, weights before biases."""
+        self.n_iter_ = 0
+        self.t_ = 0
+        self.n_layers_ = len(sizes)
+        self.out_activation_ = self._loss().link
+        if self.out_activation_ == "sigmoid":
+            self.out_activation_ = "logistic"
+        self.coefs_, self.intercepts_ = [], []
+        names = [activation.name for activation in phi] or ["identity"]
+        for n_in, n_out, name in zip(sizes, sizes[1:], [*names, names[-1]], strict=False):
+            bound = np.sqrt((2.0 if name == "sigmoid" else 6.0) / (n_in + n_out))
+            coef = random_state.uniform(-bound, bound, (n_in, n_out))
+            intercept = random_state.uniform(-bound, bound, n_out)
+            self.coefs_.append(coef.astype(dtype, copy=False))
+            self.intercepts_.append(intercept.astype(dtype, copy=False))
+        if self.early_stopping:
+            self._best_parameters = join(self.coefs_, self.intercepts_, dtype)
+        if self.solver != "lbfgs":
+            self.loss_curve_: list[float] = []
+            self._no_improvement_count = 0
+            early = self.early_stopping
+            self.validation_scores_: list[float] | None = [] if early else None
+            self.best_validation_score_: Any = -np.inf if early else None
+            self.best_loss_ = None if early else np.inf
+
+    def _fit_lbfgs(self, plan: Plan, X: Any, y: Array, weight: Array | None) -> None:
+        share = 1.0 / self.n_outputs_ if plan.loss.name == "squared_error" else 1.0
+        objective = lbfgs.Objective(plan, self.engine, X, y, weight, share)
+        start = np.hstack([a.ravel() for a in (*self.coefs_, *self.intercepts_)])
+        result = lbfgs.minimize(
+            objective,
+            start.astype(np.float64),
+            max_fun=self.max_fun,
+            max_iter=self.max_iter,
+            tol=self.tol,
+        )
+        self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+        self.loss_ = result.fun
+        self.coefs_, self.intercepts_ = split(objective.unpack(result.x))
+
+    def _optimizer_of_solver(self) -> optimizers.Optimizer:
+        match self.solver:
+            case "sgd":
+                return SGD(float(self.momentum), bool(self.nesterovs_momentum))
+            case "adam":
+                return Adam(self.beta_1, self.beta_2, self.epsilon)
+            case "adamw":
+                return AdamW(self.beta_1, self.beta_2, self.epsilon)
+            case "rmsprop":
+                return RMSprop(epsilon=self.epsilon)
+        return cast(optimizers.Optimizer, self.solver)
+
+    def _trainer(self) -> Trainer:
+        """A new optimizer. scikit-learn's names of schedules are for SGD alone, as there."""
+        optimizer = self._optimizer_of_solver()
+        named = isinstance(self.learning_rate, str)
+        schedule = "constant" if named and optimizer.name != "sgd" else self.learning_rate
+        return Trainer(optimizer, self.learning_rate_init, schedule, self.power_t)
+
+    def _fit_stochastic(
+        self,
+        make_plan: Callable[..., Plan],
+        X: Any,
+        y: Array,
+        weight: Array | None,
+        stratify: Any,
+        random_state: np.random.RandomState,
+        incremental: bool,
+    ) -> None:
+        if not incremental or not hasattr(self, "_optimizer"):
+            self._optimizer = self._trainer()
+        trainer = self._optimizer
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        order = np.arange(X.shape[0])
+        validation = None
+        if self.early_stopping:
+            order, aside = train_test_split(
+                order,
+                random_state=random_state,
+                test_size=self.validation_fraction,
+                stratify=stratify,
+            )
+            if len(aside) < 2:
+                raise ValueError(
+                    "The validation set is too small. Increase 'validation_fraction' or the size "
+                    "of your dataset."
+                )
+            validation = X[aside], y[aside], None if weight is None else weight[aside]
+        n = len(order)
+        if self.batch_size == "auto":
+            batch = min(200, n)
+        else:
+            if self.batch_size > n:
+                warnings.warn(
+                    "Got `batch_size` less than 1 or larger than sample size. It is going to be "
+                    "clipped",
+                    stacklevel=4,
+                )
+            batch = min(int(self.batch_size), n)
+        plan = make_plan(optimizer=trainer.optimizer, batch_size=batch)
+        trainer.use(plan, self.engine, join(self.coefs_, self.intercepts_, plan.dtype))
+        self.n_iter_ = 0
+        try:
+            for _ in range(1 if incremental else self.max_iter):
+                if self.shuffle:
+                    random_state.shuffle(order)
+                self._epoch(trainer, X, y, weight, order)
+                if self._stops(trainer, validation) or self._callback_stops(trainer):
+                    break
+                if not incremental and self.n_iter_ == self.max_iter:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and "
+                        "the optimization hasn't converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=4,
+                    )
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        finally:
+            if self.progress and not incremental:
+                print(file=sys.stderr, flush=True)
+        best = self._best_parameters
+        self._best_parameters = None
+        self.coefs_, self.intercepts_ = split(trainer.parameters if best is None else best)
+
+    def _epoch(
+        self, trainer: Trainer, X: Any, y: Array, weight: Array | None, order: NDArray[np.int64]
+    ) -> None:
+        """One pass over the rows, and what is told of it."""
+        n = len(order)
+        plan = trainer.plan
+        # scikit-learn averages the squared errors over the outputs, but not their gradient, nor the
+        # penalty: the two must be told apart.
+        averaged = self.n_outputs_ > 1 and plan.loss.name == "squared_error"
+        steps, penalty = trainer.epoch(X, y, weight, order, penalties=averaged and plan.l2 > 0)
+        if averaged:
+            steps = (steps - penalty) / self.n_outputs_ + penalty
+        rest = (len(steps) - 1) * plan.batch_size
+        self.loss_ = float((plan.batch_size * steps[:-1].sum() + (n - rest) * steps[-1]) / n)
+        self.n_iter_ += 1
+        self.t_ += n
+        self.loss_curve_.append(self.loss_)
+        if self.verbose:
+            print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+        if self.progress:
+            share = self.n_iter_ / self.max_iter
+            bar = "#" * round(30 * share)
+            line = f"\r[{bar:30}] epoch {self.n_iter_}/{self.max_iter}, loss {self.loss_:.6f}"
+            print(line, end="", file=sys.stderr, flush=True)
+
+    def _stops(self, trainer: Trainer, validation: tuple[Any, Array, Array | None] | None) -> bool:
+        """Whether training ends here for want of improvement."""
+        if validation is not None:
+            X, y, weight = validation
+            score = self._score_outputs(trainer.outputs(X), y, weight)
+            scores = cast(list[float], self.validation_scores_)
+            scores.append(score)
+            if self.verbose:
+                print(f"Validation score: {score:f}")
+            worse = score < self.best_validation_score_ + self.tol
+            if score > self.best_validation_score_:
+                self.best_validation_score_ = score
+                self._best_parameters = trainer.parameters
+        else:
+            worse = self.loss_ > self.best_loss_ - self.tol
+            self.best_loss_ = min(self.best_loss_, self.loss_)
+        self._no_improvement_count = self._no_improvement_count + 1 if worse else 0
+        trainer.epoch_ends(self.t_)
+        if self._no_improvement_count <= self.n_iter_no_change:
+            return False
+        stops, what_now = trainer.stops()
+        if self.verbose:
+            what = "Validation score" if validation is not None else "Training loss"
+            print(
+                f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
+                f"consecutive epochs. {what_now}"
+            )
+        if not stops:
+            self._no_improvement_count = 0
+        return stops
+
+    def _callback_stops(self, trainer: Trainer) -> bool:
+        if not self.callbacks:
+            return False
+        self.coefs_, self.intercepts_ = split(trainer.parameters)
+        # All of them run, even when an early one asks to stop.
+        stop = True in [callback(self) is True for callback in self.callbacks]
+        dtype = trainer.plan.dtype
+        trainer.parameters = join(self.coefs_, self.intercepts_, dtype)
+        return stop
+
+    # Prediction
+
+    def _outputs(self, X: Any, *, link: bool = False) -> Array:
+        """f(x), or the prediction link(f(x)), of every row."""
+        if not hasattr(self, "coefs_"):
+            check_is_fitted(self)
+        if not self._is_plain(X):
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        phi = self._activations(len(self.coefs_) - 1)
+        known = all(activation.name in ACTIVATIONS for activation in phi)
+        if X.shape[0] <= FEW_ROWS and known and type(X) is np.ndarray:
+            v = X @ self.coefs_[0]
+            v += self.intercepts_[0]
+            for activation, coef, intercept in zip(
+                phi, self.coefs_[1:], self.intercepts_[1:], strict=True
+            ):
+                v = ACTIVATIONS[activation.name][0](v, activation.parameter) @ coef
+                v += intercept
+            return LINKS[self._loss().link](v) if link else v
+        single = np.result_type(X.dtype, self.coefs_[0].dtype) == np.float32
+        dtype = np.dtype(np.float32 if single else np.float64)
+        plan = Plan(
+            layer_sizes=(len(self.coefs_[0]), *map(len, self.intercepts_)),
+            activations=phi,
+            loss=self._loss(),
+            dtype=dtype.name,
+            threads=threads_for(self.n_jobs),
+        )
+        trainer = Trainer(plan.optimizer, 0.0, "constant", 0.0)
+        trainer.use(plan, self.engine, join(self.coefs_, self.intercepts_, plan.dtype))
+        return trainer.outputs(_as_matrix(X, dtype), link=link)
+
+    def _quick_score(self, X: Any, y: Any) -> float | None:
+        """The score, where X and y are plain arrays that need no checks; else None."""
+        if not hasattr(self, "coefs_") or not self._is_plain(X) or len(X) < 2:
+            return None
+        targets = self._quick_targets(y, len(X))
+        return None if targets is None else self._score_outputs(self._outputs(X), targets, None)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _finite(a: Array) -> bool:
+    # A finite sum of squares, which BLAS takes, is the rule; only a sum that is not needs a look.
+    return math.isfinite(np.vdot(a, a)) or bool(np.isfinite(a).all())
+
+
+def _as_matrix(X: Any, dtype: np.dtype[Any]) -> Any:
+    """X of that dtype: C-contiguous, or sparse by rows (CSR)."""
+    if scipy.sparse.issparse(X):
+        return X.tocsr().astype(dtype, copy=False)
+    return np.require(X, dtype, ["C_CONTIGUOUS", "ALIGNED"])

@@ -1,0 +1,84 @@
+"""The solver "lbfgs": SciPy's L-BFGS-B on the engine's loss and gradient over all rows."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+from numpy.typing import NDArray
+
+from fastbp.engines import Array, Plan, create
+from fastbp.estimators.trainer import dense_rows, row_blocks
+
+Vector = NDArray[np.float64]
+
+
+class Objective:
+    """Loss and gradient as functions of one vector: all weights (n_in, n_out), then all biases.
+
+    The penalty is added here, so that blocks of rows can be summed, and the loss of several outputs
+    averaged over them, as scikit-learn reports it (its gradient is that of the sum).
+    """
+
+    def __init__(
+        self, plan: Plan, engine: str, X: Any, y: Array, weight: Array | None, share: float
+    ) -> None:
+        self._engine = create(replace(plan, l2=0.0), engine)
+        self._alpha = plan.l2
+        self._data = X, y, weight
+        self._share = share  # of the sum over the outputs in the reported loss
+        self._total = X.shape[0] if weight is None else float(weight.sum())
+        sizes = plan.layer_sizes
+        pairs = list(itertools.pairwise(sizes))
+        self._parameters = [np.empty((n_out, n_in + 1), plan.dtype) for n_in, n_out in pairs]
+        self._gradient = [np.empty_like(p) for p in self._parameters]
+        self._weights = sum(n_in * n_out for n_in, n_out in pairs)
+
+    def unpack(self, packed: Vector) -> list[Array]:
+        """[W | b] of each layer; the arrays are used again by the next call."""
+        for vector, part in self._parts(packed, self._parameters):
+            part[...] = vector
+        return self._parameters
+
+    def __call__(self, packed: Vector) -> tuple[float, Vector]:
+        """The reported loss, and the gradient."""
+        self._engine.set_parameters(self.unpack(packed))
+        X, y, weight = self._data
+        loss = 0.0
+        gradient = np.zeros_like(packed)
+        for rows, block in row_blocks(X, dense_rows(X.shape[1])):
+            w = None if weight is None else weight[rows]
+            share = (len(block) if w is None else float(w.sum())) / self._total
+            loss += share * self._engine.gradient(block, y[rows], w, self._gradient)
+            for vector, part in self._parts(gradient, self._gradient):
+                vector += share * part
+        weights = packed[: self._weights]
+        loss = self._share * loss + 0.5 * self._alpha * float(weights @ weights) / self._total
+        gradient[: self._weights] += self._alpha / self._total * weights
+        return loss, gradient
+
+    def _parts(self, packed: Vector, parameters: list[Array]) -> list[tuple[Vector, Array]]:
+        """Views of the vector beside views of the parameters: weights first, then biases."""
+        parts = [p[:, :-1].T for p in parameters] + [p[:, -1] for p in parameters]
+        at = 0
+        pairs = []
+        for part in parts:
+            pairs.append((packed[at : at + part.size].reshape(part.shape), part))
+            at += part.size
+        return pairs
+
+
+def minimize(
+    objective: Objective, start: Vector, *, max_fun: int, max_iter: int, tol: float
+) -> Any:
+    """SciPy's result."""
+    return scipy.optimize.minimize(
+        objective,
+        start,
+        method="L-BFGS-B",
+        jac=True,
+        options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+    )

@@ -1,0 +1,113 @@
+"""How many threads a fit may use, and many fits side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from joblib.parallel import get_active_backend
+from numpy.typing import ArrayLike
+
+from fastbp._validation import check_integer
+from fastbp.threads import get_num_threads
+
+__all__ = ["fit_many"]
+
+T = TypeVar("T")
+
+_worker = threading.local()  # .alone is set in the threads that `fit_many` starts
+
+
+def threads_for(n_jobs: int | None) -> int:
+    """Return the threads that an estimator with this ``n_jobs`` may use here.
+
+    None is one thread where the fits themselves run side by side (in a worker of joblib or of
+    `fit_many`), so that they do not ask for more threads than there are cores; else all of them.
+    """
+    if getattr(_worker, "alone", False):
+        return 1
+    if n_jobs is None:
+        inside_joblib = (getattr(get_active_backend()[0], "nesting_level", None) or 0) > 0
+        return 1 if inside_joblib else get_num_threads()
+    if n_jobs == 0:
+        raise ValueError(
+            "n_jobs must be None, an integer ≥ 1, or < 0 to count from all cores, got 0"
+        )
+    return n_jobs if n_jobs > 0 else max(1, get_num_threads() + 1 + n_jobs)
+
+
+def fit_many(
+    estimators: Iterable[T],
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    *,
+    n_jobs: int | None = None,
+) -> list[T]:
+    """Fit every estimator to the same data, side by side, one estimator to a thread.
+
+    Training releases the interpreter lock and the data is shared, not copied. The results are those
+    of fitting each alone, bit for bit. For small networks, which cannot keep several cores busy each,
+    this is the fastest way to train a number of them.
+
+    Parameters
+    ----------
+    estimators : iterable of estimators
+        `MLPClassifier`, `MLPRegressor`, or whatever else fits and holds them, as pipelines do.
+    X, y, sample_weight
+        As in their ``fit``; `sample_weight` is passed on if it is not None.
+    n_jobs : int or None
+        Threads; None or −1: `fastbp.get_num_threads`.
+
+    Returns
+    -------
+    list
+        The estimators, fitted, in their order.
+
+    Raises
+    ------
+    ValueError
+        If two estimators are the same object, or share a RandomState: the draws of one would depend
+        on the timing of the other.
+    Exception
+        Whatever a fit raises; the others are completed first.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> from fastbp.data import load_digits
+    >>> X, y = load_digits()
+    >>> models = [fastbp.MLPClassifier(16, max_iter=100, random_state=i) for i in range(3)]
+    >>> models = fastbp.fit_many(models, X, y)
+    >>> all(model.score(X, y) > 0.95 for model in models)
+    True
+    """
+    listed = list(estimators)
+    for estimator in listed:
+        if not hasattr(estimator, "fit"):
+            raise TypeError(f"estimators must have a method fit, got {estimator!r}")
+    _check_apart("estimators", listed)
+    states = [getattr(estimator, "random_state", None) for estimator in listed]
+    _check_apart("random_state", [s for s in states if isinstance(s, np.random.RandomState)])
+    if n_jobs is not None and n_jobs != -1:
+        check_integer("n_jobs", n_jobs, minimum=1)
+    threads = get_num_threads() if n_jobs is None or n_jobs == -1 else n_jobs
+    extra = {} if sample_weight is None else {"sample_weight": sample_weight}
+
+    def fit(estimator: Any) -> None:
+        _worker.alone = True
+        estimator.fit(X, y, **extra)
+
+    with ThreadPoolExecutor(max(1, min(threads, len(listed))), "fastbp-fit") as pool:
+        fits = [pool.submit(fit, estimator) for estimator in listed]
+    for each in fits:
+        each.result()
+    return listed
+
+
+def _check_apart(name: str, objects: list[Any]) -> None:
+    if len({id(o) for o in objects}) < len(objects):
+        raise ValueError(f"{name}: each estimator must have its own, but two share one")

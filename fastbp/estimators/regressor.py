@@ -1,0 +1,184 @@
+"""MLPRegressor: targets as they are."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn import neural_network
+from sklearn.base import RegressorMixin
+
+from fastbp import losses
+from fastbp.engines import Array
+from fastbp.estimators._base import BaseMLP, constraints, partial_fit_if_stochastic, store
+from fastbp.losses import Loss
+
+
+class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
+    """Drop-in replacement of scikit-learn's MLPRegressor.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "poisson"}
+        As in `sklearn.neural_network.MLPRegressor`.
+    hidden_layer_sizes, solver, alpha, batch_size, learning_rate_init, power_t, max_iter, shuffle,\
+ random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping,\
+ validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
+        As there, with the same defaults and effects.
+    activation, solver, learning_rate, dropout, callbacks, n_jobs, progress, precision, engine
+        As in `MLPClassifier`.
+
+    Attributes
+    ----------
+    coefs_, intercepts_, loss_, loss_curve_, best_loss_, validation_scores_,\
+ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_features_in_,\
+ feature_names_in_
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import MLPRegressor
+    >>> X = np.linspace(-1, 1, 200)[:, None]
+    >>> y = X[:, 0] ** 2
+    >>> model = MLPRegressor(hidden_layer_sizes=32, solver="lbfgs", random_state=0).fit(X, y)
+    >>> model.score(X, y) > 0.99
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints(
+        neural_network.MLPRegressor
+    )
+    _numeric_targets: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: int = 15000,
+        dropout: Any = 0.0,
+        callbacks: Any = (),
+        n_jobs: int | None = None,
+        progress: bool = False,
+        precision: str = "auto",
+        engine: str = "auto",
+    ) -> None:
+        store(self, locals())
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit the network.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n, features)
+            A sparse X is taken by rows (CSR) and made dense some batches at a time.
+        y : array_like of shape (n,) or (n, outputs)
+        sample_weight : array_like of shape (n,) or None
+
+        Returns
+        -------
+        MLPRegressor
+            Itself.
+        """
+        return self._fit(X, y, sample_weight)
+
+    @partial_fit_if_stochastic  # type: ignore[untyped-decorator]
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Train for one epoch, going on from where the last call left.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        MLPRegressor
+            Itself.
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Predict the target of every row.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n, features)
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, outputs)
+        """
+        y = self._outputs(X, link=True)
+        return y.ravel() if y.shape[1] == 1 else y
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """R², averaged over the outputs.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        float
+        """
+        quick = self._quick_score(X, y) if sample_weight is None else None
+        return float(super().score(X, y, sample_weight)) if quick is None else quick
+
+    # Targets
+
+    def _loss(self) -> Loss:
+        return losses.get(self.loss)
+
+    def _check_targets(self, y: Any, *, incremental: bool) -> tuple[Array, Any, int]:
+        y = np.asarray(y, np.float64)
+        y = y.reshape(-1, 1) if y.ndim == 1 else y
+        return y, None, y.shape[1]
+
+    def _quick_targets(self, y: Any, rows: int) -> Array | None:
+        plain = type(y) is np.ndarray and y.dtype.char in "fd" and y.shape == (rows,)
+        if not plain or self.n_outputs_ != 1 or not math.isfinite(np.vdot(y, y)):
+            return None
+        column: Array = y.reshape(-1, 1)
+        return column
+
+    def _score_outputs(self, f: Array, y: Array, weight: Array | None) -> float:
+        """R² averaged over the outputs; of a constant output 1 if it is met exactly, else 0."""
+        y = y.astype(np.float64)
+        predicted = np.exp(f) if self.loss == "poisson" else f
+        if not np.isfinite(predicted).all():
+            return float("nan")
+        residual = np.average((y - predicted) ** 2, axis=0, weights=weight)
+        total = np.average((y - np.average(y, axis=0, weights=weight)) ** 2, axis=0, weights=weight)
+        constant = np.where(residual == 0, 1.0, 0.0)
+        return float(
+            np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), constant).mean()
+        )

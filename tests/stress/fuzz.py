@@ -1,0 +1,71 @@
+"""Fuzz the public interface and the files: python fuzz.py [CALLS] [FILES] [SEED]."""
+
+from __future__ import annotations
+
+import collections
+import os
+import random
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+import fastbp
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from fuzzing import call_anything, calls, read_spoilt, spoil
+
+
+def fuzz_calls(count: int, chosen_seed: int) -> None:
+    outcomes: collections.Counter[str] = collections.Counter()
+
+    @seed(chosen_seed)
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+        print_blob=True,
+    )
+    @given(calls())
+    def check(call: object) -> None:
+        outcomes[f"{call[1]} {call_anything(call)}"] += 1  # type: ignore[index, arg-type]
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.chdir(folder)
+        check()
+        os.chdir("/")
+    for name, times in sorted(outcomes.items()):
+        print(f"{times:8,}  {name}")
+    print(f"{outcomes.total():8,}  calls, each with a documented outcome")
+
+
+def fuzz_files(count: int, chosen_seed: int) -> None:
+    X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    data, options = (X, X[:, :2]), {"epochs": 2, "optimizer": "adam", "validation": 0.2}
+    outcomes: collections.Counter[str] = collections.Counter()
+    generator = random.Random(chosen_seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.safetensors"
+        model = fastbp.MLP([3, 5, 2], loss="squared_error", seed=0)
+        model.fit(*data, checkpoint=path, **options)
+        whole = path.read_bytes()
+        for _ in range(count):
+            spoilt = spoil(whole, generator)
+            if spoilt == whole:
+                outcomes["unchanged"] += 1
+                continue
+            outcomes[read_spoilt(path, spoilt, model, data, options)] += 1
+    print(f"{count:8,}  files: load and resume {dict(outcomes)}")
+
+
+if __name__ == "__main__":
+    arguments = [int(a) for a in sys.argv[1:]]
+    n_calls, n_files, chosen = arguments + [50_000, 100_000, 0][len(arguments) :]
+    fuzz_calls(n_calls, chosen)
+    fuzz_files(n_files, chosen)

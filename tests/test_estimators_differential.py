@@ -1,0 +1,286 @@
+"""fastbp's estimators beside scikit-learn's: the same fit, number by number.
+
+The two sum in different orders, so they differ by rounding, which 20 epochs of a stable training
+multiply by far less than the 1e-6 / 2.2e-16 that the tolerance leaves: 1e-6 is what a user of
+scikit-learn may rely on, not what rounding needs.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
+
+import scipy.sparse
+import sklearn.neural_network
+from sklearn.datasets import make_multilabel_classification
+
+import fastbp
+from fastbp.data import load_digits
+
+RTOL = 1e-6
+EPOCHS = 20
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+]
+
+X, LABELS = load_digits()
+X, LABELS = X[:400].astype(np.float64), LABELS[:400]
+TARGETS = np.column_stack([np.sin(X @ np.arange(64)), X.mean(axis=1), LABELS / 3.0])
+MULTILABEL = make_multilabel_classification(300, 20, random_state=0)
+WEIGHT = np.random.default_rng(0).uniform(0.1, 3, len(X))
+
+DATA = {
+    "multiclass": ("MLPClassifier", X, LABELS),
+    "binary": ("MLPClassifier", X, np.where(LABELS % 2, "odd", "even")),
+    "multilabel": ("MLPClassifier", *MULTILABEL),
+    "one output": ("MLPRegressor", X, TARGETS[:, 2]),
+    "three outputs": ("MLPRegressor", X, TARGETS),
+}
+
+
+def both(name, **parameters):
+    parameters = {"hidden_layer_sizes": (16, 8), "max_iter": EPOCHS, "random_state": 3} | parameters
+    return [getattr(m, name)(**parameters) for m in (sklearn.neural_network, fastbp)]
+
+
+def assert_same(theirs, ours, X):
+    for name in sorted(vars(theirs)):
+        if not name.endswith("_") or name.startswith("_"):
+            continue
+        expected, got = getattr(theirs, name), getattr(ours, name)
+        if name in ("coefs_", "intercepts_"):
+            assert len(got) == len(expected)
+            for a, b in zip(got, expected, strict=True):
+                assert a.dtype == b.dtype
+                # relative to the layer: a weight near 0 has the rounding of those it is summed with
+                np.testing.assert_allclose(a, b, rtol=RTOL, atol=RTOL * np.abs(b).max())
+        elif (
+            isinstance(expected, str) or expected is None or np.asarray(expected).dtype.kind in "OU"
+        ):
+            assert np.array_equal(got, expected), name
+        else:
+            np.testing.assert_allclose(got, expected, rtol=RTOL, err_msg=name)
+    for method in ("predict", "predict_proba", "predict_log_proba"):
+        if hasattr(theirs, method):
+            expected = getattr(theirs, method)(X)
+            got = getattr(ours, method)(X)
+            assert got.dtype == expected.dtype
+            assert got.shape == expected.shape
+            if expected.dtype.kind == "f":
+                np.testing.assert_allclose(got, expected, rtol=RTOL, atol=RTOL)
+            else:
+                assert np.array_equal(got, expected)
+
+
+def compare(case, *, weighted=False, **parameters):
+    name, X, y = DATA[case]
+    theirs, ours = both(name, **parameters)
+    weight = {"sample_weight": WEIGHT[: len(X)]} if weighted else {}
+    assert_same(theirs.fit(X, y, **weight), ours.fit(X, y, **weight), X)
+
+
+SOLVERS = {
+    "adam": {},
+    "plain": {"solver": "sgd", "momentum": 0, "learning_rate_init": 0.1},
+    "momentum": {"solver": "sgd", "nesterovs_momentum": False, "learning_rate_init": 0.05},
+    "nesterov": {"solver": "sgd", "learning_rate_init": 0.05},
+    "lbfgs": {"solver": "lbfgs", "activation": "tanh"},
+}
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("case", DATA)
+def test_solvers(case, solver):
+    compare(case, **SOLVERS[solver])
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("case", DATA)
+def test_sample_weight(case, solver):
+    compare(case, weighted=True, **SOLVERS[solver])
+
+
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+@pytest.mark.parametrize("solver", ["adam", "nesterov", "lbfgs"])
+@pytest.mark.parametrize("case", ["multiclass", "one output"])
+def test_activations(case, solver, activation):
+    # with relu, rounding decides on which side of its kink a unit is, and L-BFGS multiplies that
+    iterations = 5 if (solver, activation) == ("lbfgs", "relu") else EPOCHS
+    parameters = {"activation": activation, "max_iter": iterations, "learning_rate_init": 0.01}
+    compare(case, **SOLVERS[solver] | parameters)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "batch_size", "shuffle"), itertools.product([0, 1.0], ["auto", 7, 400], [True, False])
+)
+@pytest.mark.parametrize("case", ["multiclass", "three outputs"])
+def test_alpha_batch_size_shuffle(case, alpha, batch_size, shuffle):
+    compare(case, alpha=alpha, shuffle=shuffle, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("learning_rate", ["constant", "invscaling", "adaptive"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("case", ["multiclass", "binary", "three outputs"])
+def test_schedules_and_stopping(case, early_stopping, learning_rate):
+    compare(
+        case,
+        solver="sgd",
+        learning_rate=learning_rate,
+        learning_rate_init=0.2 if case != "three outputs" else 0.05,
+        power_t=0.2,
+        early_stopping=early_stopping,
+        validation_fraction=0.2,
+        n_iter_no_change=2,
+        tol=0.05,
+    )
+
+
+@pytest.mark.parametrize("case", DATA)
+def test_early_stopping_weighted(case):
+    compare(case, weighted=True, early_stopping=True, max_iter=10)
+
+
+@pytest.mark.parametrize("hidden", [(), 5, (40,), [17, 3, 9]])
+def test_shapes(hidden):
+    compare("multiclass", hidden_layer_sizes=hidden)
+
+
+@pytest.mark.parametrize("solver", ["adam", "nesterov", "lbfgs"])
+def test_poisson(solver):
+    theirs, ours = both("MLPRegressor", loss="poisson", **SOLVERS[solver])
+    y = np.random.default_rng(1).poisson(1 + X[:, 20])
+    assert_same(theirs.fit(X, y), ours.fit(X, y), X)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_warm_start(solver, early_stopping):
+    theirs, ours = both(
+        "MLPClassifier",
+        warm_start=True,
+        early_stopping=early_stopping,
+        **SOLVERS[solver] | {"max_iter": 5},
+    )
+    for _ in range(3):
+        assert_same(theirs.fit(X, LABELS), ours.fit(X, LABELS), X)
+
+
+@pytest.mark.parametrize("learning_rate", ["constant", "invscaling"])
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@pytest.mark.parametrize("case", DATA)
+def test_partial_fit(case, solver, learning_rate):
+    name, X, y = DATA[case]
+    theirs, ours = both(name, solver=solver, learning_rate=learning_rate)
+    classes = {"classes": np.unique(y)} if name == "MLPClassifier" and case != "multilabel" else {}
+    if case == "multilabel":
+        classes = {"classes": np.arange(y.shape[1])}
+    for start in range(0, 280, 70):
+        rows = slice(start, start + 70)
+        for model in (theirs, ours):
+            model.partial_fit(X[rows], y[rows], **classes)
+        assert_same(theirs, ours, X)
+
+
+def test_partial_fit_goes_on_from_a_fit_and_from_changed_coefficients():
+    theirs, ours = both("MLPClassifier", max_iter=3)
+    for model in (theirs, ours):
+        model.fit(X, LABELS)
+        model.coefs_[0] *= 0.5
+        model.intercepts_[1] = model.intercepts_[1] + 1
+        model.partial_fit(X[:100], LABELS[:100])
+    assert_same(theirs, ours, X)
+
+
+@pytest.mark.parametrize("layout", [scipy.sparse.csr_array, scipy.sparse.csc_matrix])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("case", ["multiclass", "three outputs"])
+def test_sparse(case, solver, layout, monkeypatch):
+    # several blocks of rows in an epoch, and in a prediction
+    monkeypatch.setattr("fastbp.estimators.trainer.DENSE_VALUES", 100 * 64)
+    name, X, y = DATA[case]
+    theirs, ours = both(name, batch_size=30, max_iter=8, **SOLVERS[solver])
+    S = layout(X)
+    for model in (theirs, ours):
+        model.fit(S, y, sample_weight=WEIGHT)
+    assert_same(theirs, ours, S)
+
+
+def test_column_order_and_integers():
+    theirs, ours = both("MLPClassifier", max_iter=5)
+    X_int = np.asfortranarray((X * 16).astype(np.int16))
+    assert_same(theirs.fit(X_int, LABELS), ours.fit(X_int, LABELS), X_int)
+
+
+@pytest.mark.parametrize("case", ["multiclass", "three outputs"])
+def test_float32(case):
+    # 400 rows in 2 steps an epoch, 20 epochs of 40 roundings in a chain of a few
+    name, X, y = DATA[case]
+    theirs, ours = (m.fit(X.astype(np.float32), y) for m in both(name))
+    for a, b in zip(ours.coefs_, theirs.coefs_, strict=True):
+        assert a.dtype == b.dtype == np.float32
+        np.testing.assert_allclose(a, b, atol=1e-4)  # see docs/migration.md on float32
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-4)
+    assert (
+        ours.predict(X[:50].astype(np.float32)).dtype
+        == theirs.predict(X[:50].astype(np.float32)).dtype
+    )
+
+
+@pytest.mark.parametrize("case", DATA)
+def test_score(case):
+    name, X, y = DATA[case]
+    theirs, ours = (m.fit(X, y) for m in both(name, max_iter=5))
+    np.testing.assert_allclose(ours.score(X, y), theirs.score(X, y), rtol=RTOL)
+    weighted = [m.score(X, y, sample_weight=WEIGHT[: len(X)]) for m in (ours, theirs)]
+    np.testing.assert_allclose(*weighted, rtol=RTOL)
+
+
+def test_a_shared_random_state_is_drawn_from_alike():
+    generators = [np.random.RandomState(5), np.random.RandomState(5)]
+    for generator, model in zip(generators, both("MLPClassifier", max_iter=3), strict=True):
+        model.set_params(random_state=generator, early_stopping=True).fit(X, LABELS)
+    assert generators[0].randint(1 << 30) == generators[1].randint(1 << 30)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"activation": "cosine"},
+        {"solver": "newton"},
+        {"alpha": -1},
+        {"hidden_layer_sizes": (3, 0)},
+        {"batch_size": 0},
+        {"learning_rate": "never"},
+        {"learning_rate_init": 0},
+        {"max_iter": 0},
+        {"tol": -1},
+        {"momentum": 2},
+        {"beta_1": 1},
+        {"epsilon": 0},
+        {"validation_fraction": 1},
+        {"early_stopping": True, "validation_fraction": 0.001},
+    ],
+    ids=str,
+)
+def test_errors_are_of_the_same_kind(parameters):
+    kinds = []
+    for model in both("MLPClassifier", **parameters):
+        with pytest.raises(ValueError, match=r"\S") as caught:
+            model.fit(X, LABELS)
+        kinds.append(type(caught.value))
+    assert kinds[0] is kinds[1]
+
+
+def test_verbose_says_the_same(capsys):
+    said = []
+    for model in both(
+        "MLPClassifier", verbose=True, solver="sgd", learning_rate="adaptive", tol=0.1
+    ):
+        model.set_params(n_iter_no_change=1, early_stopping=True, max_iter=40).fit(X, LABELS)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert "Setting learning rate to" in said[0]

@@ -1,0 +1,203 @@
+"""Ctrl-C: the weights of the last finished step, the history so far, and no thread left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp.engines.interrupts import between_steps
+
+X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
+LABELS = np.arange(60) % 3
+
+# Interrupts itself in the middle of a long fit, then trains a twin for just as many steps.
+CHILD = """
+import os, signal, sys, threading, time
+import numpy as np
+import fastbp
+
+engine, rows, epochs, sizes, batch = sys.argv[1], *map(eval, sys.argv[2:])
+generator = np.random.default_rng(0)
+X = generator.standard_normal((rows, sizes[0]), dtype=np.float32)
+y = generator.integers(0, sizes[-1], rows)
+options = {"batch_size": batch, "optimizer": "adam"}
+
+def make():
+    return fastbp.MLP(sizes, seed=0, engine=engine, dropout=0.1)
+
+def tasks():
+    return len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
+
+# Time is that of the main thread on its CPU: how busy the machine is has no part in it.
+clock = time.pthread_getcpuclockid(threading.main_thread().ident)
+
+def interrupt(model):
+    global sent
+    while model.history is None:  # training has not begun
+        time.sleep(0.01)
+    time.sleep(0.2)
+    sent = time.clock_gettime(clock)
+    os.kill(os.getpid(), signal.SIGINT)
+
+make().fit(X[:100], y[:100], epochs=1, **options)  # what starts threads of its own has started them
+before = tasks()
+delays = []
+for _ in range(3):
+    model = make()
+    thread = threading.Thread(target=interrupt, args=(model,))
+    thread.start()
+    try:
+        model.fit(X, y, epochs=epochs, **options)
+    except KeyboardInterrupt:
+        delays.append(time.clock_gettime(clock) - sent)
+    thread.join()
+assert len(delays) == 3
+assert tasks() == before, (tasks(), before)
+
+history, steps = model.history, model._steps
+assert history.stopped == "interrupt"
+per_epoch = -(-rows // batch)
+assert history.epochs < epochs
+# The interrupt may have come after an epoch and before it was recorded.
+assert 0 <= steps - history.epochs * per_epoch <= per_epoch
+assert len(history.seconds) == len(history.samples_per_second) == history.epochs
+
+twin = make()
+if history.epochs:
+    assert twin.fit(X, y, epochs=history.epochs, **options).loss == history.loss
+    engine = twin._engine
+else:
+    engine = twin._use(model.plan)
+rest = steps - history.epochs * per_epoch
+if rest:
+    order = twin._generator.permutation(rows)[: rest * batch]
+    assert engine.epoch(X, y, None, order, np.full(rest, 0.001), np.empty(rest)) == rest
+for p, q in zip(model.parameters, twin.parameters, strict=True):
+    assert np.isfinite(p).all()
+    np.testing.assert_array_equal(p, q)
+state, expected = model._engine.get_optimizer_state(), engine.get_optimizer_state()
+assert state[0] == expected[0] == steps
+for a, b in zip(sum(state[1], []), sum(expected[1], []), strict=True):
+    np.testing.assert_array_equal(a, b)
+model.fit(X[:100], y[:100], epochs=1, **options)  # it is free to train again
+print(max(delays))
+"""
+
+
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="no such clock here")
+@pytest.mark.parametrize(
+    ("engine", "rows", "epochs", "sizes", "batch"),
+    [
+        ("native", 3_000_000, 9, [8, 16, 3], 32),  # in the middle of a long epoch
+        ("native", 200, 10**6, [8, 16, 3], 32),  # among many short ones
+        ("native", 20_000, 99, [512, 512, 512, 10], 256),  # with several threads
+        ("reference", 100_000, 99, [8, 64, 3], 32),
+    ],
+)
+def test_ctrl_c_in_a_process_of_its_own(engine, rows, epochs, sizes, batch):
+    arguments = [engine, *map(str, (rows, epochs, sizes, batch))]
+    run = subprocess.run([sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) < 0.2  # a promise in seconds
+
+
+def test_ctrl_c_in_a_callback_and_in_the_validation():
+    def interrupt(model, history):
+        if history.epochs == 2:
+            raise KeyboardInterrupt
+
+    model, same = (fastbp.MLP([4, 8, 3], seed=0) for _ in range(2))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, LABELS, epochs=9, validation=(X, LABELS), callbacks=[interrupt])
+    assert (model.history.epochs, model.history.stopped) == (2, "interrupt")
+    same.fit(X, LABELS, epochs=2, validation=(X, LABELS))
+    for p, q in zip(model.parameters, same.parameters, strict=True):
+        np.testing.assert_array_equal(p, q)
+
+    def score(*data):
+        raise KeyboardInterrupt
+
+    model._score = score
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, LABELS, validation=(X, LABELS))
+    history = model.history
+    assert history.epochs == 0
+    assert history.loss == history.validation_loss == history.validation_score == []
+
+
+def test_another_exception_keeps_the_history_as_well():
+    def fail(model, history):
+        raise LookupError("of the user's")
+
+    model = fastbp.MLP([4, 8, 3], seed=0)
+    assert model.history is None
+    with pytest.raises(LookupError):
+        model.fit(X, LABELS, callbacks=[fail])
+    assert (model.history.epochs, model.history.stopped) == (1, "")
+    history = model.fit(X, LABELS, epochs=2)
+    assert model.history is history
+
+
+def test_a_divergence_in_the_last_step_before_the_interrupt_is_undone():
+    model = fastbp.MLP([4, 8, 3], seed=0)
+    engine = model._use()
+    before = model.parameters
+
+    class Spy:
+        def __getattr__(self, name):
+            return getattr(engine, name)
+
+        def epoch(self, *data):
+            engine.set_parameters([np.full_like(p, np.nan) for p in before])
+            raise KeyboardInterrupt
+
+    model._engine = Spy()
+    with pytest.raises(KeyboardInterrupt):
+        model.partial_fit(X, LABELS)
+    for p, q in zip(model.parameters, before, strict=True):
+        np.testing.assert_array_equal(p, q)
+
+
+def test_interrupts_are_held_until_a_step_is_done():
+    before = signal.getsignal(signal.SIGINT)
+    done = []
+
+    def steps(count, interrupted, *, ask):
+        with between_steps() as let_through:
+            for step in range(count):
+                if step == interrupted:
+                    os.kill(os.getpid(), signal.SIGINT)
+                done.append(step)
+                if ask:
+                    let_through()
+
+    with pytest.raises(KeyboardInterrupt):
+        steps(5, 2, ask=True)
+    assert done == [0, 1, 2]
+    with pytest.raises(KeyboardInterrupt):
+        steps(5, 4, ask=False)  # no step comes any more: it is not forgotten
+    assert done == [0, 1, 2, 0, 1, 2, 3, 4]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_nothing_is_held_in_other_threads_or_where_ctrl_c_is_ignored():
+    def work():
+        with between_steps() as let_through:
+            let_through()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with between_steps() as let_through:
+            os.kill(os.getpid(), signal.SIGINT)
+            let_through()
+    finally:
+        signal.signal(signal.SIGINT, before)
