@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from engine_cases import ENGINES, gradient, make_case, make_engine
+from engine_cases import ENGINES, epoch, gradient, make_case, make_engine
 from error_bounds import assert_within, bounds
 from floating_point import CONTROL, X86, control, get_control
 
 import fastbp
+from fastbp.engines import native
 
 X = np.random.default_rng(0).standard_normal((1024, 64)).astype(np.float32)
 LABELS = np.arange(1024) % 10
@@ -29,6 +30,27 @@ def test_rounding_mode_and_subnormals_are_left_as_found(name, threads):
         use_everything(threads)
         assert get_control() == CONTROL[name]
     assert get_control() == CONTROL["nearest"]
+
+
+@pytest.mark.skipif(not X86, reason="the control register set here is that of x86-64 Linux")
+@pytest.mark.parametrize("name", list(CONTROL))
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_callers_rounding_mode_changes_no_bit(name, threads):
+    if not native.available():
+        pytest.skip("NumPy computes in the caller's rounding mode")
+
+    case = make_case((64, 256, 10), "gelu", dtype="float32", rows=512, batch_size=128)
+
+    def weights():
+        engine = make_engine("native", case, threads=threads)
+        epoch(engine, case)
+        return engine.get_parameters()
+
+    wanted = weights()
+    with control(name):
+        got = weights()
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_many_steps_are_the_same_on_any_number_of_threads():

@@ -69,6 +69,8 @@ cdef extern from "team.h" nogil:
     void team_run(Team* team, int threads, void (*work)(void*, int) noexcept nogil, void* argument)
     void team_barrier(Team* team)
     int64_t team_next(Team* team)
+    void team_finish(Team* team)
+    double seconds_now()
 
 
 cdef extern from "memory.h" nogil:
@@ -107,7 +109,7 @@ ctypedef struct Net:
     int64_t layers, batch, stride, threads
     int64_t rows_to_split # rows a thread must have, or phase 1 is cut by columns
     int64_t block       # rows that go through all layers together in forward
-    int64_t steps_unchecked # steps between two looks for signals
+    int64_t steps_unchecked # steps between two looks at the clock, which says whether to look for signals
     int loss
     real loss_width     # of huber's quadratic zone
     real loss_low, loss_high # bounds of −log p in a cross-entropy
@@ -141,6 +143,7 @@ ctypedef struct Net:
     real* out
     bint link, back
     bint stop           # a signal's handler raised
+    double next_look    # when to look for signals next
     int64_t done        # steps applied
 
 
@@ -161,11 +164,12 @@ cdef enum:
 
 # A thread is worth its barriers for this much work in each step, and worth starting for this much in all.
 # A FLOP of float64 takes twice the time.
-cdef int64_t FLOPS_PER_THREAD = 150_000 * 4 // <int64_t> sizeof(real)
+cdef int64_t FLOPS_PER_THREAD = 1_000_000 * 4 // <int64_t> sizeof(real)
 cdef int64_t FLOPS_PER_START = 25_000_000 * 4 // <int64_t> sizeof(real)
 cdef int64_t ROWS_TO_SPLIT = 2 * TILE_ROWS
-# Signals are looked for about this often, a few milliseconds of work.
-cdef int64_t FLOPS_UNCHECKED = 1_000_000_000
+# Signals are looked for every so many seconds, and the clock after so much work, a millisecond or less.
+cdef double SIGNAL_SECONDS = 0.02
+cdef int64_t FLOPS_UNCHECKED = 20_000_000
 
 
 include "layout.pxi"
@@ -217,6 +221,14 @@ cdef bint signal_pending() noexcept with gil:
     return PyErr_CheckSignals() != 0
 
 
+cdef void look_for_signals(Net* net) noexcept nogil:
+    """For thread 0, which is Python's: net.stop where a handler raised. Mostly just a look at the clock."""
+    cdef double now = seconds_now()
+    if not net.stop and now >= net.next_look:
+        net.next_look = now + SIGNAL_SECONDS
+        net.stop = signal_pending()
+
+
 cdef void epoch_work(void* argument, int thread) noexcept nogil:
     """Minibatch after minibatch: rows, barrier, weights, barrier."""
     cdef Net* net = <Net*> argument
@@ -246,8 +258,8 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
         update_phase(net, &batch, thread)
         if thread == 0:
             net.done = s + 1
-            if s % net.steps_unchecked == 0 and signal_pending():
-                net.stop = True
+            if s % net.steps_unchecked == 0:
+                look_for_signals(net)
         team_barrier(&net.team)
         if thread == 0:
             net.losses[s] = loss + sum_penalties(net)
@@ -281,7 +293,11 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
                 task = &net.task[t]
                 gradient_tile(net, task, batch.count,
                               net.layer[task.layer].g + weights_at(net, task), start > 0)
+        if thread == 0:
+            look_for_signals(net)
         team_barrier(&net.team)
+        if net.stop:
+            return
     for t in range(first, last):
         task = &net.task[t]
         if net.back:
@@ -297,9 +313,15 @@ cdef int64_t take_rows(Net* net, int thread, Minibatch* batch) noexcept nogil:
 
     On return batch.offset is X's row of row 0 of the buffers.
     """
-    cdef int64_t start = team_next(&net.team) * net.block, first = thread * net.block
-    if start >= net.rows:
+    cdef int64_t start, first = thread * net.block
+    if thread == 0:
+        look_for_signals(net)
+        if net.stop:
+            team_finish(&net.team)
+    start = team_next(&net.team)
+    if start >= (net.rows + net.block - 1) // net.block:
         return 0
+    start *= net.block
     batch.offset = start - first
     batch.count = min(net.block, net.rows - start)
     gather(net.X, net.layer[0].n_in, NULL, batch.offset, first, first + batch.count,
@@ -311,24 +333,27 @@ cdef void forward_work(void* argument, int thread) noexcept nogil:
     """Outputs f, or predictions, of all rows into net.out."""
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
-    cdef int64_t first = thread * net.block, outputs = net.layer[net.layers - 1].n_out, l, r, i, j, m
+    cdef int64_t first = thread * net.block, outputs = net.layer[net.layers - 1].n_out, l, r, m, p, last
     cdef vec* T = net.outputs + thread * 2 * outputs
-    cdef real* t = <real*> T
+    cdef real* f = net.layer[net.layers - 1].v
     cdef real* out
     batch.training = False
     batch.step = 0
     while take_rows(net, thread, &batch) > 0:
+        last = first + batch.count
         for l in range(net.layers):
-            forward_layer(net, &batch, l, first, first + batch.count, 0, panels_of(net.layer[l].n_out))
-        for r from first <= r < first + batch.count by LANES:
-            m = min(<int64_t> LANES, first + batch.count - r)
-            read_outputs(net, r, m, T)
-            if net.link:
+            forward_layer(net, &batch, l, first, last, 0, panels_of(net.layer[l].n_out))
+        if net.link and net.loss >= SOFTMAX_CROSS_ENTROPY:  # the losses before it have none
+            for r from first <= r < last by LANES:
+                m = min(<int64_t> LANES, last - r)
+                read_outputs(net, r, m, T)
                 apply_link(net.loss, T, outputs)
+                write_outputs(T, outputs, m, f + r * PANEL, net.stride * PANEL)
+        for r in range(first, last):
             out = net.out + (batch.offset + r) * outputs
-            for i in range(m):
-                for j in range(outputs):
-                    out[i * outputs + j] = t[j * LANES + i]
+            for p in range(panels_of(outputs)):
+                memcpy(out + p * PANEL, f + (p * net.stride + r) * PANEL,
+                       min(<int64_t> PANEL, outputs - p * PANEL) * sizeof(real))
 
 
 cdef void jacobian_work(void* argument, int thread) noexcept nogil:
@@ -467,6 +492,10 @@ cdef class Engine:
         net.clip_norm = plan.clip_norm
         net.seed = plan.seed
         self._set_optimizer(plan.optimizer)
+        wanted = 8 * max(plan.layer_sizes) * (sum(plan.layer_sizes) + 4 * plan.batch_size)
+        if wanted > 2**60:  # nothing below may overflow
+            raise MemoryError(f"an engine for layers {plan.layer_sizes} with batches of "
+                              f"{plan.batch_size} needs more than {wanted:,} bytes")
         self.layers = allocate(net.layers * sizeof(Layer))
         net.layer = <Layer*> self.layers
         if net.layer == NULL:
@@ -569,6 +598,8 @@ cdef class Engine:
         """Run work of so many steps, of so many FLOPs each, on as many threads as it is worth."""
         cdef int64_t threads = min(flops // FLOPS_PER_THREAD, steps * flops // FLOPS_PER_START)
         threads = max(<int64_t> 1, min(self.net.threads, threads))
+        self.net.stop = False
+        self.net.next_look = seconds_now() + SIGNAL_SECONDS
         team_run(&self.net.team, <int> threads, work, &self.net)
 
     cdef void _set_data(self, const real[:, ::1] X, y, const real[::1] sample_weight):
@@ -594,6 +625,7 @@ cdef class Engine:
         self.net.link = link
         with nogil:
             self._run(forward_work, 1, self.net.flops // (3 * self.net.batch) * self.net.rows)
+        raise_pending(self.net.stop)
 
     def loss(self, const real[:, ::1] X, y, const real[::1] sample_weight):
         """Objective over all rows as one batch."""
@@ -612,11 +644,12 @@ cdef class Engine:
             unpack(self.net.layer[l].g, out[l])
         return value
 
-    cdef double _objective(self, int64_t passes):
+    cdef double _objective(self, int64_t passes) except? -1:
         self.net.total = 0
         with nogil:
             self._run(gradient_work, (self.net.rows + self.net.batch - 1) // self.net.batch,
                       self.net.flops // 3 * passes)
+        raise_pending(self.net.stop)
         return self.net.total + sum_penalties(&self.net)
 
     def jacobian(self, const real[:, ::1] X, real[:, :, ::1] out):
@@ -628,6 +661,7 @@ cdef class Engine:
         with nogil:
             self._run(jacobian_work, 1, self.net.flops // (3 * self.net.batch) * self.net.rows
                       * self.net.layer[self.net.layers - 1].n_out)
+        raise_pending(self.net.stop)
 
     def epoch(self, const real[:, ::1] X, y, const real[::1] sample_weight,
               const int64_t[::1] order, const double[::1] learning_rates, double[::1] losses):
@@ -638,7 +672,6 @@ cdef class Engine:
         self.net.learning_rates = &learning_rates[0]
         self.net.losses = &losses[0]
         self.net.done = 0
-        self.net.stop = False
         with nogil:
             self._run(epoch_work, (self.net.rows + self.net.batch - 1) // self.net.batch, self.net.flops)
         self.net.step += self.net.done
@@ -700,31 +733,34 @@ def thread_costs(per_step=None, per_start=None, rows=None):
 
 def vector_function(str name, const real[::1] x, real[::1] out):
     """Apply a function of vecmath.h to every element of x."""
-    cdef int64_t i, j, n = x.shape[0]
+    cdef int64_t i, n = x.shape[0]
     cdef int which = ["exp", "expm1", "log", "log1p", "logistic", "tanh", "softplus", "normal"].index(name)
-    cdef vec v, density
-    cdef real lanes[LANES]
+    cdef real rest[LANES]
     with nogil:
-        for i from 0 <= i < n by LANES:
-            for j in range(LANES):
-                lanes[j] = x[min(i + j, n - 1)]
-            v = load_unaligned(lanes)
-            if which == 0:
-                v = exp_vec(v)
-            elif which == 1:
-                v = expm1_vec(v)
-            elif which == 2:
-                v = log_vec(v)
-            elif which == 3:
-                v = log1p_vec(v)
-            elif which == 4:
-                v = logistic_vec(v)
-            elif which == 5:
-                v = tanh_vec(v)
-            elif which == 6:
-                v = softplus_vec(v)
-            else:
-                v = normal_vec(v, &density)
-            store_unaligned(lanes, v)
-            for j in range(min(<int64_t> LANES, n - i)):
-                out[i + j] = lanes[j]
+        for i from 0 <= i < n - LANES + 1 by LANES:
+            store_unaligned(&out[i], call_function(which, load_unaligned(&x[i])))
+        i = n // LANES * LANES
+        if i < n:
+            memset(rest, 0, sizeof(rest))
+            memcpy(rest, &x[i], (n - i) * sizeof(real))
+            store_unaligned(rest, call_function(which, load_unaligned(rest)))
+            memcpy(&out[i], rest, (n - i) * sizeof(real))
+
+
+cdef inline vec call_function(int which, vec x) noexcept nogil:
+    cdef vec density
+    if which == 0:
+        return exp_vec(x)
+    if which == 1:
+        return expm1_vec(x)
+    if which == 2:
+        return log_vec(x)
+    if which == 3:
+        return log1p_vec(x)
+    if which == 4:
+        return logistic_vec(x)
+    if which == 5:
+        return tanh_vec(x)
+    if which == 6:
+        return softplus_vec(x)
+    return normal_vec(x, &density)

@@ -12,6 +12,12 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <time.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#else
+#include <fenv.h>
+#endif
 #include <stdint.h>
 #include <unistd.h>
 
@@ -71,8 +77,8 @@ typedef struct {
 } Member;
 
 #define TEAM_MOST 256 /* threads in a team at most */
-#define SPINS 1000  /* turns of the waiting loop, some ten microseconds */
-#define YIELDS 1000 /* then offers of the CPU to another thread before sleeping */
+#define SPINS 300   /* turns of the waiting loop, a few microseconds */
+#define YIELDS 2000 /* then offers of the CPU to another thread before sleeping */
 
 static inline void relax(void) {
 #if defined(__x86_64__)
@@ -104,8 +110,39 @@ static void team_barrier(Team *team) {
     pthread_mutex_unlock(&team->mutex);
 }
 
+/* Seconds on a clock that only runs forward. */
+static inline double seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Rounding to nearest, denormals kept, nothing trapped: a call's arithmetic, whatever the caller's is.
+   Threads inherit it. Returns what was. */
+static inline unsigned standard_arithmetic(void) {
+#if defined(__x86_64__)
+    unsigned was = _mm_getcsr();
+    _mm_setcsr(0x1F80);
+    return was;
+#else
+    unsigned was = (unsigned)fegetround();
+    fesetround(FE_TONEAREST);
+    return was;
+#endif
+}
+static inline void restore_arithmetic(unsigned was) {
+#if defined(__x86_64__)
+    _mm_setcsr(was);
+#else
+    fesetround((int)was);
+#endif
+}
+
 /* 0, 1, 2, … in the order asked for: hands out pieces of work. */
 static inline int64_t team_next(Team *team) { return atomic_fetch_add(&team->next, 1); }
+
+/* Let team_next give no more pieces that anyone has. */
+static inline void team_finish(Team *team) { atomic_store(&team->next, INT64_MAX / 2); }
 
 static void *team_member(void *p) {
     Member *member = p;
@@ -123,6 +160,7 @@ static void team_run(Team *team, int threads, void (*work)(void *, int), void *a
     pthread_t ids[TEAM_MOST];
     Member members[TEAM_MOST];
     int started = 1;
+    const unsigned arithmetic = standard_arithmetic();
     team->threads = 1;
     team->work = work;
     team->argument = argument;
@@ -131,6 +169,7 @@ static void team_run(Team *team, int threads, void (*work)(void *, int), void *a
     atomic_init(&team->next, 0);
     if (threads == 1) {
         work(argument, 0);
+        restore_arithmetic(arithmetic);
         return;
     }
     pthread_mutex_init(&team->mutex, NULL);
@@ -149,6 +188,7 @@ static void team_run(Team *team, int threads, void (*work)(void *, int), void *a
     for (int i = 1; i < started; i++) pthread_join(ids[i], NULL);
     pthread_cond_destroy(&team->passed);
     pthread_mutex_destroy(&team->mutex);
+    restore_arithmetic(arithmetic);
 }
 
 #endif
