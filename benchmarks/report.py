@@ -176,11 +176,11 @@ def page(results: Results) -> str:
 
 _STYLE = """
 body { font: 16px/1.5 Helvetica, Arial, 'Liberation Sans', sans-serif; color: #111; background: #fff;
-  max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
+  max-width: 80rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.7rem; margin-bottom: 0 } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem }
 h3 { font-size: 1rem; margin: 1.5rem 0 .3rem }
 p { max-width: 46rem } .where { color: #444; margin-top: .2rem }
-.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .85rem; margin: .7rem 0 }
+.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .82rem; margin: .7rem 0 }
 th, td { padding: .25rem .45rem; text-align: right; white-space: nowrap; vertical-align: top;
   font-variant-numeric: tabular-nums; border-bottom: 1px solid #ddd }
 th { border-bottom: 1.5px solid #111; vertical-align: bottom; white-space: normal; font-weight: 600 }

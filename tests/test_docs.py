@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 import fastbp
+from fastbp.engines import jit
 
 # Names of Python modules: compiled ones have no examples, and importing __main__ runs the command.
 MODULES = [fastbp.__name__] + [
     module.name
     for module in pkgutil.walk_packages(fastbp.__path__, "fastbp.")
     if not module.name.endswith((".engine", ".__main__"))
+    and (jit.available() or ".jit.kernels" not in module.name)
 ]
 
 

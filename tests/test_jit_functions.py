@@ -179,7 +179,9 @@ def test_bits_do_not_depend_on_threads(dtype: str) -> None:
     plan = replace(case.plan, activations=(fastbp.activation(mish),))
     weights = []
     for threads in (1, 2, 3):
-        engine = make_engine("jit", Case(plan, case.parameters, case.X, case.y, None), threads=threads)
+        engine = make_engine(
+            "jit", Case(plan, case.parameters, case.X, case.y, None), threads=threads
+        )
         assert epoch(engine, case)[0] == 2
         weights.append(engine.get_parameters())
     for other in weights[1:]:
@@ -203,7 +205,7 @@ def test_slope_of_any_kind_at_zero_stays_in_its_unit() -> None:
 def test_auto_takes_an_engine_that_can() -> None:
     model = fastbp.MLP([2, 3, 1], activation=fastbp.activation(mish), loss="mse", seed=0)
     assert model.predict([[0, 1]]).shape == (1,)
-    with pytest.raises(ValueError, match="engine 'native' takes no functions.*mish"):
+    with pytest.raises(ValueError, match=r"engine 'native' takes no functions.*mish"):
         create(model.plan, "native")
 
 
@@ -221,7 +223,9 @@ def gives_text(z):
 
 @pytest.mark.parametrize("f", [asks_for_an_attribute, gives_text])
 def test_what_numba_cannot_compile_is_named_with_its_place(f: Callable[[float], float]) -> None:
-    with pytest.raises(ValueError, match=rf"Numba cannot compile {f.__name__} .*test_jit_functions"):
+    with pytest.raises(
+        ValueError, match=rf"Numba cannot compile {f.__name__} .*test_jit_functions"
+    ):
         fastbp.activation(f)
     with pytest.raises(ValueError, match="Numba cannot compile"):
         fastbp.activation(calls_what_is_not_there)

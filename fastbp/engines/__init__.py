@@ -157,7 +157,8 @@ def create(plan: Plan, engine: str = "auto") -> Engine:
         raise ValueError(nearest_name("engine", engine, ENGINES))
     from fastbp.engines import jit, native
 
-    users = [f.name for f in (*plan.activations, plan.loss) if f.function is not None]
+    declared: list[Activation | Loss] = [*plan.activations, plan.loss]
+    users = [f.name for f in declared if f.function is not None]
     if engine == "native" and users:
         raise ValueError(
             f"engine 'native' takes no functions written in Python (here {', '.join(users)}); "

@@ -73,13 +73,14 @@ def functions_of(activation: Activation) -> tuple[Callable[..., Array], Callable
     if f is None:
         return ACTIVATIONS[activation.name]
     phi = np.vectorize(f, otypes=[np.float64])
-    if derivative is not None:
-        phi_slope = np.vectorize(derivative, otypes=[np.float64])
-    else:
+
+    def phi_slope(z: Array) -> Array:
+        if derivative is not None:
+            slope: Array = np.vectorize(derivative, otypes=[np.float64])(z)
+            return slope
         from fastbp.engines.jit.functions import evaluate_activation
 
-        def phi_slope(z: Array) -> Array:
-            return evaluate_activation(activation, z)[1]
+        return evaluate_activation(activation, z)[1]
 
     return (
         lambda z, a: phi(z.astype(np.float64)).astype(z.dtype),
@@ -156,6 +157,7 @@ LOSSES: dict[str, Callable[[Array, Array, float], tuple[Array, Array]]] = {
     "binary_cross_entropy": _binary_cross_entropy,
     "poisson": _poisson,
 }
+
 
 def loss_function(loss: Loss) -> Callable[[Array, Array, float], tuple[Array, Array]]:
     """ℓ of every row and δᴸ of a built-in loss, or of a user's, called number by number."""

@@ -1,8 +1,8 @@
 """The JIT engine: compiled by Numba at run time, for this CPU; takes functions written by the user.
 
-It needs no C compiler. target.py and layout.py say what is compiled for and how arrays lie, kernels/ is
-what is compiled, library.py keeps it on disk, engine.py drives it. Only a process that has to compile
-imports Numba.
+It needs no C compiler. target.py and layout.py say what is compiled for and how arrays lie,
+kernels/ is what is compiled, library.py keeps it on disk, engine.py drives it. Only a process that
+has to compile imports Numba.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def available() -> bool:
 
 def reason() -> str:
     """Why the engine is or is not available."""
-    return "numba is installed" if available() else "numba is not installed (pip install fastbp[jit])"
+    return (
+        "numba is installed" if available() else "numba is not installed (pip install fastbp[jit])"
+    )
 
 
 def create(plan: Plan) -> Engine:

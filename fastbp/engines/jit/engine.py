@@ -1,7 +1,7 @@
 """The engine: buffers, threads and the contract of fastbp/engines/__init__.py around compiled code.
 
-Python allocates and hands out addresses in the record `net` (layout.py); all arithmetic is in the kernels.
-The letters are those of the notes; layers are counted from 0.
+Python allocates and hands out addresses in the record `net` (layout.py); all arithmetic is in the
+kernels. The letters are those of the notes; layers are counted from 0.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     block = np.zeros(size + 4096, np.uint8)
     start = -block.ctypes.data % 4096
-    return block[start : start + size].view(dtype).reshape(shape)
+    aligned: Array = block[start : start + size].view(dtype).reshape(shape)
+    return aligned
 
 
 def _system_call(name: str) -> int:
@@ -234,9 +235,7 @@ class JitEngine:
                 slot[s][...] = layout.pack(new, self._panel)
 
     def _unpacked(self, arrays: list[Array]) -> list[Array]:
-        return [
-            layout.unpack(w, n) for w, n in zip(arrays, self.plan.layer_sizes[1:], strict=True)
-        ]
+        return [layout.unpack(w, n) for w, n in zip(arrays, self.plan.layer_sizes[1:], strict=True)]
 
     # Computations
 

@@ -21,7 +21,8 @@ def general_library(dtype: str) -> Library:
     def make() -> bytes:
         from fastbp.engines.jit.kernels.code import compile_engine
 
-        return compile_engine(dtype)
+        code: bytes = compile_engine(dtype)
+        return code
 
     return load(hash_of("engine", dtype), f"the {dtype} engine", make, level=logging.WARNING)
 
@@ -35,7 +36,10 @@ def activation_address(activation: Activation, dtype: str) -> int:
 
 
 def loss_address(loss: Loss, dtype: str) -> int:
-    """Address of void(const real* f, const real* y, real* loss, real* slope, int64 n); slope may be f."""
+    """Address of void(const real* f, const real* y, real* loss, real* slope, int64 n).
+
+    slope may be f.
+    """
     return _user_library("loss", loss, dtype).address("loss")
 
 
@@ -55,7 +59,9 @@ def _user_library(kind: str, declared: Activation | Loss, dtype: str) -> Library
             raise ValueError(_explain(kind, declared, error)) from error
 
     key = hash_of(kind, dtype, declared.fingerprint)
-    return load(key, f"{kind} {declared.name!r}", make, keep=not declared.fingerprint.startswith("#"))
+    return load(
+        key, f"{kind} {declared.name!r}", make, keep=not declared.fingerprint.startswith("#")
+    )
 
 
 def _explain(kind: str, declared: Activation | Loss, error: Any) -> str:
@@ -65,9 +71,8 @@ def _explain(kind: str, declared: Activation | Loss, error: Any) -> str:
     where = f"{code.co_filename}:{code.co_firstlineno}"
     lines = [line.strip() for line in str(error).splitlines()]
     why = [x for x in lines if x and not x.startswith(("Failed in nopython", "\x1b", "-", "<<<"))]
-    return (
-        f"{kind} {declared.name!r}: Numba cannot compile {code.co_name} ({where}): "
-        + " ".join(why[:3])
+    return f"{kind} {declared.name!r}: Numba cannot compile {code.co_name} ({where}): " + " ".join(
+        why[:3]
     )
 
 

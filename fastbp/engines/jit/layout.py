@@ -1,15 +1,15 @@
 """How the engine's arrays lie in memory, and the records that compiled code and Python share.
 
-Every matrix is cut into panels of PANEL columns, the width of the register tile, each panel row-major and
-contiguous. With P = ⌈columns / PANEL⌉ panels:
+Every matrix is cut into panels of PANEL columns, the width of the register tile, each panel row-
+major and contiguous. With P = ⌈columns / PANEL⌉ panels:
 
     activations, deltas   [P][stride][PANEL]        row = sample of the minibatch, column = feature;
                                                     v has the feature n_l = 1 of the notes after its last
     weights W             [P_out][n_in + 1][PANEL]  row = input k (the bias is row n_in), column = output
     weights transposed    [P_in][n_out][PANEL]      row = output, column = input, without the bias
 
-Forward, backward-data and weight gradient each read these as they are. Columns past the last one are zero
-in weights and deltas, and stay so under every optimizer.
+Forward, backward-data and weight gradient each read these as they are. Columns past the last one
+are zero in weights and deltas, and stay so under every optimizer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Compiled code: made when it is first needed, kept on disk, loaded without Numba.
 
-The name of a file in the cache is a hash of all that its contents follow from: the source of the kernels,
-of a user's function and what it refers to, the versions of Python, Numba and llvmlite, the CPU and its
-features. So a hit is never wrong, and what is out of date is never looked at again.
+The name of a file in the cache is a hash of all that its contents follow from: the source of the
+kernels, of a user's function and what it refers to, the versions of Python, Numba and llvmlite, the
+CPU and its features. So a hit is never wrong, and what is out of date is never looked at again.
 """
 
 from __future__ import annotations

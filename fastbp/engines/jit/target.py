@@ -38,7 +38,7 @@ class Target:
 
 @functools.cache
 def host() -> Target:
-    """This CPU, or what FASTBP_ISA leaves of it.
+    """The CPU this runs on, or what FASTBP_ISA leaves of it.
 
     Raises
     ------

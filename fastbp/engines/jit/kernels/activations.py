@@ -1,7 +1,7 @@
 """The activations φ and their derivatives, applied to a tile while it is in the L1 cache.
 
-`activate` turns z into v = φ(z); where φ' cannot be had from v (silu, gelu, a user's function) it keeps
-φ'(z) in `slope`. `backward` multiplies what came down through the weights by φ'.
+`activate` turns z into v = φ(z); where φ' cannot be had from v (silu, gelu, a user's function) it
+keeps φ'(z) in `slope`. `backward` multiplies what came down through the weights by φ'.
 """
 
 from __future__ import annotations

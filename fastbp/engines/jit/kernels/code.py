@@ -1,12 +1,13 @@
-"""From functions to object code: Numba makes LLVM IR of them, which is linked, optimised once and emitted.
+"""From functions to object code: Numba makes LLVM IR, which is linked, optimised once, emitted.
 
-Numba by itself would optimise every function again with each of its callers; here that is put off to the
-end. The object code refers to nothing in Numba, so that a process that finds it in the cache need not
-import Numba at all.
+Numba by itself would optimise every function again with each of its callers; here that is put off
+to the end. The object code refers to nothing in Numba, so that a process that finds it in the cache
+need not import Numba at all.
 """
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,8 @@ from typing import Any
 import llvmlite.binding as llvm
 from numba.core import types
 from numba.core.codegen import CPUCodeLibrary
-from numba.core.cpu import CPUContext
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.cpu import CPUContext
 
 from fastbp.engines.jit.kernels import work
 from fastbp.engines.jit.kernels.intrinsics import kernel, record_of
@@ -45,6 +46,8 @@ def only_ir() -> Iterator[None]:
         (CPUContext, "get_executable", no_executable),
     ]
     before = [getattr(owner, name) for owner, name, _ in changes]
+    collecting = gc.isenabled()
+    gc.disable()  # Numba makes very many objects, and keeps most: a sixth of the time
     for owner, name, new in changes:
         setattr(owner, name, new)
     try:
@@ -52,6 +55,8 @@ def only_ir() -> Iterator[None]:
     finally:
         for (owner, name, _), old in zip(changes, before, strict=True):
             setattr(owner, name, old)
+        if collecting:
+            gc.enable()
 
 
 def ir_of(function: Any, arguments: tuple[Any, ...], name: str) -> str:
@@ -97,21 +102,21 @@ def emit(modules: list[str], names: list[str]) -> bytes:
     return bytes(machine.emit_object(linked))
 
 
-@global_compiler_lock  # type: ignore[untyped-decorator]
+@global_compiler_lock
 def compile_engine(dtype: str) -> bytes:
     """Object code of the general engine: any network, any plan."""
     net_at = record_of(record_type("net", dtype))
 
-    def epoch(address, thread, first, last):  # type: ignore[no-untyped-def]
+    def epoch(address, thread, first, last):
         work.epoch(net_at(address), thread, first, last)
 
-    def gradient(address, thread):  # type: ignore[no-untyped-def]
+    def gradient(address, thread):
         work.gradient(net_at(address), thread)
 
-    def forward(address, thread):  # type: ignore[no-untyped-def]
+    def forward(address, thread):
         work.forward(net_at(address), thread)
 
-    def jacobian(address, thread):  # type: ignore[no-untyped-def]
+    def jacobian(address, thread):
         work.jacobian(net_at(address), thread)
 
     entries = [(epoch, 4), (gradient, 2), (forward, 2), (jacobian, 2)]

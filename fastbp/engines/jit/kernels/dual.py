@@ -1,10 +1,11 @@
 """The numbers that a user's function is compiled for: a value and, where it varies, its derivative.
 
-Forward-mode differentiation: `Scalar(real, True)` is a dual number v + d ε, ε² = 0, and every operation
-below carries d along by the chain rule; `Scalar(real, False)` is a value alone. Both keep the engine's
-dtype, whatever Python constants they meet, and both use vecmath.py, so that loops over a user's function
-are vectorised as the built-in ones are. Branches choose by the value; at a kink the derivative is that of
-the branch taken (of max and min, where equal, that of the second argument; of abs at 0, 0).
+Forward-mode differentiation: `Scalar(real, True)` is a dual number v + d ε, ε² = 0, and every
+operation below carries d along by the chain rule; `Scalar(real, False)` is a value alone. Both keep
+the engine's dtype, whatever Python constants they meet, and both use vecmath.py, so that loops over
+a user's function are vectorised as the built-in ones are. Branches choose by the value; at a kink
+the derivative is that of the branch taken (of max and min, where equal, that of the second
+argument; of abs at 0, 0).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from fastbp.engines.jit.kernels.intrinsics import (
 )
 
 
-class Scalar(types.Type):  # type: ignore[misc]
+class Scalar(types.Type):
     """A number of dtype `real`; `varies` if it has a derivative."""
 
     def __init__(self, real: Any, varies: bool) -> None:
@@ -52,7 +53,7 @@ class Scalar(types.Type):  # type: ignore[misc]
 
 
 @register_model(Scalar)
-class _Model(models.StructModel):  # type: ignore[misc]
+class _Model(models.StructModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, [("v", kind.real), ("d", kind.real)])
 
@@ -69,20 +70,20 @@ def _struct(context: Any, builder: Any, kind: Any, v: Any, d: Any = None) -> Any
 
 
 @intrinsic
-def dual(typing, v, d):  # type: ignore[no-untyped-def]
+def dual(typing, v, d):
     """V + d ε."""
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return _struct(context, builder, signature.return_type, *arguments)
 
     return Scalar(v, True)(v, v), build
 
 
 @intrinsic
-def plain(typing, v):  # type: ignore[no-untyped-def]
+def plain(typing, v):
     """V alone."""
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return _struct(context, builder, signature.return_type, *arguments)
 
     return Scalar(v, False)(v), build
@@ -105,21 +106,21 @@ def _cast(context: Any, builder: Any, kind: Any, wanted: Any, value: Any) -> Any
 
 
 @intrinsic
-def value_of(typing, like, x):  # type: ignore[no-untyped-def]
+def value_of(typing, like, x):
     """The value of x, a Scalar or a number, in the dtype of `like`."""
     real = like.real if isinstance(like, Scalar) else like
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return _to_real(context, builder, signature.args[1], arguments[1], signature.return_type)
 
     return real(like, x), build
 
 
 @intrinsic
-def slope_of(typing, like, x):  # type: ignore[no-untyped-def]
+def slope_of(typing, like, x):
     """The derivative of x, a Scalar or a number, in the dtype of `like`."""
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         kind = signature.args[1]
         if isinstance(kind, Scalar) and kind.varies:
             return cgutils.create_struct_proxy(kind)(context, builder, value=arguments[1]).d
@@ -134,13 +135,13 @@ def slope_of(typing, like, x):  # type: ignore[no-untyped-def]
 def _define_unary(names: list[Any], value: Any, slope: Any) -> None:
     """value(x), and its derivative slope(x, value(x))."""
 
-    def typed(x):  # type: ignore[no-untyped-def]
+    def typed(x):
         if not isinstance(x, Scalar):
             return None
         if not x.varies:
             return lambda x: plain(value(x.v))
 
-        def implementation(x):  # type: ignore[no-untyped-def]
+        def implementation(x):
             y = value(x.v)
             return dual(y, x.d * slope(x.v, y))
 
@@ -244,7 +245,7 @@ for _names, _value, _slope in _SLOPES.values():
 def _define_binary(names: list[Any], value: Any, by_first: Any, by_second: Any) -> None:
     """value(x, y), and its derivatives by x and by y."""
 
-    def typed(a, b):  # type: ignore[no-untyped-def]
+    def typed(a, b):
         scalars = [x for x in (a, b) if isinstance(x, Scalar)]
         others = [x for x in (a, b) if not isinstance(x, Scalar)]
         if not scalars or not all(isinstance(x, types.Number | types.Boolean) for x in others):
@@ -257,20 +258,20 @@ def _define_binary(names: list[Any], value: Any, by_first: Any, by_second: Any) 
             return lambda a, b: plain(value(value_of(b, a), b.v))
         if all(varies):
 
-            def both(a, b):  # type: ignore[no-untyped-def]
+            def both(a, b):
                 x, y = a.v, b.v
                 return dual(value(x, y), a.d * by_first(x, y) + b.d * by_second(x, y))
 
             return both
         if varies[0]:
 
-            def left(a, b):  # type: ignore[no-untyped-def]
+            def left(a, b):
                 x, y = a.v, value_of(a, b)
                 return dual(value(x, y), a.d * by_first(x, y))
 
             return left
 
-        def right(a, b):  # type: ignore[no-untyped-def]
+        def right(a, b):
             x, y = value_of(b, a), b.v
             return dual(value(x, y), b.d * by_second(x, y))
 
@@ -332,7 +333,7 @@ def _integer_power(x, n):
 
 @overload(operator.pow)
 @overload(math.pow)
-def _pow(a, b):  # type: ignore[no-untyped-def]
+def _pow(a, b):
     """a ** b: repeated products for an integer b, else by exp and log."""
     if isinstance(a, Scalar) and isinstance(b, types.Integer):
         if a.varies:
@@ -347,7 +348,7 @@ def _pow(a, b):  # type: ignore[no-untyped-def]
 
 
 def _define_comparison(compare: Any) -> None:
-    def typed(a, b):  # type: ignore[no-untyped-def]
+    def typed(a, b):
         if isinstance(a, Scalar) and isinstance(b, Scalar | types.Number | types.Boolean):
             return lambda a, b: compare(a.v, value_of(a, b))
         if isinstance(b, Scalar) and isinstance(a, types.Number | types.Boolean):
@@ -362,7 +363,7 @@ for _compare in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq
 
 
 @overload(np.where)
-def _where(condition, x, y):  # type: ignore[no-untyped-def]
+def _where(condition, x, y):
     if isinstance(condition, types.Boolean) and (isinstance(x, Scalar) or isinstance(y, Scalar)):
         return lambda condition, x, y: x if condition else y
     return None

@@ -1,7 +1,7 @@
-"""What Numba has no word for: pointers, the bits of a number, fused multiply-add, atomics, calls by address.
+"""What Numba has no word for: pointers, bits of numbers, fused multiply-add, atomics, calls.
 
-The kernels are generic over float32 and float64: the dtype comes with the pointers and numbers they are
-given, and a constant takes it from one of them (`number`, `pick`).
+The kernels are generic over float32 and float64: the dtype comes with the pointers and numbers they
+are given, and a constant takes it from one of them (`number`, `pick`).
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ def _real_type(like: Any) -> Any:
 
 
 @intrinsic
-def number(typing, like, x):  # type: ignore[no-untyped-def]
+def number(typing, like, x):
     """x in the dtype of `like`, a number or a pointer to numbers."""
     real = _real_type(like)
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return _cast(builder, arguments[1], context.get_value_type(signature.return_type))
 
     return real(like, x), build
 
 
 @intrinsic
-def pick(typing, like, float32, float64):  # type: ignore[no-untyped-def]
+def pick(typing, like, float32, float64):
     """One constant or the other, by the dtype of `like`."""
     real = _real_type(like)
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         chosen = arguments[1] if signature.return_type == types.float32 else arguments[2]
         return _cast(builder, chosen, context.get_value_type(signature.return_type))
 
@@ -61,41 +61,41 @@ def pick(typing, like, float32, float64):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def choose(typing, like, float32, float64):  # type: ignore[no-untyped-def]
+def choose(typing, like, float32, float64):
     """`pick` for integers."""
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return arguments[1] if _real_type(like) == types.float32 else arguments[2]
 
     return types.int64(like, types.int64, types.int64), build
 
 
 @intrinsic
-def lanes(typing, like):  # type: ignore[no-untyped-def]
+def lanes(typing, like):
     """Numbers of `like`'s dtype in a vector, a constant."""
     count = host().lanes(str(_real_type(like)))
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return ir.Constant(_int, count)
 
     return types.int64(like), build
 
 
 @intrinsic
-def select(typing, condition, x, y):  # type: ignore[no-untyped-def]
+def select(typing, condition, x, y):
     """X if condition else y, both computed: no branch."""
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return builder.select(*arguments)
 
     return x(types.boolean, x, x), build
 
 
 @intrinsic
-def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
+def fma(typing, a, b, c):
     """A b + c, rounded once where the CPU can."""
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return multiply_add(builder, *arguments)
 
     return a(a, a, a), build
@@ -118,28 +118,28 @@ def _llvm_function(name: str, arity: int) -> Any:
 
 
 @intrinsic
-def fabs(typing, x):  # type: ignore[no-untyped-def]
+def fabs(typing, x):
     """|x|."""
     return _llvm_function("fabs", 1)(typing, x)
 
 
 @intrinsic
-def sqrt(typing, x):  # type: ignore[no-untyped-def]
+def sqrt(typing, x):
     """√x."""
     return _llvm_function("sqrt", 1)(typing, x)
 
 
 @intrinsic
-def copysign(typing, x, sign):  # type: ignore[no-untyped-def]
+def copysign(typing, x, sign):
     """|x| with the sign of `sign`."""
     return _llvm_function("copysign", 2)(typing, x, sign)
 
 
 @intrinsic
-def horner(typing, x, float32, float64):  # type: ignore[no-untyped-def]
+def horner(typing, x, float32, float64):
     """Σ cᵢ xⁱ by Horner's rule; the coefficients c are one constant tuple or the other."""
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         x, c32, c64 = arguments
         series = c32 if signature.return_type == types.float32 else c64
         c = [_cast(builder, one, x.type) for one in cgutils.unpack_tuple(builder, series)]
@@ -152,10 +152,10 @@ def horner(typing, x, float32, float64):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def clenshaw(typing, t, float32, float64):  # type: ignore[no-untyped-def]
+def clenshaw(typing, t, float32, float64):
     """Σ cᵢ Tᵢ(t), a Chebyshev series; the coefficients c are one constant tuple or the other."""
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         t, c32, c64 = arguments
         series = c32 if signature.return_type == types.float32 else c64
         c = [_cast(builder, one, t.type) for one in cgutils.unpack_tuple(builder, series)]
@@ -172,22 +172,22 @@ def clenshaw(typing, t, float32, float64):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def bits(typing, x):  # type: ignore[no-untyped-def]
+def bits(typing, x):
     """The bits of a number, as a signed integer."""
     integer = types.int32 if x == types.float32 else types.int64
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
 
     return integer(x), build
 
 
 @intrinsic
-def from_bits(typing, n):  # type: ignore[no-untyped-def]
+def from_bits(typing, n):
     """The number with these bits."""
     real = types.float32 if n == types.int32 else types.float64
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
 
     return real(n), build
@@ -207,25 +207,25 @@ def _integer_operation(name: str) -> Any:
 
 
 @intrinsic
-def add(typing, n, m):  # type: ignore[no-untyped-def]
+def add(typing, n, m):
     """N + m in n's width."""
     return _integer_operation("add")(typing, n, m)
 
 
 @intrinsic
-def subtract(typing, n, m):  # type: ignore[no-untyped-def]
+def subtract(typing, n, m):
     """N − m in n's width."""
     return _integer_operation("sub")(typing, n, m)
 
 
 @intrinsic
-def shift_left(typing, n, m):  # type: ignore[no-untyped-def]
+def shift_left(typing, n, m):
     """N 2^m in n's width."""
     return _integer_operation("shl")(typing, n, m)
 
 
 @intrinsic
-def shift_right(typing, n, m):  # type: ignore[no-untyped-def]
+def shift_right(typing, n, m):
     """⌊n / 2^m⌋."""
     return _integer_operation("ashr")(typing, n, m)
 
@@ -234,21 +234,21 @@ def shift_right(typing, n, m):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def at(typing, pointer, n):  # type: ignore[no-untyped-def]
+def at(typing, pointer, n):
     """The address of pointer[n]."""
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return builder.gep(arguments[0], [arguments[1]])
 
     return pointer(pointer, types.int64), build
 
 
 @intrinsic
-def record_at(typing, pointer, n):  # type: ignore[no-untyped-def]
+def record_at(typing, pointer, n):
     """The record pointer[n], to read and to write."""
     record = pointer.dtype
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         kind = context.get_value_type(record)
         base = builder.ptrtoint(arguments[0], _int)
         offset = builder.mul(arguments[1], ir.Constant(_int, record.size))
@@ -261,8 +261,8 @@ def record_of(record: Any) -> Any:
     """An intrinsic from an address to the record that lies there."""
 
     @intrinsic
-    def of(typing, address):  # type: ignore[no-untyped-def]
-        def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def of(typing, address):
+        def build(context, builder, signature, arguments):
             return builder.inttoptr(arguments[0], context.get_value_type(record))
 
         return record(types.int64), build
@@ -271,14 +271,14 @@ def record_of(record: Any) -> Any:
 
 
 @intrinsic
-def transpose_square(typing, source, destination):  # type: ignore[no-untyped-def]
+def transpose_square(typing, source, destination):
     """destination[c][r] = source[r][c], LANES by LANES, both with rows of PANEL numbers.
 
     A butterfly of log2 LANES stages in registers.
     """
     n = host().lanes(str(source.dtype))
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         vector = ir.VectorType(context.get_data_type(source.dtype), n)
 
         def row(base: Any, r: int) -> Any:
@@ -309,30 +309,30 @@ def transpose_square(typing, source, destination):  # type: ignore[no-untyped-de
 
 
 @intrinsic
-def atomic_add(typing, pointer, n):  # type: ignore[no-untyped-def]
+def atomic_add(typing, pointer, n):
     """Add n to the integer; returns what it was."""
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return builder.atomic_rmw("add", *arguments, "acq_rel")
 
     return types.int64(pointer, types.int64), build
 
 
 @intrinsic
-def atomic_load(typing, pointer):  # type: ignore[no-untyped-def]
+def atomic_load(typing, pointer):
     """The integer, and with it what was written before it was."""
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return builder.load_atomic(arguments[0], "acquire", 8)
 
     return types.int64(pointer), build
 
 
 @intrinsic
-def atomic_store(typing, pointer, n):  # type: ignore[no-untyped-def]
+def atomic_store(typing, pointer, n):
     """Set the integer, after all that was written before."""
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         builder.store_atomic(arguments[1], arguments[0], "release", 8)
         return context.get_dummy_value()
 
@@ -340,11 +340,11 @@ def atomic_store(typing, pointer, n):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def relax(typing):  # type: ignore[no-untyped-def]
+def relax(typing):
     """A turn of a waiting loop."""
     arm = host().triple.startswith(("aarch64", "arm64"))
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         number = [ir.Constant(ir.IntType(32), 1)] if arm else []
         kind = ir.FunctionType(ir.VoidType(), [x.type for x in number])
         name = "llvm.aarch64.hint" if arm else "llvm.x86.sse2.pause"
@@ -355,10 +355,10 @@ def relax(typing):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def call(typing, address, arguments):  # type: ignore[no-untyped-def]
+def call(typing, address, arguments):
     """Call the C function at this address, which returns nothing of interest, with a tuple."""
 
-    def build(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, values):
         given = cgutils.unpack_tuple(builder, values[1])
         kind = ir.FunctionType(ir.VoidType(), [x.type for x in given])
         builder.call(builder.inttoptr(values[0], kind.as_pointer()), given)

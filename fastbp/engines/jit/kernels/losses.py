@@ -1,7 +1,8 @@
 """The losses ℓ(f, y), their gradients δᴸ = ∂ℓ/∂f and the links, for LANES rows at a time.
 
-`T` holds the network outputs of LANES rows transposed, T[j · LANES + i] being output j of row i: a lane is
-a row, the sums over the outputs run down j. Formulas: fastbp/losses.py. `total` receives ℓ of each row.
+`T` holds the network outputs of LANES rows transposed, T[j · LANES + i] being output j of row i: a
+lane is a row, the sums over the outputs run down j. Formulas: fastbp/losses.py. `total` receives ℓ
+of each row.
 """
 
 from __future__ import annotations
@@ -124,7 +125,9 @@ def loss_targets(loss, function, parameter, T, Y, V, size):
             far = fabs(r) > width
             T[i] = select(far, copysign(width, r), r)
             V[i] = select(far, width * (fabs(r) - half * width), half * r * r)
-    elif loss == BINARY_CROSS_ENTROPY:  # y log(1 + e^−f) + (1 − y) log(1 + e^f), without cancellation
+    elif (
+        loss == BINARY_CROSS_ENTROPY
+    ):  # y log(1 + e^−f) + (1 − y) log(1 + e^f), without cancellation
         for i in range(size):
             f, y = T[i], Y[i]
             T[i] = logistic(f) - y

@@ -1,7 +1,7 @@
 """The optimizers, applied to a run of weights as its gradient leaves the registers.
 
-η is the step's learning rate (for Adam with its bias corrections), g the gradient; the formulas are those
-of fastbp/optimizers.py.
+η is the step's learning rate (for Adam with its bias corrections), g the gradient; the formulas are
+those of fastbp/optimizers.py.
 """
 
 from __future__ import annotations

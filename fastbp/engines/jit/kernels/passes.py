@@ -1,7 +1,7 @@
 """Forward, loss and backward over rows of the minibatch; weight gradient and update over tiles.
 
-The two phases of a step. In the first a thread owns rows and reads all weights, in the second it owns
-tiles of weights and reads all rows; nothing else is shared, so a barrier after each is enough.
+The two phases of a step. In the first a thread owns rows and reads all weights, in the second it
+owns tiles of weights and reads all rows; nothing else is shared, so a barrier after each is enough.
 """
 
 from __future__ import annotations
@@ -143,7 +143,14 @@ def forward_layer(net, batch, index, first, last):
                 if layer.keeps_slope == 1:
                     slopes(layer.activation, layer.a, c, slope, m * panel)
                 for i in range(m):
-                    drop(layer.dropout, key, first + r + i, p * panel, at(c, i * panel), at(slope, i * panel))
+                    drop(
+                        layer.dropout,
+                        key,
+                        first + r + i,
+                        p * panel,
+                        at(c, i * panel),
+                        at(slope, i * panel),
+                    )
             if columns < panel:  # the bias node
                 for i in range(m):
                     c[i * panel + columns] = number(c, 1.0)
@@ -174,7 +181,9 @@ def backward_layer(net, batch, index, first, last):
                 if kept:
                     backward_slope(at(below.slope, place), at(out, place), m * panel)
                 else:
-                    backward(below.activation, below.a, at(below.v, place), at(out, place), m * panel)
+                    backward(
+                        below.activation, below.a, at(below.v, place), at(out, place), m * panel
+                    )
 
 
 @kernel

@@ -1,7 +1,7 @@
 """The records of layout.py as Numba types whose fields are read and written in place.
 
-A record is known by its address. Its type carries the engine's dtype, and so do its pointers: that is how
-the kernels, generic over dtypes, learn theirs.
+A record is known by its address. Its type carries the engine's dtype, and so do its pointers: that
+is how the kernels, generic over dtypes, learn theirs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastbp.engines.jit.layout import RECORDS
 REALS = {"float32": types.float32, "float64": types.float64}
 
 
-class RecordType(types.Type):  # type: ignore[misc]
+class RecordType(types.Type):
     """The record `record` of layout.RECORDS in an engine of this dtype."""
 
     def __init__(self, record: str, dtype: str) -> None:
@@ -47,13 +47,13 @@ def record_type(record: str, dtype: str) -> RecordType:
 
 
 @register_model(RecordType)
-class _Model(models.PrimitiveModel):  # type: ignore[misc]
+class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, ir.IntType(64).as_pointer())
 
 
 @infer_getattr
-class _Fields(AttributeTemplate):  # type: ignore[misc]
+class _Fields(AttributeTemplate):
     key = RecordType
 
     def generic_resolve(self, record: RecordType, field: str) -> Any:

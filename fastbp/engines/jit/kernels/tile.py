@@ -4,15 +4,16 @@ A register tile C of m ≤ `tile_rows` rows by one panel (two vectors) gathers
 
     C[i][·] += Σ_k A[i, k] W[k][·],   k = 0 … K−1 in that order, one fused multiply-add each
 
-so an element's bits depend on K and on the operands, never on the shape of the tile around it.
-W and C are panels: row k of a panel is PANEL consecutive numbers. A is an activation matrix, held as
+so an element's bits depend on K and on the operands, never on the shape of the tile around it. W
+and C are panels: row k of a panel is PANEL consecutive numbers. A is an activation matrix, held as
 panels too (see layout.py); it is read a scalar at a time:
 
     by rows      A[i, k] = row i, feature k   forward (A = v, W = weights) and
                                               backward-data (A = δ, W = transposed weights)
     by features  A[i, k] = feature i, row k   weight gradient v δᵀ (A = v, W = δ), sum over rows
 
-`vectors` is 2, or 1 where the columns wanted fit the panel's first vector: the second is then zero. `add` says whether C is added to or overwritten. K may be 0.
+`vectors` is 2, or 1 where the columns wanted fit the panel's first vector: the second is then zero.
+`add` says whether C is added to or overwritten. K may be 0.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
 def splat(builder: Any, x: Any, lanes: int) -> Any:
     """A vector of `lanes` times x."""
     vector = ir.VectorType(x.type, lanes)
-    first = builder.insert_element(ir.Constant(vector, ir.Undefined), x, ir.Constant(ir.IntType(32), 0))
+    first = builder.insert_element(
+        ir.Constant(vector, ir.Undefined), x, ir.Constant(ir.IntType(32), 0)
+    )
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
     return builder.shuffle_vector(first, first, zeros)
 
@@ -173,12 +176,12 @@ def _declared(by_rows: bool, pointers: tuple[Any, Any, Any]) -> Any:
 
 
 @intrinsic
-def tile_rows(typing, m, vectors, K, a, a_panel, w, c, add):  # type: ignore[no-untyped-def]
+def tile_rows(typing, m, vectors, K, a, a_panel, w, c, add):
     """C (+)= A W, A read by rows; `a_panel`: numbers from one panel of A to the next."""
     return _declared(True, (a, w, c))
 
 
 @intrinsic
-def tile_features(typing, m, vectors, K, a, a_panel, w, c, add):  # type: ignore[no-untyped-def]
+def tile_features(typing, m, vectors, K, a, a_panel, w, c, add):
     """C (+)= Aᵀ W, A read by features; `a_panel` plays no part."""
     return _declared(False, (a, w, c))

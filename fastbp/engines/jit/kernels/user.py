@@ -22,10 +22,10 @@ from fastbp.engines.jit.kernels.records import REALS
 
 
 @intrinsic
-def _same(typing, p, q):  # type: ignore[no-untyped-def]
+def _same(typing, p, q):
     """Whether two pointers are equal."""
 
-    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, arguments):
         return builder.icmp_unsigned("==", *arguments)
 
     return types.boolean(p, q), build
@@ -42,7 +42,7 @@ def _jitted(function: Any) -> Any:
     return inline(getattr(function, "py_func", function))
 
 
-@global_compiler_lock  # type: ignore[untyped-decorator]
+@global_compiler_lock
 def compile_activation(
     function: Callable[..., Any], derivative: Callable[..., Any] | None, dtype: str
 ) -> bytes:
@@ -51,7 +51,7 @@ def compile_activation(
 
     if derivative is None:
 
-        def activation(z, v, slope, n):  # type: ignore[no-untyped-def]
+        def activation(z, v, slope, n):
             _copy(z, v, n)
             for i in range(n):
                 x = v[i]
@@ -61,7 +61,7 @@ def compile_activation(
     else:
         phi_slope = _jitted(derivative)
 
-        def activation(z, v, slope, n):  # type: ignore[no-untyped-def]
+        def activation(z, v, slope, n):
             _copy(z, v, n)
             for i in range(n):
                 x = v[i]
@@ -72,7 +72,7 @@ def compile_activation(
     return _code(activation, "activation", (pointer, pointer, pointer, types.int64))
 
 
-@global_compiler_lock  # type: ignore[untyped-decorator]
+@global_compiler_lock
 def compile_loss(
     function: Callable[..., Any], derivative: Callable[..., Any] | None, dtype: str
 ) -> bytes:
@@ -81,7 +81,7 @@ def compile_loss(
 
     if derivative is None:
 
-        def loss(f, y, value, slope, n):  # type: ignore[no-untyped-def]
+        def loss(f, y, value, slope, n):
             _copy(f, slope, n)
             for i in range(n):
                 x = slope[i]
@@ -91,7 +91,7 @@ def compile_loss(
     else:
         ell_slope = _jitted(derivative)
 
-        def loss(f, y, value, slope, n):  # type: ignore[no-untyped-def]
+        def loss(f, y, value, slope, n):
             _copy(f, slope, n)
             for i in range(n):
                 x = slope[i]

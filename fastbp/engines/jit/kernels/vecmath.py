@@ -1,9 +1,9 @@
-"""exp, expm1, log, log1p, tanh, the logistic function and the normal distribution, for LLVM to vectorise.
+"""exp, expm1, log, log1p, tanh, logistic and normal functions, for LLVM to vectorise.
 
-Each is the textbook reduction written once for both dtypes, without a branch: reduce the argument until a
-short series reaches the dtype's precision, then undo the reduction. At most 2 ULP in float32, 4 in
-float64, for exp, tanh and logistic over their whole range, denormals included; ±0, ±inf and NaN give what
-the math module gives.
+Each is the textbook reduction written once for both dtypes, without a branch: reduce the argument
+until a short series reaches the dtype's precision, then undo the reduction. At most 2 ULP in
+float32, 4 in float64, for exp, tanh and logistic over their whole range, denormals included; ±0,
+±inf and NaN give what the math module gives.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from fastbp.engines.jit.kernels.intrinsics import (
     subtract,
 )
 
-# ruff: noqa: D401
 _INVERSE_FACTORIALS_32 = tuple(1 / math.factorial(n) for n in range(2, 8))
 _INVERSE_FACTORIALS_64 = tuple(1 / math.factorial(n) for n in range(2, 14))
 _ODD_INVERSES_32 = tuple(1 / n for n in range(3, 10, 2))
