@@ -65,6 +65,8 @@ class Loss:
         if self.function is None and self.name not in LOSSES:
             raise ValueError(nearest_name("loss", self.name, [*LOSSES, *_ALIASES]))
         check_finite_number("loss parameter", self.parameter, minimum=0.0)
+        if self.name in CROSS_ENTROPIES and self.parameter >= 0.5:
+            raise ValueError(f"the floor of {self.name} must be < 0.5, got {self.parameter!r}")
         if self.name == "huber" and self.parameter == 0:
             raise ValueError("the parameter of huber (its width δ) must be > 0, got 0")
 
@@ -83,6 +85,9 @@ LOSSES: dict[str, tuple[float, str]] = {
     "binary_cross_entropy": (0.0, "sigmoid"),
     "poisson": (0.0, "exp"),
 }
+
+# Those whose parameter is a floor of the probabilities.
+CROSS_ENTROPIES = frozenset({"softmax_cross_entropy", "binary_cross_entropy"})
 
 _ALIASES = {
     "cross_entropy": "softmax_cross_entropy",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -187,3 +188,24 @@ def test_derivative_of_relu_at_zero_is_zero(name: str, dtype: str) -> None:
     ones = [np.array([[1, 0]], dtype), np.array([[1, 0]], dtype)]
     case = Case(case.plan, ones, np.array([[0.0], [-0.0]], dtype), case.y, None)
     assert not jacobian(make_engine(name, case), case.X).any()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "binary_cross_entropy"])
+def test_floor_of_a_cross_entropy_bounds_the_loss_alone(name: str, dtype: str, loss: str) -> None:
+    """Reported as if p were in [ε, 1 − ε]; the gradient is that without a floor."""
+    case = make_case(
+        (3, 2), (), loss, dtype=dtype, rows=4, batch_size=4, labels=loss.startswith("softmax")
+    )
+    y = np.array([0, 1, 0, 1]) if case.y.ndim == 1 else np.eye(2, dtype=dtype)[[0, 1, 0, 1]]
+    W = np.array([[30, 0, 0, 0], [-30, 0, 0, 0]], dtype)
+    X = np.array([[1, 0, 0], [1, 0, 0], [-1, 0, 0], [-1, 0, 0]], dtype)
+    case = replace(case, parameters=[W], X=X, y=y)
+    floored = replace(case, plan=replace(case.plan, loss=Loss(loss, 0.125)))
+    _, wanted = gradient(make_engine(name, case), case)
+    got_loss, got = gradient(make_engine(name, floored), floored)
+    outputs = 1 if loss.startswith("softmax") else 2  # each sure: right in half the rows, or wrong
+    expected = outputs * (-np.log(0.125) - np.log(0.875)) / 2
+    assert got_loss == pytest.approx(expected, rel=8 * float(np.finfo(dtype).eps))
+    np.testing.assert_array_equal(got[0], wanted[0])

@@ -145,8 +145,8 @@ ENGINES = ("auto", "native", "jit", "reference")
 def create(plan: Plan, engine: str = "auto") -> Engine:
     """Make the engine of that name for `plan`.
 
-    ``"auto"`` takes the native engine if it is there and the plan has no function written in
-    Python, else the JIT engine if Numba is there, else the reference engine.
+    ``"auto"`` takes the native engine if it is there, else the JIT engine if Numba is there, else the
+    reference engine. A function written in Python is compiled by Numba for the first two.
 
     Raises
     ------
@@ -159,12 +159,14 @@ def create(plan: Plan, engine: str = "auto") -> Engine:
 
     declared: list[Activation | Loss] = [*plan.activations, plan.loss]
     users = [f.name for f in declared if f.function is not None]
-    if engine == "native" and users:
+    if engine == "native" and users and not jit.available():
         raise ValueError(
-            f"engine 'native' takes no functions written in Python (here {', '.join(users)}); "
-            "'jit' and 'reference' do"
+            f"engine 'native' needs Numba for functions written in Python (here {', '.join(users)}): "
+            f"{jit.reason()}"
         )
-    if engine == "native" or (engine == "auto" and native.available() and not users):
+    if engine == "native" or (
+        engine == "auto" and native.available() and (jit.available() or not users)
+    ):
         return native.create(plan)
     if engine == "jit" or (engine == "auto" and jit.available()):
         return jit.create(plan)

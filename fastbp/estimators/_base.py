@@ -39,7 +39,7 @@ from fastbp.engines.reference import ACTIVATIONS, LINKS
 from fastbp.estimators import lbfgs
 from fastbp.estimators.parallel import threads_for
 from fastbp.estimators.trainer import Trainer, join, split
-from fastbp.losses import Loss
+from fastbp.losses import CROSS_ENTROPIES, Loss
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
 from fastbp.schedules import Schedule
 
@@ -104,7 +104,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         It shows in ``loss_curve_``, in what stops training and in the line search of L-BFGS.
         """
         loss = self._loss()
-        return Loss(loss.name, float(np.finfo(dtype).eps)) if "entropy" in loss.name else loss
+        floored = loss.function is None and loss.name in CROSS_ENTROPIES
+        return Loss(loss.name, float(np.finfo(dtype).eps)) if floored else loss
 
     @abstractmethod
     def _check_targets(self, y: Any, *, incremental: bool) -> tuple[Array, Any, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from fastbp.engines.jit import layout
 from fastbp.engines.jit.functions import activation_address, general_library, loss_address
 from fastbp.engines.jit.layout import panels, record
 from fastbp.engines.jit.target import host
+from fastbp.losses import CROSS_ENTROPIES
 
 ROW_BLOCK = 112  # rows that go through all layers together
 TEAM_MOST = 256  # threads at most
@@ -118,6 +120,12 @@ class JitEngine:
         loss, net = self.plan.loss, self._net
         net["link"] = layout.LINKS.index(loss.link)
         net["loss_parameter"] = loss.parameter
+        net["loss_low"], net["loss_high"] = -math.inf, math.inf  # of −log p in a cross-entropy
+        if loss.parameter > 0 and loss.name in CROSS_ENTROPIES:
+            net["loss_low"], net["loss_high"] = (
+                -math.log1p(-loss.parameter),
+                -math.log(loss.parameter),
+            )
         if loss.function is None:
             net["loss"] = layout.LOSSES.index(loss.name)
         else:

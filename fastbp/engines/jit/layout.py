@@ -85,6 +85,8 @@ NET: Fields = (
     ("loss_function", "i8"),  # address of a user's loss
     ("link", "i8"),
     ("loss_parameter", "f8"),
+    ("loss_low", "f8"),
+    ("loss_high", "f8"),
     ("optimizer", "i8"),
     ("slots", "i8"),
     ("momentum", "f8"),  # μ; ρ of RMSprop; β₁ of Adam

@@ -1,16 +1,18 @@
 # The activations φ and their derivatives, applied to a tile while it is in the L1 cache.
 #
-# `activate` turns z into v = φ(z); where φ' cannot be had from v (silu, gelu) it keeps φ'(z) in `slope`.
+# `activate` turns z into v = φ(z); where φ' cannot be had from v (silu, gelu, functions of the user's) it keeps φ'(z) in `slope`.
 # `backward` multiplies what came down through the weights by φ'. They visit every `step`-th real of n:
 # LANES for whole panels, PANEL where only the first vector of each row is wanted.
 
 ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
 
 cdef enum:
-    IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU
+    IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU, USER_ACTIVATION
 
 
-cdef void activate(int activation, real a, real* z, real* slope, int64_t n, int step) noexcept nogil:
+cdef void activate(const Layer* layer, real* z, real* slope, int64_t n, int step) noexcept nogil:
+    cdef int activation = layer.activation
+    cdef real a = layer.a
     cdef int64_t i
     cdef vec zero = splat(0), one = splat(1), x, s, d
     if activation == SIGMOID:
@@ -45,6 +47,8 @@ cdef void activate(int activation, real a, real* z, real* slope, int64_t n, int 
             s = normal_vec(x, &d)
             store(z + i, x * s)
             store(slope + i, s + x * d)
+    elif activation == USER_ACTIVATION:
+        layer.user(z, z, slope, n)
 
 
 cdef inline vec derivative(int activation, real a, vec v) noexcept nogil:

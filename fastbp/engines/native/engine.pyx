@@ -81,10 +81,16 @@ cdef extern from "cpu.h":
     bint cpu_has(const char* instruction_set)
 
 
+# Functions written by the user, compiled by the JIT engine: fastbp/engines/jit/functions.py.
+ctypedef void (*UserActivation)(const real* z, real* v, real* slope, int64_t n) noexcept nogil
+ctypedef void (*UserLoss)(const real* f, const real* y, real* loss, real* slope, int64_t n) noexcept nogil
+
+
 ctypedef struct Layer:
     int64_t n_in, n_out
     int activation
     real a              # the activation's parameter
+    UserActivation user
     double dropout
     real* w             # weights and, all but in the first layer, their transpose
     real* wt
@@ -111,6 +117,8 @@ ctypedef struct Net:
     int64_t block       # rows that go through all layers together in forward
     int64_t steps_unchecked # steps between two looks at the clock, which says whether to look for signals
     int loss
+    int link_kind
+    UserLoss user_loss
     real loss_width     # of huber's quadratic zone
     real loss_low, loss_high # bounds of −log p in a cross-entropy
     Optimizer optimizer
@@ -343,11 +351,11 @@ cdef void forward_work(void* argument, int thread) noexcept nogil:
         last = first + batch.count
         for l in range(net.layers):
             forward_layer(net, &batch, l, first, last, 0, panels_of(net.layer[l].n_out))
-        if net.link and net.loss >= SOFTMAX_CROSS_ENTROPY:  # the losses before it have none
+        if net.link and net.link_kind != LINK_IDENTITY:
             for r from first <= r < last by LANES:
                 m = min(<int64_t> LANES, last - r)
                 read_outputs(net, r, m, T)
-                apply_link(net.loss, T, outputs)
+                apply_link(net.link_kind, T, outputs)
                 write_outputs(T, outputs, m, f + r * PANEL, net.stride * PANEL)
         for r in range(first, last):
             out = net.out + (batch.offset + r) * outputs
@@ -480,7 +488,7 @@ cdef class Engine:
         net.rows_to_split = ROWS_TO_SPLIT
         # an odd number of rows keeps panels apart in the cache's sets
         net.stride = max(net.batch, net.threads * net.block) | 1
-        net.loss = LOSSES.index(plan.loss.name)
+        self._set_loss(plan)
         net.loss_width = plan.loss.parameter
         net.loss_low, net.loss_high = -INFINITY, INFINITY
         if plan.loss.parameter > 0 and net.loss in (SOFTMAX_CROSS_ENTROPY, BINARY_CROSS_ENTROPY):
@@ -505,8 +513,14 @@ cdef class Engine:
             layer.n_in = plan.layer_sizes[l]
             layer.n_out = plan.layer_sizes[l + 1]
             if l < net.layers - 1:
-                layer.activation = ACTIVATIONS.index(plan.activations[l].name)
                 layer.a = plan.activations[l].parameter
+                if plan.activations[l].function is None:
+                    layer.activation = ACTIVATIONS.index(plan.activations[l].name)
+                else:
+                    from fastbp.engines.jit.functions import activation_address
+
+                    layer.activation = USER_ACTIVATION
+                    layer.user = <UserActivation> <size_t> activation_address(plan.activations[l], plan.dtype)
                 layer.dropout = plan.dropout[l] if plan.dropout else 0.0
             net.tasks += panels_of(layer.n_out) * panels_of(layer.n_in + 1)
             net.flops += (4 if l == 0 else 6) * net.batch * (layer.n_in + 1) * layer.n_out
@@ -529,6 +543,16 @@ cdef class Engine:
         free(self.layers)
         free(self.gradients)
         free(self.input_buffers)
+
+    def _set_loss(self, plan):
+        self.net.link_kind = LINKS.index(plan.loss.link)
+        if plan.loss.function is None:
+            self.net.loss = LOSSES.index(plan.loss.name)
+        else:
+            from fastbp.engines.jit.functions import loss_address
+
+            self.net.loss = USER_LOSS
+            self.net.user_loss = <UserLoss> <size_t> loss_address(plan.loss, plan.dtype)
 
     def _set_optimizer(self, optimizer):
         cdef Optimizer* o = &self.net.optimizer

@@ -3,11 +3,17 @@
 # `T` holds the network outputs of LANES rows transposed, T[j] being output j of each: a lane is a row,
 # the sums over the outputs run down j, and no sum across lanes is needed. Formulas: fastbp/losses.py.
 
+LINKS = ("identity", "softmax", "sigmoid", "exp")
 LOSSES = ("squared_error", "absolute_error", "huber", "softmax_cross_entropy", "binary_cross_entropy",
           "poisson")
 
 cdef enum:
     SQUARED_ERROR, ABSOLUTE_ERROR, HUBER, SOFTMAX_CROSS_ENTROPY, BINARY_CROSS_ENTROPY, POISSON
+    USER_LOSS
+
+
+cdef enum:
+    LINK_IDENTITY, LINK_SOFTMAX, LINK_SIGMOID, LINK_EXP
 
 
 cdef inline vec softmax(vec* T, int64_t outputs, vec* shift) noexcept nogil:
@@ -42,9 +48,10 @@ cdef vec loss_labels(vec* T, int64_t outputs, ivec label, real low, real high) n
     return within(log_vec(total) + (top - chosen), low, high)
 
 
-cdef vec loss_targets(int loss, real width, real low, real high, vec* T, const vec* Y, int64_t outputs
-                      ) noexcept nogil:
+cdef vec loss_targets(const Net* net, vec* T, const vec* Y, int64_t outputs) noexcept nogil:
     """ℓ of each row for targets Y[j], laid out as T; T ← δ."""
+    cdef int loss = net.loss
+    cdef real width = net.loss_width, low = net.loss_low, high = net.loss_high
     cdef vec total = splat(0), zero = splat(0), one = splat(1), f, y, e, mass, top, log_total
     cdef int64_t j
     if loss == SOFTMAX_CROSS_ENTROPY:
@@ -87,6 +94,9 @@ cdef vec loss_targets(int loss, real width, real low, real high, vec* T, const v
             e = log1p_vec(exp_vec(zero - vabs(f)))
             total = total + (y * within(e + vmax(zero, zero - f), low, high)
                              + (one - y) * within(e + vmax(zero, f), low, high))
+        elif loss == USER_LOSS:
+            net.user_loss(<real*> &f, <real*> &y, <real*> &e, <real*> &T[j], LANES)
+            total = total + e
         else:  # POISSON: μ − y f + (y log y − y)
             e = exp_vec(f)
             T[j] = e - y
@@ -94,17 +104,17 @@ cdef vec loss_targets(int loss, real width, real low, real high, vec* T, const v
     return total
 
 
-cdef void apply_link(int loss, vec* T, int64_t outputs) noexcept nogil:
+cdef void apply_link(int link, vec* T, int64_t outputs) noexcept nogil:
     """T[j] ← prediction of output j."""
     cdef vec total, top
     cdef int64_t j
-    if loss == SOFTMAX_CROSS_ENTROPY:
+    if link == LINK_SOFTMAX:
         total = splat(1) / softmax(T, outputs, &top)
         for j in range(outputs):
             T[j] = T[j] * total
-    elif loss == BINARY_CROSS_ENTROPY:
+    elif link == LINK_SIGMOID:
         for j in range(outputs):
             T[j] = logistic_vec(T[j])
-    elif loss == POISSON:
+    elif link == LINK_EXP:
         for j in range(outputs):
             T[j] = exp_vec(T[j])

@@ -45,7 +45,7 @@ cdef void activate_panel(Net* net, const Minibatch* batch, int64_t l, int64_t p,
     cdef real* v = layer.v + at
     cdef real* slope = layer.slope + at if layer.slope != NULL else NULL
     cdef uint64_t key
-    activate(layer.activation, layer.a, v, slope, n, step_of(layer.n_out, p))
+    activate(layer, v, slope, n, step_of(layer.n_out, p))
     if batch.training and layer.dropout > 0:
         if layer.activation < SILU:
             slopes(layer.activation, layer.a, v, slope, n)
@@ -55,6 +55,9 @@ cdef void activate_panel(Net* net, const Minibatch* batch, int64_t l, int64_t p,
     if (p + 1) * PANEL > layer.n_out:
         for r in range(last - first):
             v[r * PANEL + layer.n_out % PANEL] = 1
+            if layer.activation == USER_ACTIVATION:  # its φ'(0) may be infinite, but no δ has a column here
+                memset(slope + r * PANEL + layer.n_out % PANEL, 0,
+                       (PANEL - layer.n_out % PANEL) * sizeof(real))
 
 
 cdef void backward_layer(Net* net, const Minibatch* batch, int64_t l, int64_t first, int64_t last, int64_t p,
@@ -132,7 +135,7 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
         if net.labels != NULL:
             losses = loss_labels(T, outputs, load_integers(labels), net.loss_low, net.loss_high)
         else:
-            losses = loss_targets(net.loss, net.loss_width, net.loss_low, net.loss_high, T, Y, outputs)
+            losses = loss_targets(net, T, Y, outputs)
         store_unaligned(row_losses, losses)
         for i in range(m):
             net.row_loss[r + i] = weight[i] * row_losses[i] if weight[i] != 0 else 0

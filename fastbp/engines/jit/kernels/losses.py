@@ -58,8 +58,15 @@ def row_of(batch, r):
     return batch.rows[r] if batch.shuffled else batch.offset + r
 
 
+@inline
+def within(net, x):
+    """−log p = x, of which no more is reported than the loss's floor allows; NaN stays NaN."""
+    x = select(x > number(x, net.loss_high), number(x, net.loss_high), x)
+    return select(number(x, net.loss_low) > x, number(x, net.loss_low), x)
+
+
 @kernel
-def loss_labels(T, outputs, labels, batch, r, rows, total, top, chosen):
+def loss_labels(T, outputs, net, batch, r, rows, total, top, chosen):
     """Softmax cross-entropy with integer labels: ℓ = log Σ e^f − f_label; T ← δ.
 
     The lanes are rows r … r + rows − 1 of the minibatch.
@@ -68,17 +75,17 @@ def loss_labels(T, outputs, labels, batch, r, rows, total, top, chosen):
     for i in range(n):
         chosen[i] = number(T, 0.0)
     for i in range(rows):
-        chosen[i] = T[labels[row_of(batch, r + i)] * n + i]
+        chosen[i] = T[net.labels[row_of(batch, r + i)] * n + i]
     largest(T, outputs, top)
     exponentials(T, outputs, top, total)
     for j in range(outputs):
         for i in range(n):
             T[j * n + i] = T[j * n + i] / total[i]
     for i in range(rows):
-        place = labels[row_of(batch, r + i)] * n + i
+        place = net.labels[row_of(batch, r + i)] * n + i
         T[place] = T[place] - number(T, 1.0)
     for i in range(n):
-        total[i] = log(total[i]) + (top[i] - chosen[i])
+        total[i] = within(net, log(total[i]) + (top[i] - chosen[i]))
 
 
 @kernel
@@ -105,10 +112,10 @@ def softmax_targets(T, Y, outputs, total, top, mass):
 
 
 @kernel
-def loss_targets(loss, function, parameter, T, Y, V, size):
+def loss_targets(net, T, Y, V, size):
     """ℓ of each output for targets Y, laid out as T, into V; T ← δ. `size` counts them."""
     zero, one, half = number(T, 0.0), number(T, 1.0), number(T, 0.5)
-    width = number(T, parameter)
+    loss, width = net.loss, number(T, net.loss_parameter)
     if loss == SQUARED_ERROR:
         for i in range(size):
             r = T[i] - Y[i]
@@ -132,7 +139,8 @@ def loss_targets(loss, function, parameter, T, Y, V, size):
             f, y = T[i], Y[i]
             T[i] = logistic(f) - y
             both = log1p(exp(-fabs(f)))
-            V[i] = both + fma(y, maximum(zero, -f), (one - y) * maximum(zero, f))
+            yes, no = within(net, both + maximum(zero, -f)), within(net, both + maximum(zero, f))
+            V[i] = fma(y, yes, (one - y) * no)
     elif loss == POISSON:  # μ − y f + (y log y − y)
         for i in range(size):
             f, y = T[i], Y[i]
@@ -140,7 +148,7 @@ def loss_targets(loss, function, parameter, T, Y, V, size):
             T[i] = mu - y
             V[i] = (mu - y) + select(y > zero, y * (log(y) - f), zero)
     elif loss == USER_LOSS:
-        call(function, (T, Y, V, T, size))
+        call(net.loss_function, (T, Y, V, T, size))
 
 
 @kernel

@@ -226,7 +226,7 @@ def loss_rows(net, batch, thread, first, last):
         m = min(n, last - r)
         read_outputs(net, r, r + m, T)
         if net.labelled:
-            loss_labels(T, outputs, net.labels, batch, r, m, total, one, two)
+            loss_labels(T, outputs, net, batch, r, m, total, one, two)
         else:
             for i in range(m):
                 y = at(net.y, row_of(batch, r + i) * outputs)
@@ -238,7 +238,7 @@ def loss_rows(net, batch, thread, first, last):
             if net.loss == SOFTMAX_CROSS_ENTROPY:
                 softmax_targets(T, Y, outputs, total, one, two)
             else:
-                loss_targets(net.loss, net.loss_function, net.loss_parameter, T, Y, V, outputs * n)
+                loss_targets(net, T, Y, V, outputs * n)
                 for i in range(n):
                     total[i] = zero
                 for j in range(outputs):
