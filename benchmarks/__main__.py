@@ -1,4 +1,4 @@
-"""`python -m benchmarks report` and `python -m benchmarks compare REV`, from the root of a checkout."""
+"""`python -m benchmarks report`, `… compare REV` and `… cost`, from the root of a checkout."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ def main() -> None:
     compare.add_argument("revision", metavar="REV", help="what git calls it")
     compare.add_argument("--rounds", type=int, default=15)
 
+    cost = commands.add_parser("cost", help="time against width, depth, batch and threads")
+    cost.add_argument("--out", type=Path, default=Path("cost.html"), metavar="FILE")
+
     arguments = parser.parse_args()
     if arguments.command == "report":
         from benchmarks import report as report_
@@ -38,6 +41,10 @@ def main() -> None:
             measured=arguments.measured,
             readme=arguments.readme,
         )
+    elif arguments.command == "cost":
+        from benchmarks import cost as cost_
+
+        cost_.main(arguments.out)
     else:
         from benchmarks import compare as compare_
 

@@ -47,7 +47,7 @@ plt.rcParams.update(
 )
 
 
-def _svg(figure: Any, name: str) -> str:
+def svg(figure: Any, name: str) -> str:
     """The figure as an <svg> element; `name` keeps its ids apart from other figures'."""
     out = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):
@@ -111,7 +111,7 @@ def ratios(records: Sequence[Record], name: str = "ratios") -> str:
         handlelength=2,
         handleheight=1.2,
     )
-    return _svg(figure, name)
+    return svg(figure, name)
 
 
 def _without_bars(axes: Any) -> tuple[list[Any], list[str]]:
@@ -189,7 +189,7 @@ def roofline(
     axes.set_xlabel("operations for each byte of parameters read or written (log scale)")
     axes.set_ylabel("GFLOP/s (log scale)")
     axes.legend(fontsize=9, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.1))
-    return _svg(figure, "roofline")
+    return svg(figure, "roofline")
 
 
 def _name_cases(axes: Any, rows: dict[str, dict[str, Record]]) -> None:
@@ -237,7 +237,7 @@ def scaling(records: Sequence[Record]) -> str:
     figure.legend(
         *panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=9
     )
-    return _svg(figure, "scaling")
+    return svg(figure, "scaling")
 
 
 def _line(axes: Any, contender: str, x: Sequence[float], points: Sequence[Any]) -> None:
@@ -289,7 +289,7 @@ def sweep(records: Sequence[Record], xlabel: str, name: str, limit: float | None
     axes.set_xlabel(xlabel)
     axes.set_ylabel("GFLOP/s (log scale)")
     axes.legend(fontsize=8, handlelength=2.4)
-    return _svg(figure, name)
+    return svg(figure, name)
 
 
 def accuracy(records: Sequence[Record]) -> str:
@@ -329,7 +329,7 @@ def accuracy(records: Sequence[Record]) -> str:
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9
     )
-    return _svg(figure, "accuracy")
+    return svg(figure, "accuracy")
 
 
 def bars(records: Sequence[Record], value: str, unit: str, scale: float, name: str) -> str:
@@ -350,4 +350,4 @@ def bars(records: Sequence[Record], value: str, unit: str, scale: float, name: s
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
     axes.grid(visible=False)
-    return _svg(figure, name)
+    return svg(figure, name)

@@ -115,7 +115,8 @@ def test_activations(case, solver, activation):
 
 
 @pytest.mark.parametrize(
-    ("alpha", "batch_size", "shuffle"), list(itertools.product([0, 1.0], ["auto", 7, 400], [True, False]))
+    ("alpha", "batch_size", "shuffle"),
+    list(itertools.product([0, 1.0], ["auto", 7, 400], [True, False])),
 )
 @pytest.mark.parametrize("case", ["multiclass", "three outputs"])
 def test_alpha_batch_size_shuffle(case, alpha, batch_size, shuffle):

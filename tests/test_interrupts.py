@@ -102,7 +102,9 @@ print(max(delays))
 )
 def test_ctrl_c_in_a_process_of_its_own(engine, rows, epochs, sizes, batch):
     arguments = [engine, *map(str, (rows, epochs, sizes, batch))]
-    run = subprocess.run([sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", CHILD, *arguments], capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < 0.2  # a promise in seconds
 

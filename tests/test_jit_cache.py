@@ -31,7 +31,7 @@ print(type(model._engine).__name__, "numba" in sys.modules, model.predict([[0, 1
 
 def run(cwd: Path, path: Path, options: str = "", **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(options=options)],
+        [sys.executable, "-P", "-c", SCRIPT.format(options=options)],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(path)} | environment,
         capture_output=True,

@@ -84,7 +84,7 @@ assert model.predict(X[:5]).shape == (5,)
 
 def run(code, *arguments):
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True
+        [sys.executable, "-P", "-c", code, *map(str, arguments)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

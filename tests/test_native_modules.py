@@ -190,7 +190,7 @@ def test_no_allocation_in_the_epoch_loop(tmp_path: Path) -> None:
         [*compiler.split(), "-shared", "-fPIC", "-o", str(library), str(source)], check=True
     )
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(EPOCHS)],
+        [sys.executable, "-P", "-c", textwrap.dedent(EPOCHS)],
         env=os.environ | {"LD_PRELOAD": str(library)},
         capture_output=True,
         text=True,

@@ -8,5 +8,7 @@ HEAVY = ["numba", "sklearn", "scipy", "torch", "jax", "pandas", "pyarrow", "matp
 
 def test_import_loads_nothing_heavy():
     code = f"import sys, fastbp; print([m for m in {HEAVY} if m in sys.modules])"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == "[]"

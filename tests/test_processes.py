@@ -281,5 +281,5 @@ assert after[0] - before[0] < 2**20, (before, after)
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="no /proc here")
 def test_a_thousand_fits_leave_nothing_behind():
-    run = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-P", "-c", CHILD], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
