@@ -72,7 +72,7 @@ def activation(
 ) -> Activation:
     """Make an activation of a function φ(z) of one number, written in Python.
 
-    Needs the JIT engine (Numba), which compiles it, or the reference engine.
+    Numba compiles it for the native and the JIT engine; the reference engine calls it as it is.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def activation(
     ...     derivative=lambda z: 0.5 * (1 + z / math.sqrt(z * z + 4)),
     ...     name="squareplus",
     ... )
-    >>> model = fastbp.MLP([4, 16, 16, 3], activation=[mish, squareplus], engine="jit")
+    >>> model = fastbp.MLP([4, 16, 16, 3], activation=[mish, squareplus])
     """
     name = check_function(f, derivative, name)
     if name in ACTIVATIONS or name in _ALIASES:

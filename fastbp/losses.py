@@ -137,7 +137,7 @@ def loss(
 
     >>> import fastbp
     >>> quantile = fastbp.loss(lambda f, y: max(0.9 * (y - f), 0.1 * (f - y)), name="quantile")
-    >>> model = fastbp.MLP([4, 16, 1], loss=quantile, engine="jit")
+    >>> model = fastbp.MLP([4, 16, 1], loss=quantile)
     """
     name = check_function(f, derivative, name)
     if name in LOSSES or name in _ALIASES:

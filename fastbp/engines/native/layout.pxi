@@ -92,16 +92,51 @@ cdef inline void transpose_tile(Layer* layer, int64_t j, int64_t k) noexcept nog
                     layer.wt + (k * layer.n_out + j * PANEL) * PANEL)
 
 
+# The notes' W, shape (n_out, n_in + 1), into panels and back. Squares of LANES × LANES go through
+# registers; what is left over at the edges goes one by one.
+
+
 cdef void pack(const real[:, ::1] W, real* w) noexcept nogil:
-    """The notes' W, shape (n_out, n_in + 1), into panels."""
-    cdef int64_t j, k, n_out = W.shape[0], columns = W.shape[1]
-    for j in range(n_out):
-        for k in range(columns):
-            w[(j // PANEL * columns + k) * PANEL + j % PANEL] = W[j, k]
+    cdef vec square[LANES]
+    cdef int64_t j, k, i, n_out = W.shape[0], columns = W.shape[1]
+    for j from 0 <= j < n_out by LANES:
+        for k from 0 <= k < columns by LANES:
+            if j + LANES <= n_out and k + LANES <= columns:
+                for i in range(LANES):
+                    square[i] = load_unaligned(&W[j + i, k])
+                transpose_square(square)
+                for i in range(LANES):
+                    store(place(w, columns, j, k + i), square[i])
+            else:
+                copy_edge(W, w, j, k, False)
 
 
 cdef void unpack(const real* w, real[:, ::1] W) noexcept nogil:
-    cdef int64_t j, k, n_out = W.shape[0], columns = W.shape[1]
-    for j in range(n_out):
-        for k in range(columns):
-            W[j, k] = w[(j // PANEL * columns + k) * PANEL + j % PANEL]
+    cdef vec square[LANES]
+    cdef int64_t j, k, i, n_out = W.shape[0], columns = W.shape[1]
+    for j from 0 <= j < n_out by LANES:
+        for k from 0 <= k < columns by LANES:
+            if j + LANES <= n_out and k + LANES <= columns:
+                for i in range(LANES):
+                    square[i] = load(place(<real*> w, columns, j, k + i))
+                transpose_square(square)
+                for i in range(LANES):
+                    store_unaligned(&W[j + i, k], square[i])
+            else:
+                copy_edge(W, <real*> w, j, k, True)
+
+
+cdef inline real* place(real* w, int64_t columns, int64_t j, int64_t k) noexcept nogil:
+    """Where panels of so many rows have W[j, k]."""
+    return w + (j // PANEL * columns + k) * PANEL + j % PANEL
+
+
+cdef void copy_edge(const real[:, ::1] W, real* w, int64_t j0, int64_t k0, bint out) noexcept nogil:
+    """What there is of the square at W[j0, k0], one by one; out: from w to W."""
+    cdef int64_t j, k
+    for j in range(j0, min(j0 + LANES, W.shape[0])):
+        for k in range(k0, min(k0 + LANES, W.shape[1])):
+            if out:
+                (<real*> &W[j, k])[0] = place(w, W.shape[1], j, k)[0]
+            else:
+                place(w, W.shape[1], j, k)[0] = W[j, k]
