@@ -108,8 +108,8 @@ def loss(
 ) -> Loss:
     """Make a loss of a function ℓ(f, y) of an output and its target, written in Python.
 
-    A sample's loss is the sum of ℓ over its outputs. Needs the JIT engine (Numba), which compiles
-    it, or the reference engine.
+    A sample's loss is the sum of ℓ over its outputs. Numba compiles it for the native and the JIT
+    engine; the reference engine calls it as it is.
 
     Parameters
     ----------
