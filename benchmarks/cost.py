@@ -202,18 +202,18 @@ def main(out: Path, *, rounds: int = 5) -> None:
         f"backward-to-forward ratio of 512-512-512-512-512, batch 256: {ratio:.2f} "
         "(by FLOPs 1.75: the first layer has no backward-data product)",
         f"bytes of buffers: {per_parameter:.2f} a parameter (4 is the parameter itself, 4 its "
-        f"transposed copy), {per_row:,.0f} a row of the batch for 1024-1024-1024; neither depends on "
-        "the rows of data or the epochs: an engine allocates when it is made, never later",
+        f"transposed copy, which a first layer has not), {per_row:,.0f} a row of the batch for "
+        "1024-1024-1024; neither depends on the rows of data or the epochs: an engine allocates when it is made, never later",
     ]
     for name, points in curves.items():
         lines.append(f"{name}: exponent {slope(points):.2f}" if len(points) > 3 else name)
     for name, points in fine.items():
         ratios = cliffs(points)
         i = int(np.argmax(ratios))
-        over = sum(r > 1.3 for r in ratios)
+        over = [f"{p.x} ({r:.2f})" for p, r in zip(points, ratios, strict=True) if r > 1.3]
         lines.append(
             f"{name}: at most {ratios[i]:.2f} times its neighbours per computed FLOP "
-            f"(at {points[i].x}); {over} of {len(points)} above 1.3"
+            f"(at {points[i].x}); above 1.3: {', '.join(over) or 'none'}"
         )
     for line in lines:
         print(line, flush=True)
