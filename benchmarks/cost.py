@@ -203,7 +203,8 @@ def main(out: Path, *, rounds: int = 5) -> None:
         "(by FLOPs 1.75: the first layer has no backward-data product)",
         f"bytes of buffers: {per_parameter:.2f} a parameter (4 is the parameter itself, 4 its "
         f"transposed copy, which a first layer has not), {per_row:,.0f} a row of the batch for "
-        "1024-1024-1024; neither depends on the rows of data or the epochs: an engine allocates when it is made, never later",
+        "1024-1024-1024; neither depends on the rows of data or the epochs: an engine allocates when "
+        "it is made, never later",
     ]
     for name, points in curves.items():
         lines.append(f"{name}: exponent {slope(points):.2f}" if len(points) > 3 else name)
