@@ -59,8 +59,8 @@ def computed(sizes: Sequence[int], batch: int) -> float:
     return work
 
 
-def stepper(sizes: Sequence[int], batch: int, threads: int) -> Callable[[], float]:
-    """Return a function that trains a while and returns the seconds of a step."""
+def make_engine(sizes: Sequence[int], batch: int, threads: int) -> Any:
+    """Make the native engine of a ReLU net with softmax cross-entropy."""
     plan = Plan(
         tuple(sizes),
         tuple(activations.get("relu") for _ in sizes[1:-1]),
@@ -68,7 +68,12 @@ def stepper(sizes: Sequence[int], batch: int, threads: int) -> Callable[[], floa
         batch_size=batch,
         threads=threads,
     )
-    engine = create(plan, "native")
+    return create(plan, "native")
+
+
+def stepper(sizes: Sequence[int], batch: int, threads: int) -> Callable[[], float]:
+    """Return a function that trains a while and returns the seconds of a step."""
+    engine = make_engine(sizes, batch, threads)
     rng = np.random.default_rng(0)
     engine.set_parameters(
         [
@@ -133,14 +138,7 @@ def backward_to_forward(threads: int) -> float:
     """Time of a step less its forward pass, over the forward pass, of four layers of 512."""
     sizes, batch = (512,) * 5, 256
     seconds = stepper(sizes, batch, threads)
-    plan = Plan(
-        sizes,
-        tuple(activations.get("relu") for _ in sizes[1:-1]),
-        losses.get("softmax_cross_entropy"),
-        batch_size=batch,
-        threads=threads,
-    )
-    engine = create(plan, "native")
+    engine = make_engine(sizes, batch, threads)
     X, out = np.zeros((8 * batch, 512), np.float32), np.empty((8 * batch, 512), np.float32)
     ratios = []
     for _ in range(9):
@@ -156,14 +154,7 @@ def memory() -> tuple[float, float]:
     """Bytes of the engine's buffers for one parameter more, and for one row of the batch more."""
 
     def nbytes(width: int, batch: int) -> int:
-        plan = Plan(
-            (width, width, width),
-            (activations.get("relu"),),
-            losses.get("squared_error"),
-            batch_size=batch,
-        )
-        engine: Any = create(plan, "native")
-        return int(engine.nbytes)
+        return int(make_engine((width, width, width), batch, 1).nbytes)
 
     parameters = 2 * (1024 * 1025 - 512 * 513)
     activations_only = nbytes(1024, 256) - nbytes(512, 256)

@@ -61,11 +61,6 @@ ACTIVATIONS: dict[str, float] = {
 
 _ALIASES = {"logistic": "sigmoid"}
 
-# φ'(z) is a function of v = φ(z) for these; the others keep φ'(z) from the forward pass.
-DERIVATIVE_FROM_VALUE = frozenset(
-    {"identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus"}
-)
-
 
 def activation(
     f: Function, derivative: Function | None = None, *, name: str | None = None

@@ -65,7 +65,6 @@ INLINE ivec load_integers(const integer *p) {
 /* mask ? x : y, mask being all ones or all zeros in each lane (the result of a comparison). */
 INLINE vec blend(ivec mask, vec x, vec y) { return (vec)((mask & (ivec)x) | (~mask & (ivec)y)); }
 INLINE vec select_gt(vec a, vec b, vec x, vec y) { return blend(a > b, x, y); }
-INLINE ivec splat_integer(integer x) { return x - (ivec){0}; }
 INLINE vec select_equal(ivec a, integer b, vec x, vec y) { return blend(a == b, x, y); }
 INLINE real sqrt_real(real x) { return REAL(sqrtf, sqrt)(x); }
 INLINE vec vabs(vec x) { return (vec)((ivec)x & ~(ivec)splat((real)-0.0)); }

@@ -19,7 +19,6 @@
 #include <fenv.h>
 #endif
 #include <stdint.h>
-#include <unistd.h>
 
 /* A new thread often starts on its maker's CPU and stays there for milliseconds. So each member starts on
    a CPU of its own, where the process may use enough of them, and is free to move from then on. */
