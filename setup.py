@@ -1,4 +1,4 @@
-"""Build of the native engine: one source, one extension module per instruction set and dtype.
+"""Build of the native engine: one source, one extension module per instruction set and kind of number.
 
 All else about the package is in pyproject.toml. An instruction set whose flags the compiler does not
 take is left out; where there is no compiler at all, the package installs without the native engine.
@@ -15,49 +15,67 @@ from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("fastbp/engines/native")
 FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing"]
-INSTRUCTION_SETS = {"baseline": []}
+KINDS = {
+    "float32": [],
+    "float64": [("FASTBP_FLOAT64", "1")],
+    "bf16": [("FASTBP_BF16", "1")],
+}
+MODULES = {"baseline": ([], KINDS)}  # each instruction set's flags, and the kinds it has modules of
 if platform.machine().lower() in ("x86_64", "amd64"):
-    INSTRUCTION_SETS["avx2"] = ["-mavx2", "-mfma"]
-    INSTRUCTION_SETS["avx512"] = [
-        *("-mavx2", "-mfma", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"),
-        "-mprefer-vector-width=512",
+    avx2 = ["-mavx2", "-mfma"]
+    avx512 = [
+        *avx2,
+        *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"),
     ]
-DTYPES = {"float32": [], "float64": [("FASTBP_FLOAT64", "1")]}
+    avx512_bf16 = [*avx512, "-mavx512bf16"]
+    MODULES["avx2"] = avx2, KINDS
+    MODULES["avx512"] = avx512, KINDS
+    MODULES["avx512_bf16"] = avx512_bf16, ["bf16"]
+    MODULES["amx"] = [*avx512_bf16, "-mamx-tile", "-mamx-bf16"], ["bf16"]
 
 
 class BuildEach(build_ext):
-    """Compile each extension in a place of its own, and go on without one that does not compile."""
+    """Compile the extensions side by side, and go on without one that does not compile."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def build_extension(self, ext: Extension) -> None:
-        temp = self.build_temp
-        self.build_temp = os.path.join(temp, ext.name)
         try:
             super().build_extension(ext)
         except Exception as error:
             print(f"fastbp: {ext.name} is left out: {error}", file=sys.stderr)
             if os.environ.get("FASTBP_REQUIRE_NATIVE"):
                 raise
-        finally:
-            self.build_temp = temp
+
+
+def source_of(name: str, engine: str) -> str:
+    """A source of this module's own, so that no two compile to the same object file."""
+    path = Path("build", "native", f"{name}.c")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#include "{Path(engine).name}"\n')
+    return str(path)
 
 
 def extensions() -> list[Extension]:
-    """The same generated C file under a name for each instruction set and dtype."""
+    """The same generated C file under a name for each instruction set and kind of number."""
     (engine,) = cythonize([Extension("fastbp.engines.native.engine", [str(NATIVE / "engine.pyx")])])
+    (source,) = engine.sources
     return [
         Extension(
-            f"fastbp.engines.native.{isa}.{dtype}.engine",
-            sources=engine.sources,
-            depends=[str(p) for p in sorted(NATIVE.glob("*.h"))],
+            f"fastbp.engines.native.{isa}.{kind}.engine",
+            sources=[source_of(f"{isa}_{kind}", source)],
+            depends=[source, *map(str, sorted(NATIVE.glob("*.h")))],
             include_dirs=[str(NATIVE)],
-            extra_compile_args=FLAGS + isa_flags,
-            define_macros=macros,
+            extra_compile_args=FLAGS + flags,
+            define_macros=KINDS[kind],
             libraries=["m"],
             extra_link_args=["-pthread"],
             optional=True,
         )
-        for isa, isa_flags in INSTRUCTION_SETS.items()
-        for dtype, macros in DTYPES.items()
+        for isa, (flags, kinds) in MODULES.items()
+        for kind in kinds
     ]
 
 

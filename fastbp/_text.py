@@ -9,7 +9,7 @@ from fastbp.losses import Loss
 
 
 def call(plan: Plan) -> str:
-    """Return the call of `MLP` that makes such a network; dropout and penalties only if set."""
+    """Return the call of `MLP` that makes such a network; what is not set is left out."""
     options = []
     if plan.activations:
         names = [_short(a) for a in plan.activations]
@@ -20,6 +20,8 @@ def call(plan: Plan) -> str:
         options.append(f"dropout={list(plan.dropout)}")
     options += [f"{k}={v}" for k, v in (("l1", plan.l1), ("l2", plan.l2)) if v]
     options.append(f"dtype={plan.dtype!r}")
+    if plan.precision is not None:
+        options.append(f"precision={plan.precision!r}")
     return f"MLP({list(plan.layer_sizes)}, {', '.join(options)})"
 
 
@@ -45,4 +47,5 @@ def table(plan: Plan) -> str:
     rows.append(("total", "", "", "", f"{total:,}"))
     a, b, c, d, e = (max(len(row[k]) for row in rows) for k in range(5))
     lines = [f"{r[0]:>{a}}  {r[1]:<{b}}  {r[2]:<{c}}  {r[3]:>{d}}  {r[4]:>{e}}" for r in rows]
-    return "\n".join([*lines, f"loss {plan.loss.name}, {plan.dtype}"])
+    precision = "" if plan.precision is None else f", {plan.precision} matmuls"
+    return "\n".join([*lines, f"loss {plan.loss.name}, {plan.dtype}{precision}"])

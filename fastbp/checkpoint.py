@@ -105,8 +105,9 @@ def read(
     if not isinstance(found, dict):
         raise ValueError(f"{name!r} is a saved model, not a checkpoint: there is nothing to resume")
     for wanted, got in ((network, header["network"]), (options, found.get("options"))):
-        for key, value in wanted.items():
-            saved = got.get(key) if isinstance(got, dict) else None
+        got = got if isinstance(got, dict) else {}
+        for key in {**wanted, **got}:
+            value, saved = wanted.get(key), got.get(key)
             if saved != _to_json(value):
                 raise ValueError(
                     f"cannot resume from {name!r}: its {key} is {saved!r}, here it is {value!r}"

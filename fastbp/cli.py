@@ -113,6 +113,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--early-stopping", type=int, metavar="N", help="stop after N epochs without improvement")
     add("--dtype", choices=["float32", "float64"], default="float32")
+    add(
+        "--precision",
+        choices=["bf16"],
+        help="round the operands of matmuls to bfloat16 (faster on CPUs with AMX or AVX512-BF16)",
+    )
     add("--seed", type=int, default=0, help="of weights, split, order and dropout (default: 0)")
     add("--threads", type=int, help="most threads to use (default: what the machine allows)")
     add("--engine", default="auto", help="auto, native or reference")
@@ -243,6 +248,7 @@ def _model(
         dropout=args.dropout,
         l2=args.l2,
         dtype=args.dtype,
+        precision=args.precision,
         seed=args.seed,
         engine=engine,
         threads=args.threads,

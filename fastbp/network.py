@@ -38,7 +38,7 @@ from fastbp import (
 from fastbp._inputs import Array, Data
 from fastbp._validation import check_finite_number, check_integer
 from fastbp.activations import Activation
-from fastbp.engines import Engine, Plan, create
+from fastbp.engines import Engine, Plan, check_precision, create
 from fastbp.history import DivergenceError, History
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
@@ -77,6 +77,16 @@ class MLP:
         zeros; or L arrays [W | b] of shape (n_l, n_{l−1} + 1). Biases start at 0.
     dtype : {"float32", "float64"}
         Of parameters, data and arithmetic.
+    precision : {None, "bf16"}
+        ``"bf16"``, for dtype float32: whatever enters a matmul (weights, values, errors) is rounded
+        to bfloat16, 8 significant bits, and the products are summed in float32. All else stays
+        float32: parameters, biases, the optimizer's state, activations and the loss. Predictions,
+        `loss`, `gradient` and `jacobian` compute like this too. It pays on CPUs that multiply
+        bfloat16 matrices (AMX, AVX512-BF16), where wide layers and large batches train several
+        times as fast; elsewhere the same is emulated, with the same results to rounding, slower
+        than float32. Test accuracy is as a rule what float32 reaches. Networks with no layer of 32
+        units or more are computed in float32 all the same, which is faster for them. Not for engine
+        ``"jit"``.
     seed : int, numpy.random.Generator or None
         Source of initial weights, dropout masks and shuffles. A Generator is used as it is, and so
         moves on. None: different every time.
@@ -128,6 +138,7 @@ class MLP:
         l2: float = 0.0,
         weight_init: str | Sequence[ArrayLike] = "auto",
         dtype: DTypeLike = "float32",
+        precision: str | None = None,
         seed: int | np.random.Generator | None = None,
         engine: str = "auto",
         threads: int | None = None,
@@ -145,6 +156,7 @@ class MLP:
         l1 = check_finite_number("l1", l1, minimum=0.0)
         l2 = check_finite_number("l2", l2, minimum=0.0)
         self._dtype = _options.check_dtype(dtype)
+        check_precision(precision, self._dtype.name)
         self._engine_name = _options.check_engine(engine)
         self._threads = _options.check_threads(threads)
         given = None
@@ -171,6 +183,7 @@ class MLP:
             activations=phi,
             loss=objective,
             dtype=self._dtype.name,
+            precision=precision,
             threads=self._threads or get_num_threads(),
             dropout=drop,
             l1=l1,
@@ -924,7 +937,7 @@ class MLP:
     def _network(self) -> dict[str, Any]:
         """Description of the network in a file: arguments of `MLP`."""
         plan = self._plan
-        return {
+        description: dict[str, Any] = {
             "layer_sizes": plan.layer_sizes,
             "activation": [[a.name, float(a.parameter)] for a in plan.activations],
             "loss": [plan.loss.name, float(plan.loss.parameter)],
@@ -933,6 +946,9 @@ class MLP:
             "l2": plan.l2,
             "dtype": plan.dtype,
         }
+        if plan.precision is not None:
+            description["precision"] = plan.precision
+        return description
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the network to a file of the safetensors format.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,14 @@ Array = NDArray[Any]
 ENGINES = ["reference", *(e.__name__.rpartition(".")[2] for e in (native, jit) if e.available())]
 DTYPES = ["float32", "float64"]
 KINKED = {"relu", "leaky_relu"}
+
+
+def bf16_engines() -> dict[str, Callable[[Plan], Engine]]:
+    """By name, what makes an engine of precision "bf16": each native module that has it, apart."""
+    makers: dict[str, Callable[[Plan], Engine]] = {"reference": ReferenceEngine}
+    for isa in native.usable("bf16"):
+        makers[f"native-{isa}"] = native.module(isa, "bf16").Engine
+    return makers
 
 
 @dataclass(frozen=True)
@@ -130,8 +139,8 @@ def make_engine(name: str, case: Case, **plan_changes: Any) -> Engine:
 
 
 def oracle(case: Case) -> ReferenceEngine:
-    """Make the reference engine in float64, with the case's parameters."""
-    engine = ReferenceEngine(replace(case.plan, dtype="float64"))
+    """Make the reference engine in float64, nothing rounded, with the case's parameters."""
+    engine = ReferenceEngine(replace(case.plan, dtype="float64", precision=None))
     engine.set_parameters(case.parameters)
     return engine
 

@@ -7,7 +7,13 @@ u the unit roundoff. Roundings have mixed signs, so √k stands for k but for a 
 Errors already in the terms, e(t), add up with mixed signs too: λ ‖e(t)‖₂. This page carries the two
 through the formulas of forward, loss, backward and Jacobian, at float64 values of the reference
 engine. λ multiplies the whole once, at the end. Smooth scalar functions cost `FUNCTION` u of
-rounding, and pass on an error with their slope; slopes pass it on with their curvature.
+rounding, and pass on an error with their slope; slopes pass it on with their curvature. At a kink
+that the error reaches, the slope may be the one on either side.
+
+In precision "bf16" both operands of every product are rounded to 8 significant bits beforehand, each
+to within r = 2⁻⁸ of its size (`OPERAND`): two independent errors of r |t| in each term t. Such errors
+are not so small that a product of two may be left out: one of them counts λ times, so that the λ at
+the end makes it the product of both bounds.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ import numpy as np
 from engine_cases import KINKED, Case, oracle
 from numpy.typing import NDArray
 
+from fastbp.activations import Activation
 from fastbp.engines.reference import ACTIVATIONS, LOSSES
 
 Array = NDArray[Any]
@@ -26,6 +33,8 @@ Array = NDArray[Any]
 LAMBDA = 8.0
 FUNCTION = 8.0  # 4 ULP of the vectorised function, and the few operations around it
 CURVATURE = 1.2  # max |φ''| of the smooth activations (gelu's is 1.13)
+# Half of the spacing 2⁻⁷ of the numbers from 1 on that have 8 significant bits.
+OPERAND = {None: 0.0, "bf16": 2.0**-8}
 
 
 @dataclass(frozen=True)
@@ -38,16 +47,22 @@ class Bounds:
     jacobian: Array
 
 
-def _dot(u: float, a: Array, a_error: Array, W: Array) -> Array:
-    """Bound the error of a @ W, W exact: the rule above with terms a W."""
+def _dot(u: float, r: float, a: Array, a_error: Array, W: Array) -> Array:
+    """Bound the error of a @ W, W exact but for its rounding: the rule above with terms a W."""
     k = a.shape[-1]
-    squares = ((k * u * a) ** 2 + a_error**2) @ W**2
+    squares = ((k * u * a) ** 2 + 2 * (r * a) ** 2 + a_error**2) @ W**2
     return np.asarray(np.sqrt(squares))
+
+
+def _jump(activation: Activation, z: Array, z_error: Array) -> Array | float:
+    """How far a slope may be off because rounding moves z over a kink at 0."""
+    height = {"relu": 1.0, "leaky_relu": 1 - activation.parameter, "elu": 1 - activation.parameter}
+    return abs(height.get(activation.name, 0.0)) * (np.abs(z) < LAMBDA * z_error)
 
 
 def bounds(case: Case, *, with_jacobian: bool = False) -> Bounds:
     """Derive the bounds for the case's dtype; with zero rows only the penalties round."""
-    u = float(np.finfo(case.plan.dtype).eps) / 2
+    u, r = float(np.finfo(case.plan.dtype).eps) / 2, OPERAND[case.plan.precision]
     exact = case.astype("float64")
     z, v = oracle(exact).trace(exact.X)
     W = exact.parameters
@@ -57,14 +72,17 @@ def bounds(case: Case, *, with_jacobian: bool = False) -> Bounds:
     slopes: list[Array] = []
     slope_error: list[Array] = []
     for layer, weights in enumerate(W):
-        z_error.append(_dot(u, v[layer], v_error[layer], weights.T))
+        z_error.append(_dot(u, r, v[layer], v_error[layer], weights.T))
         if layer < len(W) - 1:
             activation = case.plan.activations[layer]
             value = v[layer + 1][:, :-1]
             slopes.append(ACTIVATIONS[activation.name][1](z[layer], value, activation.parameter))
             curvature = 0.0 if activation.name in KINKED | {"identity"} else CURVATURE
-            slope_error.append(curvature * z_error[layer] + FUNCTION * u)
-            error = np.abs(slopes[-1]) * z_error[layer] + FUNCTION * u * np.abs(value)
+            jump = _jump(activation, z[layer], z_error[layer])
+            slope_error.append(curvature * z_error[layer] + FUNCTION * u + jump)
+            bend = 0.5 * curvature * LAMBDA * z_error[layer]
+            steepest = np.abs(slopes[-1]) + jump + bend
+            error = steepest * z_error[layer] + FUNCTION * u * np.abs(value)
             v_error.append(np.pad(error, ((0, 0), (0, 1))))  # the 1 is exact
 
     f, f_error = z[-1], z_error[-1]
@@ -73,16 +91,19 @@ def bounds(case: Case, *, with_jacobian: bool = False) -> Bounds:
     outputs = f.shape[1]
     y = np.abs(exact.y) if exact.y.ndim == 2 else np.eye(outputs)[exact.y]
     terms = (np.abs(f) * (1 + y) + y + 1).sum(axis=1) + np.abs(row_losses)
+    steepness = {"poisson": np.exp(f), "absolute_error": np.zeros_like(f)}  # max |∂δ/∂f|
+    steep = steepness.get(loss.name, np.ones_like(f))
     row_error = np.hypot(np.linalg.norm(delta * f_error, axis=1), (outputs + FUNCTION) * u * terms)
+    row_error += 0.5 * LAMBDA * (steep * f_error**2).sum(axis=1)
     if loss.name == "softmax_cross_entropy":  # ∂pᵢ = pᵢ (∂fᵢ − Σ pⱼ ∂fⱼ), exp(f − max) as a whole
         p = delta + y
         mean = (p * f_error).sum(axis=1, keepdims=True)
         spread = 2 * np.abs(f).max(axis=1, keepdims=True)
         delta_error = p * (f_error + mean) + (outputs + FUNCTION + spread) * u * (p + y)
     else:
-        steepness = {"poisson": np.exp(f), "absolute_error": np.zeros_like(f)}  # max |∂δ/∂f|
-        steep = steepness.get(loss.name, np.ones_like(f))
         delta_error = steep * f_error + FUNCTION * u * (np.abs(f) + y + 1) * np.maximum(steep, 1)
+        if loss.name == "absolute_error":  # the sign of the residual
+            delta_error += 2.0 * (np.abs(f - exact.y) < LAMBDA * f_error)
 
     w = np.ones(len(f)) if exact.sample_weight is None else exact.sample_weight
     share = (w / w.sum())[:, None] if w.sum() > 0 else w[:, None]
@@ -97,29 +118,31 @@ def bounds(case: Case, *, with_jacobian: bool = False) -> Bounds:
     delta, delta_error = delta * share, delta_error * share
     rows = len(f)
     for layer in range(len(W) - 1, -1, -1):
-        squares = ((rows * u * delta) ** 2 + delta_error**2).T @ v[layer] ** 2
-        error = np.sqrt(squares + (delta**2).T @ v_error[layer] ** 2)
+        own = (rows * u * delta) ** 2 + 2 * (r * delta) ** 2 + delta_error**2
+        both = delta**2 + (LAMBDA * delta_error) ** 2
+        error = np.sqrt(own.T @ v[layer] ** 2 + both.T @ v_error[layer] ** 2)
         weights = np.abs(W[layer])
         error += FUNCTION * u * (case.plan.l1 + case.plan.l2 * weights)
         gradient.insert(0, LAMBDA * error)
         if layer > 0:
             back = delta @ W[layer][:, :-1]
-            back_error = _dot(u, delta, delta_error, W[layer][:, :-1])
+            back_error = _dot(u, r, delta, delta_error, W[layer][:, :-1])
             delta_error = (
                 np.abs(slopes[layer - 1]) * back_error
-                + slope_error[layer - 1] * np.abs(back)
+                + slope_error[layer - 1] * (np.abs(back) + LAMBDA * back_error)
                 + FUNCTION * u * np.abs(back)
             )
             delta = slopes[layer - 1] * back
 
     J = np.broadcast_to(W[-1][:, :-1], (rows, *W[-1][:, :-1].shape))
-    J_error = np.zeros_like(J)
+    J_error = r * np.abs(J)
     if with_jacobian:
         for layer in range(len(W) - 2, -1, -1):
             slope, error = slopes[layer][:, None, :], slope_error[layer][:, None, :]
-            J_error = np.abs(slope) * J_error + (error + FUNCTION * u) * np.abs(J)
+            off = (error + FUNCTION * u) * (np.abs(J) + LAMBDA * J_error)
+            J_error = np.abs(slope) * J_error + off
             J = J * slope
-            J_error = _dot(u, J, J_error, W[layer][:, :-1])
+            J_error = _dot(u, r, J, J_error, W[layer][:, :-1])
             J = J @ W[layer][:, :-1]
     return Bounds(LAMBDA * z_error[-1], LAMBDA * loss_error, gradient, LAMBDA * J_error)
 

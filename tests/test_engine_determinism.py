@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -95,6 +96,30 @@ def every_thread_is_worth_it(request: pytest.FixtureRequest) -> Iterator[None]:
 def test_bits_do_not_depend_on_threads(name: str, dtype: str, shape: str, threads: int) -> None:
     first = one_thread(name, dtype, shape, 1)
     for got, wanted in zip(train(name, dtype, shape, threads), first, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.skipif(not native.available(), reason=f"native engine: {native.reason()}")
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_bits_do_not_depend_on_how_many_threads_rest(threads: int) -> None:
+    """Windows of a few steps, so that the team grows and shrinks all along the epoch."""
+    native.module(native.choice()[0] or "", "float32").thread_costs(window=50_000)
+    case = make_case(
+        (9, 20, 4),
+        "tanh",
+        dtype="float32",
+        rows=4000,
+        batch_size=4,
+        labels=True,
+        loss="softmax_cross_entropy",
+    )
+    trained = []
+    for count in (1, threads):
+        engine = make_engine("native", replace(case, plan=replace(case.plan, threads=count)))
+        steps, losses = epoch(engine, case, 0.01)
+        assert steps == 1000
+        trained.append([losses, *engine.get_parameters()])
+    for got, wanted in zip(*trained, strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 

@@ -38,6 +38,14 @@ class Plan:
         Rows of a minibatch; the last one of an epoch may be shorter.
     dtype : str
         ``"float32"`` or ``"float64"``: parameters, data and arithmetic.
+    precision : str or None
+        ``"bf16"``, for float32 alone: every operand of a matmul is rounded to bfloat16 (to nearest,
+        ties to even; too large a number to infinity), and the products are summed in float32. That
+        is v and W, without the bias, in zˡ = Wˡ vˡ⁻¹; δ and W in Wᵀ δ, also in the Jacobian; δ and
+        v in δ vᵀ, the bias's gradient being the sum of the rounded δ. All else is float32: φ, φ'
+        (from z and v that are not rounded), dropout, loss, penalties, the parameters and their
+        updates. Subnormal operands may count as 0, and an engine may compute a network so narrow
+        that rounding takes more time than it saves as if this were None.
     threads : int
         Most threads to use; results do not depend on it.
     dropout : tuple of float
@@ -60,6 +68,7 @@ class Plan:
     optimizer: Optimizer = SGD()
     batch_size: int = 32
     dtype: str = "float32"
+    precision: str | None = None
     threads: int = 1
     dropout: tuple[float, ...] = ()
     l1: float = 0.0
@@ -142,19 +151,32 @@ class Engine(Protocol):
 ENGINES = ("auto", "native", "jit", "reference")
 
 
+def check_precision(precision: object, dtype: str) -> None:
+    """Raise ValueError unless `precision` is one of `Plan`, and `dtype` is one that it takes."""
+    if precision is None:
+        return
+    if not isinstance(precision, str) or precision != "bf16":
+        raise ValueError(f"precision must be None or 'bf16', got {precision!r}")
+    if dtype != "float32":
+        raise ValueError(f"precision 'bf16' needs dtype 'float32', but dtype is {dtype!r}")
+
+
 def create(plan: Plan, engine: str = "auto") -> Engine:
     """Make the engine of that name for `plan`.
 
     ``"auto"`` takes the native engine if it is there, else the JIT engine if Numba is there, else the
-    reference engine. A function written in Python is compiled by Numba for the first two.
+    reference engine. A function written in Python is compiled by Numba for the first two. The JIT
+    engine has no ``precision="bf16"``.
 
     Raises
     ------
     ValueError
-        If the name is unknown, or the engine is not available on this machine (and why).
+        If the name is unknown, the engine is not available on this machine (and why), or it does not
+        have the plan's precision.
     """
     if engine not in ENGINES:
         raise ValueError(nearest_name("engine", engine, ENGINES))
+    check_precision(plan.precision, plan.dtype)
     from fastbp.engines import jit, native
 
     declared: list[Activation | Loss] = [*plan.activations, plan.loss]
@@ -164,11 +186,10 @@ def create(plan: Plan, engine: str = "auto") -> Engine:
             f"engine 'native' needs Numba for functions written in Python (here {', '.join(users)}): "
             f"{jit.reason()}"
         )
-    if engine == "native" or (
-        engine == "auto" and native.available() and (jit.available() or not users)
-    ):
+    has_native = native.available() and (plan.precision is None or native.usable(plan.precision))
+    if engine == "native" or (engine == "auto" and has_native and (jit.available() or not users)):
         return native.create(plan)
-    if engine == "jit" or (engine == "auto" and jit.available()):
+    if engine == "jit" or (engine == "auto" and jit.available() and plan.precision is None):
         return jit.create(plan)
     from fastbp.engines.reference import ReferenceEngine
 

@@ -2,6 +2,7 @@
 
 It is the oracle of every test and the baseline of every benchmark. Rows are samples, so the notes'
 z = W v is ``v @ W.T`` here. A hidden layer is v = [φ(z); 1]; the last column of W is the bias.
+In precision "bf16" the operands of every product are rounded first, which is all there is to it.
 """
 
 from __future__ import annotations
@@ -182,6 +183,24 @@ def loss_function(loss: Loss) -> Callable[[Array, Array, float], tuple[Array, Ar
 _quiet = np.errstate(over="ignore", invalid="ignore")  # overflow shows in the loss returned
 
 
+def round_to_bf16(a: Array) -> Array:
+    """The float32 numbers of `a`, each rounded to the nearest that has 8 significant bits.
+
+    Ties go to the even one; what is beyond the largest bfloat16 goes to infinity, NaN stays NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round_to_bf16(np.array([1, 1 + 2**-8, 1 + 3 * 2**-8, 3.4e38], "f4"))
+    array([1.      , 1.      , 1.015625,      inf], dtype=float32)
+    """
+    bits = a.view(np.uint32)
+    last = (bits >> 16) & 1  # of those that stay
+    # A carry out of the significand raises the exponent, as it should: up to that of infinity.
+    rounded: Array = ((bits + (0x7FFF + last)) & 0xFFFF0000).view(np.float32)
+    return np.where(np.isnan(a), a, rounded)
+
+
 def _with_bias_node(x: Array) -> Array:
     v = np.ones((len(x), x.shape[1] + 1), x.dtype)
     v[:, :-1] = x
@@ -242,6 +261,19 @@ class ReferenceEngine:
 
     # The notes: forward, then backward.
 
+    def _operand(self, a: Array) -> Array:
+        """What goes into a product in place of `a`."""
+        return round_to_bf16(a) if self.plan.precision == "bf16" else a
+
+    def _z(self, W: Array, v: Array) -> Array:
+        """W v of every row; the bias is no operand."""
+        z: Array
+        if self.plan.precision is None:
+            z = v @ W.T
+        else:
+            z = self._operand(v[:, :-1]) @ self._operand(W[:, :-1]).T + W[:, -1]
+        return z
+
     def _forward(
         self, X: Array, slopes: list[Array] | None = None, *, dropout: bool = False
     ) -> tuple[list[Array], list[Array]]:
@@ -250,7 +282,7 @@ class ReferenceEngine:
         With dropout, a unit's value and slope are both scaled by 0 or 1 / (1 − p).
         """
         v = [_with_bias_node(X)]
-        z = [v[0] @ self._W[0].T]
+        z = [self._z(self._W[0], v[0])]
         for W, activation, units in zip(
             self._W[1:], self.plan.activations, self._hidden_units(dropout, len(X)), strict=True
         ):
@@ -260,7 +292,7 @@ class ReferenceEngine:
             if slopes is not None:
                 slope = phi_slope(z[-1], value, activation.parameter)
                 slopes.append(slope if units is None else slope * units)
-            z.append(v[-1] @ W.T)
+            z.append(self._z(W, v[-1]))
         return z, v
 
     def _backward(
@@ -275,11 +307,12 @@ class ReferenceEngine:
         l1, l2 = penalty_share * self.plan.l1, penalty_share * self.plan.l2
         for layer in reversed(range(self.plan.layers)):
             W = self._W[layer][:, :-1]
-            np.matmul(delta.T, v[layer], out=out[layer])
+            delta = self._operand(delta)
+            np.matmul(delta.T, self._operand(v[layer]), out=out[layer])
             if self._penalized:
                 out[layer][:, :-1] += l1 * np.sign(W) + l2 * W
             if layer > 0:
-                delta = slopes[layer - 1] * (delta @ W)
+                delta = slopes[layer - 1] * (delta @ self._operand(W))
 
     def _hidden_units(self, dropout: bool, rows: int) -> list[Array | None]:
         """Draw the factors, 0 or 1 / (1 − p), of each hidden layer; None where all are 1."""
@@ -348,9 +381,10 @@ class ReferenceEngine:
         """J = Wᴸ diag(φ'(zᴸ⁻¹)) Wᴸ⁻¹ … diag(φ'(z¹)) W¹, bias columns left out."""
         slopes: list[Array] = []
         self._forward(X, slopes)
-        J = np.broadcast_to(self._W[-1][:, :-1], (len(X), *self._W[-1][:, :-1].shape))
-        for W, slope in zip(self._W[-2::-1], slopes[::-1], strict=True):
-            J = (J * slope[:, None, :]) @ W[:, :-1]
+        weights = [self._operand(W[:, :-1]) for W in self._W]
+        J = np.broadcast_to(weights[-1], (len(X), *weights[-1].shape))
+        for W, slope in zip(weights[-2::-1], slopes[::-1], strict=True):
+            J = self._operand(J * slope[:, None, :]) @ W
         out[...] = J
 
     # Training

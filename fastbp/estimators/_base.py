@@ -65,7 +65,7 @@ def constraints(peer: Any) -> dict[str, list[Any]]:
     own["callbacks"] = ["array-like"]
     own["n_jobs"] = [Integral, None]
     own["progress"] = ["boolean"]
-    own["precision"] = [StrOptions({"auto", "float32", "float64"})]
+    own["precision"] = [StrOptions({"auto", "float32", "float64", "bf16"})]
     own["engine"] = [StrOptions(set(ENGINES))]
     return own
 
@@ -130,6 +130,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         phi = self._activations(len(hidden) if first else len(self.coefs_) - 1)
+        if self.precision == "bf16" and self.solver == "lbfgs":
+            raise ValueError(
+                "precision 'bf16' needs a stochastic solver, but solver is 'lbfgs', whose line search "
+                "needs a gradient that agrees with the loss more closely than bfloat16 products do"
+            )
         dropout = self._dropout(len(phi))
         threads = threads_for(self.n_jobs)
 
@@ -139,8 +144,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         random_state = self._draws()
         if first:
             sizes = [X.shape[1], *map(int, hidden), outputs]
-            given = X.dtype if self.precision == "auto" else np.dtype(self.precision)
-            self._initialize(sizes, phi, given, random_state)
+            self._initialize(sizes, phi, self._given_dtype() or X.dtype, random_state)
         else:
             sizes = [len(self.coefs_[0]), *map(len, self.intercepts_)]
             if sizes[-1] != outputs:
@@ -158,6 +162,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             activations=phi,
             loss=self._reported_loss(dtype),
             dtype="float32" if dtype == np.float32 else "float64",  # quicker than dtype.name
+            precision="bf16" if self.precision == "bf16" else None,
             threads=threads,
             dropout=dropout,
             l2=float(self.alpha),
@@ -246,12 +251,18 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             and math.isfinite(np.vdot(X, X))
         )
 
+    def _given_dtype(self) -> np.dtype[Any] | None:
+        """The dtype that `precision` asks for; None where it is that of the data."""
+        if self.precision == "auto":
+            return None
+        return np.dtype("float32" if self.precision == "bf16" else self.precision)
+
     def _compute_dtype(self) -> np.dtype[Any]:
         """Of the arithmetic: that of the parameters, but SciPy's L-BFGS is float64."""
         if self.precision == "auto" and self.solver == "lbfgs":
             return np.dtype(np.float64)
         dtype: np.dtype[Any] = self.coefs_[0].dtype
-        return dtype if self.precision == "auto" else np.dtype(self.precision)
+        return self._given_dtype() or dtype
 
     def _initialize(
         self, sizes: list[int], phi: tuple[Activation, ...], dtype: Any, random_state: Any
@@ -458,7 +469,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         phi = self._activations(len(self.coefs_) - 1)
         known = all(activation.name in ACTIVATIONS for activation in phi)
-        if X.shape[0] <= FEW_ROWS and known and type(X) is np.ndarray:
+        bf16 = self.precision == "bf16"
+        if X.shape[0] <= FEW_ROWS and known and type(X) is np.ndarray and not bf16:
             v = X @ self.coefs_[0]
             v += self.intercepts_[0]
             for activation, coef, intercept in zip(
@@ -467,13 +479,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 v = ACTIVATIONS[activation.name][0](v, activation.parameter) @ coef
                 v += intercept
             return LINKS[self._loss().link](v) if link else v
-        single = np.result_type(X.dtype, self.coefs_[0].dtype) == np.float32
+        single = bf16 or np.result_type(X.dtype, self.coefs_[0].dtype) == np.float32
         dtype = np.dtype(np.float32 if single else np.float64)
         plan = Plan(
             layer_sizes=(len(self.coefs_[0]), *map(len, self.intercepts_)),
             activations=phi,
             loss=self._loss(),
             dtype=dtype.name,
+            precision="bf16" if bf16 else None,
             threads=threads_for(self.n_jobs),
         )
         trainer = Trainer(plan.optimizer, 0.0, "constant", 0.0)

@@ -55,8 +55,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         `fit_many`. Results do not depend on it.
     progress : bool
         Show a bar on standard error.
-    precision : {"auto", "float32", "float64"}
-        Of the parameters and the arithmetic. "auto": float32 for X in float32, else float64.
+    precision : {"auto", "float32", "float64", "bf16"}
+        Of the parameters and the arithmetic. "auto": float32 for X in float32, else float64. "bf16":
+        float32, but whatever enters a matmul is rounded to bfloat16, for CPUs that multiply such
+        matrices faster (see `fastbp.MLP`); not for solver "lbfgs".
     engine : {"auto", "native", "reference"}
         What computes; "auto" takes the fastest one available.
 

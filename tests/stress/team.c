@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define MOST 8
 #define ROUNDS 200
@@ -16,6 +17,7 @@ typedef struct {
     long place[MOST];
     long sum[MOST];
     int stop;
+    long round;
     int64_t pieces;
     long taken[MOST];
     int wrong;
@@ -43,6 +45,33 @@ static void work(void *argument, int thread) {
     while (team_next(&shared->team) < shared->pieces) shared->taken[thread]++;
 }
 
+/* The same while thread 0 changes how many share the work, from round to round. */
+static void regroup(void *argument, int thread) {
+    Shared *shared = argument;
+    long round = 0;
+    while (round < ROUNDS) {
+        const int threads = shared->team.threads;
+        shared->place[thread] = round * (thread + 1);
+        team_barrier(&shared->team);
+        long sum = 0, expected = 0;
+        for (int i = 0; i < threads; i++) {
+            sum += shared->place[i];
+            expected += round * (i + 1);
+        }
+        shared->sum[thread] = sum - expected;
+        if (round % 50 == thread) usleep(2000);
+        if (thread == 0) {
+            shared->round = round + 1;
+            shared->team.wanted = 1 + (int)(round * 7 + round / 3) % shared->team.members;
+        }
+        if (team_barrier(&shared->team) <= thread && !team_rest(&shared->team, thread)) return;
+        if (thread == 0)
+            for (int i = 0; i < threads; i++) shared->wrong += shared->sum[i] != 0;
+        round = shared->round;
+    }
+    if (thread == 0) team_over(&shared->team);
+}
+
 int main(void) {
     for (int run = 0; run < 3; run++)
         for (int threads = 1; threads <= MOST; threads++) {
@@ -51,8 +80,13 @@ int main(void) {
             team_run(&shared->team, threads, work, shared);
             long taken = 0;
             for (int i = 0; i < MOST; i++) taken += shared->taken[i];
-            if (shared->wrong || taken != shared->pieces || shared->team.threads != threads) {
+            if (shared->wrong || taken != shared->pieces || shared->team.members != threads) {
                 printf("%d threads: %d wrong sums, %ld pieces\n", threads, shared->wrong, taken);
+                return 1;
+            }
+            team_run(&shared->team, threads, regroup, shared);
+            if (shared->wrong) {
+                printf("%d threads: %d wrong sums while regrouping\n", threads, shared->wrong);
                 return 1;
             }
             free(shared);

@@ -30,6 +30,10 @@ def reason() -> str:
 
 def create(plan: Plan) -> Engine:
     """The JIT engine for `plan`; compiles what is not in the cache."""
+    if plan.precision is not None:
+        raise ValueError(
+            f"engine 'jit' has no precision {plan.precision!r}; engines 'native' and 'reference' have"
+        )
     if not available():
         raise ValueError(f"engine 'jit' is not available: {reason()}")
     from fastbp.engines.jit.engine import JitEngine
@@ -55,7 +59,7 @@ def warm_up(plan: Plan) -> None:
     Raises
     ------
     ValueError
-        If Numba is not installed.
+        If Numba is not installed, or the plan's precision is one that the JIT engine does not have.
 
     Examples
     --------

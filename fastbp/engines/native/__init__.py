@@ -1,7 +1,8 @@
-"""The native engine: ahead-of-time compiled modules, one per instruction set and dtype.
+"""The native engine: ahead-of-time compiled modules, one per instruction set and kind of number.
 
-`engine.pyx` and what it includes are compiled once for each of them (see setup.py); the best set that
-this CPU offers is taken when the first engine is made, or the one that FASTBP_ISA names.
+`engine.pyx` and what it includes are compiled once for each of them (see setup.py). The kinds are the
+dtypes, and "bf16" for the plans of that precision. The best instruction set that this CPU offers is
+taken when the first engine is made, or the one that FASTBP_ISA names.
 """
 
 from __future__ import annotations
@@ -17,33 +18,37 @@ from fastbp._validation import nearest_name
 if TYPE_CHECKING:
     from fastbp.engines import Engine, Plan
 
-INSTRUCTION_SETS = ("avx512", "avx2", "baseline")  # best first
+# Best first. The first two have instructions for bf16 and modules of that kind only; with the others
+# bf16 is computed by float32 instructions.
+INSTRUCTION_SETS = ("amx", "avx512_bf16", "avx512", "avx2", "baseline")
+BF16_INSTRUCTIONS = INSTRUCTION_SETS[:2]
+BF16_WIDTH = 32  # where no layer has so many units, rounding costs more than it saves
 
 
-def module(isa: str, dtype: str) -> Any:
-    """The compiled module for an instruction set and a dtype."""
-    return importlib.import_module(f"fastbp.engines.native.{isa}.{dtype}.engine")
+def module(isa: str, kind: str) -> Any:
+    """The compiled module for an instruction set and a kind of number."""
+    return importlib.import_module(f"fastbp.engines.native.{isa}.{kind}.engine")
 
 
-def built(isa: str) -> bool:
-    """Whether the modules of this instruction set were compiled."""
+def built(isa: str, kind: str) -> bool:
+    """Whether this module was compiled."""
     try:
-        return importlib.util.find_spec(f"fastbp.engines.native.{isa}.float32.engine") is not None
+        return importlib.util.find_spec(f"fastbp.engines.native.{isa}.{kind}.engine") is not None
     except ModuleNotFoundError:
         return False
 
 
 @functools.cache
-def usable() -> tuple[str, ...]:
-    """The instruction sets that are compiled and that this CPU offers, best first."""
-    if not built("baseline"):
+def usable(kind: str = "float32") -> tuple[str, ...]:
+    """The instruction sets that have a module of this kind and that this CPU offers, best first."""
+    if not built("baseline", "float32"):
         return ()
     offers = module("baseline", "float32").cpu_offers
-    return tuple(isa for isa in INSTRUCTION_SETS if built(isa) and offers(isa))
+    return tuple(isa for isa in INSTRUCTION_SETS if built(isa, kind) and offers(isa))
 
 
 @functools.cache
-def choice() -> tuple[str | None, str]:
+def choice(kind: str = "float32") -> tuple[str | None, str]:
     """The instruction set in use (None: the native engine is not available), and why.
 
     Raises
@@ -54,14 +59,17 @@ def choice() -> tuple[str | None, str]:
     wanted = os.environ.get("FASTBP_ISA", "").strip()
     if wanted and wanted not in INSTRUCTION_SETS:
         raise ValueError(f"FASTBP_ISA: {nearest_name('instruction set', wanted, INSTRUCTION_SETS)}")
-    if not usable():
+    if not usable(kind):
         return None, "no compiled module"
     if not wanted:
-        return usable()[0], "the best that is built and that this CPU offers"
-    if wanted not in usable():
-        lack = "this CPU does not offer it" if built(wanted) else "it is not built"
-        raise ValueError(f"FASTBP_ISA={wanted}: {lack}; usable: {', '.join(usable())}")
-    return wanted, "FASTBP_ISA names it"
+        return usable(kind)[0], "the best that is built and that this CPU offers"
+    if wanted not in usable() + usable("bf16"):
+        lack = "it is not built"
+        if built(wanted, "float32") or built(wanted, "bf16"):
+            lack = "this CPU does not offer it"
+        raise ValueError(f"FASTBP_ISA={wanted}: {lack}; usable: {', '.join(usable('bf16'))}")
+    no_better = INSTRUCTION_SETS[INSTRUCTION_SETS.index(wanted) :]
+    return next(isa for isa in usable(kind) if isa in no_better), "FASTBP_ISA names it"
 
 
 def available() -> bool:
@@ -77,13 +85,23 @@ def reason() -> str:
 def describe() -> dict[str, str]:
     """What `fastbp.show_config` says of the native engine."""
     isa, why = choice()
-    return {"native engine": "not available" if isa is None else isa, "why": why}
+    if isa is None:
+        return {"native engine": "not available", "why": why}
+    bf16 = choice("bf16")[0] or "not available"
+    if bf16 not in BF16_INSTRUCTIONS:
+        bf16 = f"emulated by {bf16}"
+    if module("baseline", "float32").system_refuses("amx"):
+        bf16 += " (the CPU has amx, but the operating system does not allow its use)"
+    return {"native engine": isa, "why": why, "bf16": bf16}
 
 
 def create(plan: Plan) -> Engine:
-    """The native engine for `plan`."""
-    isa, why = choice()
+    """The native engine for `plan`; narrow networks are computed in float32 for any precision."""
+    kind = plan.dtype
+    if plan.precision and max(plan.layer_sizes) >= BF16_WIDTH:
+        kind = plan.precision
+    isa, why = choice(kind)
     if isa is None:
         raise ValueError(f"engine 'native' is not available: {why}")
-    engine: Engine = module(isa, plan.dtype).Engine(plan)
+    engine: Engine = module(isa, kind).Engine(plan)
     return engine

@@ -3,18 +3,58 @@
 #define FASTBP_CPU_H
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+enum { CPU_LACKS, CPU_OFFERS, SYSTEM_REFUSES };
+
+#if defined(__x86_64__)
+static int has_avx512(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+
+/* Leaf 7 of CPUID, its subleaf 1: bit 5 of EAX. */
+static int has_avx512_bf16(void) {
+    unsigned a, b, c, d;
+    return has_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+}
+
+/* The tiles' registers are so large that Linux gives them only to a process that has asked. */
+static int may_use_tiles(void) {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    const long request_permission = 0x1023, tile_data = 18; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+    return 0;
+#endif
+}
+
+/* Leaf 7 of CPUID, bits 22 (AMX-BF16) and 24 (AMX-TILE) of EDX. */
+static int amx(void) {
+    unsigned a, b, c, d;
+    if (!has_avx512_bf16() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & d >> 24 & 1))
+        return CPU_LACKS;
+    return may_use_tiles() ? CPU_OFFERS : SYSTEM_REFUSES;
+}
+#endif
 
 static int cpu_has(const char *instruction_set) {
-    if (!strcmp(instruction_set, "baseline")) return 1;
+    if (!strcmp(instruction_set, "baseline")) return CPU_OFFERS;
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (!strcmp(instruction_set, "avx2"))
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (!strcmp(instruction_set, "avx512"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    if (!strcmp(instruction_set, "avx512")) return has_avx512();
+    if (!strcmp(instruction_set, "avx512_bf16")) return has_avx512_bf16();
+    if (!strcmp(instruction_set, "amx")) return amx();
 #endif
-    return 0;
+    return CPU_LACKS;
 }
 
 #endif

@@ -3,7 +3,8 @@
 """The native engine, compiled once for each instruction set and dtype (see setup.py).
 
 Reading order: layout.pxi (how arrays lie), tile.h (the micro-kernel), activations.pxi, losses.pxi,
-optimizers.pxi, passes.pxi (the two phases of a step), and here the buffers, the threads and the contract
+optimizers.pxi, passes.pxi (the two phases of a step), half.pxi (the same on bf16 operands), pace.pxi (how
+many threads share a step), and here the buffers, the threads and the contract
 of fastbp/engines/__init__.py. The letters are those of the notes; l counts layers from 0.
 """
 
@@ -62,12 +63,29 @@ cdef extern from "tile.h" nogil:
     void tile_gradient(int m, int vectors, int64_t K, const real* a, const real* w, real* c, int add)
 
 
+cdef extern from "half.h" nogil:
+    enum: HALF, HALF_BLOCK, HALF_SPEED, PAIR_ROWS
+    ctypedef int operand
+    ctypedef int pairs
+    pairs pair(vec a, vec b)
+    pairs pack(vec a, vec b)
+    vec unpack(const operand* p)
+    void store_pairs(operand* p, pairs x)
+    void half_panel(int64_t rows, int vectors, int64_t K, const operand* a, int64_t a_panel, const operand* w,
+                    const real* bias, real* c, int add)
+    void tiles_on()
+    void tiles_off()
+    operand HALF_ONE
+
+
 cdef extern from "team.h" nogil:
     enum: TEAM_MOST
     ctypedef struct Team:
-        int threads
+        int members, threads, wanted
     void team_run(Team* team, int threads, void (*work)(void*, int) noexcept nogil, void* argument)
-    void team_barrier(Team* team)
+    int team_barrier(Team* team)
+    bint team_rest(Team* team, int thread)
+    void team_over(Team* team)
     int64_t team_next(Team* team)
     void team_finish(Team* team)
     double seconds_now()
@@ -78,7 +96,8 @@ cdef extern from "memory.h" nogil:
 
 
 cdef extern from "cpu.h":
-    bint cpu_has(const char* instruction_set)
+    enum: CPU_OFFERS, SYSTEM_REFUSES
+    int cpu_has(const char* instruction_set)
 
 
 # Functions written by the user, compiled by the JIT engine: fastbp/engines/jit/functions.py.
@@ -100,6 +119,12 @@ ctypedef struct Layer:
     real* v             # vˡ; the output layer's is f
     real* delta         # δˡ; the output layer's takes the place of f
     real* slope         # φ'(zˡ) where it is not computed from vˡ
+    operand* v_rows     # bf16 modules: operands in place of these, see half.pxi
+    operand* v_columns
+    operand* d_rows
+    operand* d_pairs
+    operand* w_pairs
+    operand* wt_pairs
 
 
 ctypedef struct Task:   # a tile of the weight gradient: one input panel by one output panel
@@ -108,6 +133,9 @@ ctypedef struct Task:   # a tile of the weight gradient: one input panel by one 
 
 
 include "optimizers.pxi"
+
+
+include "pace.pxi"
 
 
 ctypedef struct Net:
@@ -136,9 +164,11 @@ ctypedef struct Net:
     double* row_loss
     vec* outputs        # for each thread: outputs and targets of LANES rows
     real* tile          # for each thread: a PANEL × PANEL tile of gradient
+    real* panel         # for each thread, in bf16 modules: HALF_BLOCK rows of a panel before they are rounded
     real* delta_input   # ∂f/∂x of the Jacobian
     # the call
     Team team
+    void (*work)(void*, int) noexcept nogil
     const real* X
     const real* y
     const int64_t* labels
@@ -150,6 +180,8 @@ ctypedef struct Net:
     double total        # Σ of the rows' weighted losses
     real* out
     bint link, back
+    Pace pace
+    int64_t at          # the step that comes next
     bint stop           # a signal's handler raised
     double next_look    # when to look for signals next
     int64_t done        # steps applied
@@ -171,9 +203,9 @@ cdef enum:
     GATHER_AHEAD = 1024   # reals fetched before they are gathered
 
 # A thread is worth its barriers for this much work in each step, and worth starting for this much in all.
-# A FLOP of float64 takes twice the time.
-cdef int64_t FLOPS_PER_THREAD = 1_000_000 * 4 // <int64_t> sizeof(real)
-cdef int64_t FLOPS_PER_START = 25_000_000 * 4 // <int64_t> sizeof(real)
+# A FLOP of float64 takes twice the time, one of bf16 less.
+cdef int64_t FLOPS_PER_THREAD = HALF_SPEED * 300_000 * 4 // <int64_t> sizeof(real)
+cdef int64_t FLOPS_PER_START = HALF_SPEED * 25_000_000 * 4 // <int64_t> sizeof(real)
 cdef int64_t ROWS_TO_SPLIT = 2 * TILE_ROWS
 # Signals are looked for every so many seconds, and the clock after so much work, a millisecond or less.
 cdef double SIGNAL_SECONDS = 0.02
@@ -183,6 +215,7 @@ cdef int64_t FLOPS_UNCHECKED = 20_000_000
 include "layout.pxi"
 include "activations.pxi"
 include "losses.pxi"
+include "half.pxi"
 include "passes.pxi"
 
 
@@ -241,11 +274,11 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
     """Minibatch after minibatch: rows, barrier, weights, barrier."""
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
-    cdef int64_t s, steps = (net.rows + net.batch - 1) // net.batch, ahead
+    cdef int64_t s = 0, steps = (net.rows + net.batch - 1) // net.batch, ahead
     cdef double loss, weight
     batch.training = True
     batch.offset = 0
-    for s in range(steps):
+    while s < steps:
         batch.rows = net.order + s * net.batch
         batch.count = min(net.batch, net.rows - s * net.batch)
         weight = weight_of(net, &batch)
@@ -266,13 +299,20 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
         update_phase(net, &batch, thread)
         if thread == 0:
             net.done = s + 1
+            net.at = s + 1
             if s % net.steps_unchecked == 0:
                 look_for_signals(net)
-        team_barrier(&net.team)
+            if net.team.members > 1:
+                set_pace(&net.pace, &net.team)
+        if team_barrier(&net.team) <= thread and not team_rest(&net.team, thread):
+            break
         if thread == 0:
             net.losses[s] = loss + sum_penalties(net)
         if net.stop:
             break
+        s = net.at
+    if thread == 0:
+        team_over(&net.team)
 
 
 cdef void gradient_work(void* argument, int thread) noexcept nogil:
@@ -330,10 +370,10 @@ cdef int64_t take_rows(Net* net, int thread, Minibatch* batch) noexcept nogil:
     if start >= (net.rows + net.block - 1) // net.block:
         return 0
     start *= net.block
+    batch.rows = NULL
     batch.offset = start - first
     batch.count = min(net.block, net.rows - start)
-    gather(net.X, net.layer[0].n_in, NULL, batch.offset, first, first + batch.count,
-           net.layer[0].v_in, net.stride)
+    take_inputs(net, batch, thread, first, first + batch.count)
     return batch.count
 
 
@@ -350,7 +390,7 @@ cdef void forward_work(void* argument, int thread) noexcept nogil:
     while take_rows(net, thread, &batch) > 0:
         last = first + batch.count
         for l in range(net.layers):
-            forward_layer(net, &batch, l, first, last, 0, panels_of(net.layer[l].n_out))
+            forward_layer(net, &batch, thread, l, first, last, 0, panels_of(net.layer[l].n_out))
         if net.link and net.link_kind != LINK_IDENTITY:
             for r from first <= r < last by LANES:
                 m = min(<int64_t> LANES, last - r)
@@ -375,14 +415,16 @@ cdef void jacobian_work(void* argument, int thread) noexcept nogil:
     batch.step = 0
     while take_rows(net, thread, &batch) > 0:
         for l in range(net.layers):
-            forward_layer(net, &batch, l, first, first + batch.count, 0, panels_of(net.layer[l].n_out))
+            forward_layer(net, &batch, thread, l, first, first + batch.count, 0, panels_of(net.layer[l].n_out))
         for i in range(top.n_out):
             for r in range(first, first + batch.count):
                 for l in range(panels_of(top.n_out)):
                     memset(top.delta + (l * net.stride + r) * PANEL, 0, PANEL * sizeof(real))
                 top.delta[(i // PANEL * net.stride + r) * PANEL + i % PANEL] = 1
+            if HALF:
+                write_output_deltas(net, first, first + batch.count)
             for l in range(net.layers - 1, -1, -1):
-                backward_layer(net, &batch, l, first, first + batch.count, 0, panels_of(net.layer[l].n_in))
+                backward_layer(net, &batch, thread, l, first, first + batch.count, 0, panels_of(net.layer[l].n_in))
             for r in range(first, first + batch.count):
                 row = net.out + ((batch.offset + r) * top.n_out + i) * n_in
                 for k in range(n_in):
@@ -403,30 +445,51 @@ cdef int64_t lay_out(Net* net, char* base, bint clipped) noexcept nogil:
     """Point every buffer into the block at base; returns the block's size. With NULL it only counts."""
     cdef int64_t used = 0, l, panel = PANEL * sizeof(real), s, inputs = net.layer[0].n_in
     cdef Layer* layer
-    cdef real* v = <real*> take(base, &used, panels_of(inputs + 1) * net.stride * panel)
+    cdef real* v = NULL
+    if not HALF:
+        v = <real*> take(base, &used, panels_of(inputs + 1) * net.stride * panel)
     for l in range(net.layers):
         layer = &net.layer[l]
         layer.v_in = v
         layer.w = <real*> take(base, &used, panels_of(layer.n_out) * (layer.n_in + 1) * panel)
-        if l > 0:
+        if HALF:
+            lay_out_operands(net, l, base, &used)
+        elif l > 0:
             layer.wt = <real*> take(base, &used, panels_of(layer.n_in) * layer.n_out * panel)
         for s in range(net.optimizer.slots):
             layer.slot[s] = <real*> take(base, &used, panels_of(layer.n_out) * (layer.n_in + 1) * panel)
         if clipped:
             layer.g = <real*> take(base, &used, panels_of(layer.n_out) * (layer.n_in + 1) * panel)
-        v = <real*> take(base, &used, panels_of(layer.n_out + 1) * net.stride * panel)
-        layer.v = v
-        layer.delta = v
+        if not HALF or l == net.layers - 1:
+            v = <real*> take(base, &used, panels_of(layer.n_out + 1) * net.stride * panel)
+            layer.v = v
+            layer.delta = v
         if l < net.layers - 1:
-            layer.delta = <real*> take(base, &used, panels_of(layer.n_out) * net.stride * panel)
-            if layer.activation >= SILU or layer.dropout > 0:
+            if not HALF:
+                layer.delta = <real*> take(base, &used, panels_of(layer.n_out) * net.stride * panel)
+            if layer.activation >= SILU or layer.dropout > 0 or (HALF and kept_slope(layer.activation)):
                 layer.slope = <real*> take(base, &used, panels_of(layer.n_out) * net.stride * panel)
     net.task = <Task*> take(base, &used, net.tasks * sizeof(Task))
     net.task_cost = <int64_t*> take(base, &used, (net.tasks + 1) * sizeof(int64_t))
     net.row_loss = <double*> take(base, &used, net.stride * sizeof(double))
     net.outputs = <vec*> take(base, &used, net.threads * 2 * net.layer[net.layers - 1].n_out * sizeof(vec))
     net.tile = <real*> take(base, &used, net.threads * PANEL * panel)
+    if HALF:
+        net.panel = <real*> take(base, &used, net.threads * HALF_BLOCK * panel)
     return used
+
+
+cdef void lay_out_operands(Net* net, int64_t l, char* base, int64_t* used) noexcept nogil:
+    """The same for a layer's bf16 operands."""
+    cdef Layer* layer = &net.layer[l]
+    cdef int64_t panel = PANEL * sizeof(operand), inputs = panels_of(layer.n_in + 1), outputs = panels_of(layer.n_out)
+    layer.w_pairs = <operand*> take(base, used, outputs * pair_rows(layer.n_in) * panel)
+    if l > 0:
+        layer.wt_pairs = <operand*> take(base, used, panels_of(layer.n_in) * pair_rows(layer.n_out) * panel)
+    layer.v_rows = <operand*> take(base, used, inputs * net.stride * panel)
+    layer.v_columns = <operand*> take(base, used, inputs * (net.stride - 1) * panel)
+    layer.d_rows = <operand*> take(base, used, outputs * net.stride * panel)
+    layer.d_pairs = <operand*> take(base, used, outputs * (net.stride - 1) * panel)
 
 
 cdef void cut_tasks(Net* net) noexcept nogil:
@@ -460,6 +523,24 @@ cdef void set_ones(real* panel, int64_t rows) noexcept nogil:
         panel[r * PANEL] = 1
 
 
+cdef void set_ones_half(Net* net, const Layer* layer) noexcept nogil:
+    """The same in v_columns, the only operand that needs it."""
+    cdef int64_t c, r, chunk = panels_of(layer.n_in + 1) * PANEL * PANEL
+    for c in range((net.stride - 1) // PANEL):
+        for r in range(PANEL):
+            layer.v_columns[c * chunk + layer.n_in * PANEL + r] = HALF_ONE
+
+
+cdef void run_work(void* argument, int thread) noexcept nogil:
+    """The call's work on one thread."""
+    cdef Net* net = <Net*> argument
+    if HALF:
+        tiles_on()
+    net.work(net, thread)
+    if HALF:
+        tiles_off()
+
+
 cdef int raise_pending(bint pending) except -1:
     """Let the exception that PyErr_CheckSignals has set take its course."""
     return -1 if pending else 0
@@ -484,10 +565,11 @@ cdef class Engine:
         net.layers = len(plan.layer_sizes) - 1
         net.batch = plan.batch_size
         net.threads = min(plan.threads, TEAM_MOST)
-        net.block = ROW_BLOCK
+        net.block = HALF_BLOCK if HALF else ROW_BLOCK
         net.rows_to_split = ROWS_TO_SPLIT
         # an odd number of rows keeps panels apart in the cache's sets
-        net.stride = max(net.batch, net.threads * net.block) | 1
+        net.stride = max(net.batch, net.threads * net.block)
+        net.stride = (net.stride + PANEL - 1) // PANEL * PANEL + 1 if HALF else net.stride | 1
         self._set_loss(plan)
         net.loss_width = plan.loss.parameter
         net.loss_low, net.loss_high = -INFINITY, INFINITY
@@ -535,7 +617,10 @@ cdef class Engine:
         cut_tasks(net)
         for l in range(net.layers):
             layer = &net.layer[l]
-            if l < net.layers - 1 and layer.n_out % PANEL == 0:
+            if HALF:
+                if layer.n_in % PANEL == 0:
+                    set_ones_half(net, layer)
+            elif l < net.layers - 1 and layer.n_out % PANEL == 0:
                 set_ones(layer.v + layer.n_out * net.stride, net.stride)
 
     def __dealloc__(self):
@@ -583,15 +668,17 @@ cdef class Engine:
         cdef int64_t l
         parameters = self._arrays()
         for l in range(self.net.layers):
-            unpack(self.net.layer[l].w, parameters[l])
+            unpack_parameters(self.net.layer[l].w, parameters[l])
         return parameters
 
     def set_parameters(self, parameters):
         """Copy parameters in, in the form of `get_parameters`."""
         cdef int64_t l
         for l in range(self.net.layers):
-            pack(parameters[l], self.net.layer[l].w)
-            if l > 0:
+            pack_parameters(parameters[l], self.net.layer[l].w)
+            if HALF:
+                round_weights(&self.net, l)
+            elif l > 0:
                 transpose_weights(&self.net.layer[l])
 
     def get_optimizer_state(self):
@@ -600,7 +687,7 @@ cdef class Engine:
         slots = [self._arrays() for _ in range(self.net.optimizer.slots)]
         for s in range(self.net.optimizer.slots):
             for l in range(self.net.layers):
-                unpack(self.net.layer[l].slot[s], slots[s][l])
+                unpack_parameters(self.net.layer[l].slot[s], slots[s][l])
         return self.net.step, slots
 
     def set_optimizer_state(self, step, slots):
@@ -609,7 +696,7 @@ cdef class Engine:
         self.net.step = step
         for s in range(self.net.optimizer.slots):
             for l in range(self.net.layers):
-                pack(slots[s][l], self.net.layer[l].slot[s])
+                pack_parameters(slots[s][l], self.net.layer[l].slot[s])
 
     def _arrays(self):
         sizes = self.plan.layer_sizes
@@ -624,7 +711,8 @@ cdef class Engine:
         threads = max(<int64_t> 1, min(self.net.threads, threads))
         self.net.stop = False
         self.net.next_look = seconds_now() + SIGNAL_SECONDS
-        team_run(&self.net.team, <int> threads, work, &self.net)
+        self.net.work = work
+        team_run(&self.net.team, <int> threads, run_work, &self.net)
 
     cdef void _set_data(self, const real[:, ::1] X, y, const real[::1] sample_weight):
         cdef const int64_t[::1] labels
@@ -665,7 +753,7 @@ cdef class Engine:
         self.net.back = True
         value = self._objective(3)
         for l in range(self.net.layers):
-            unpack(self.net.layer[l].g, out[l])
+            unpack_parameters(self.net.layer[l].g, out[l])
         return value
 
     cdef double _objective(self, int64_t passes) except? -1:
@@ -696,6 +784,7 @@ cdef class Engine:
         self.net.learning_rates = &learning_rates[0]
         self.net.losses = &losses[0]
         self.net.done = 0
+        start_pace(&self.net.pace, self.net.flops)
         with nogil:
             self._run(epoch_work, (self.net.rows + self.net.batch - 1) // self.net.batch, self.net.flops)
         self.net.step += self.net.done
@@ -724,15 +813,21 @@ cdef class Engine:
     cdef int _need_input_buffers(self) except -1:
         """The first layer's wt, brought up to date, and room for ∂f/∂x."""
         cdef Layer* layer = &self.net.layer[0]
-        cdef int64_t weights = panels_of(layer.n_in) * layer.n_out * PANEL
+        cdef int64_t weights = panels_of(layer.n_in) * (pair_rows(layer.n_out) if HALF else layer.n_out) * PANEL
         cdef int64_t rows = panels_of(layer.n_in) * self.net.stride * PANEL
         if self.input_buffers == NULL:
             self.input_buffers = allocate((weights + rows) * sizeof(real))
             if self.input_buffers == NULL:
                 raise MemoryError(f"the Jacobian needs {(weights + rows) * sizeof(real):,} bytes")
-            layer.wt = <real*> self.input_buffers
-            self.net.delta_input = layer.wt + weights
-        transpose_weights(layer)
+            self.net.delta_input = <real*> self.input_buffers + weights
+            if HALF:
+                layer.wt_pairs = <operand*> self.input_buffers
+            else:
+                layer.wt = <real*> self.input_buffers
+        if HALF:
+            round_weights(&self.net, 0)
+        else:
+            transpose_weights(layer)
         return 0
 
 
@@ -740,18 +835,25 @@ cdef class Engine:
 
 
 def cpu_offers(str instruction_set):
-    """Whether this CPU can run the modules of this instruction set."""
-    return cpu_has(instruction_set.encode())
+    """Whether this process can run the modules of this instruction set on this CPU."""
+    return cpu_has(instruction_set.encode()) == CPU_OFFERS
 
 
-def thread_costs(per_step=None, per_start=None, rows=None):
+def system_refuses(str instruction_set):
+    """Whether this CPU could, but the operating system does not allow it."""
+    return cpu_has(instruction_set.encode()) == SYSTEM_REFUSES
+
+
+def thread_costs(per_step=None, per_start=None, rows=None, window=None):
     """The cost model of threads: the work in FLOPs that makes a thread worth its barriers and its start,
-    and the rows it must have for phase 1 to be cut by rows. Set where given, for engines made from then
-    on; returns what was."""
-    global FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT
-    before = (FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT)
+    the rows it must have for phase 1 to be cut by rows, and the FLOPs of a window (pace.pxi). Set where
+    given, for engines made from then on; returns what was."""
+    global FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT, FLOPS_PER_WINDOW
+    before = (FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT, FLOPS_PER_WINDOW)
     if per_step is not None:
         FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT = per_step, per_start, rows
+    if window is not None:
+        FLOPS_PER_WINDOW = window
     return before
 
 

@@ -31,6 +31,13 @@ cdef inline int64_t part(int64_t total, int64_t piece, int64_t pieces) noexcept 
     return total * piece // pieces
 
 
+cdef inline int64_t part_of_rows(int64_t rows, int64_t piece, int64_t pieces) noexcept nogil:
+    """The same for rows of the minibatch; bf16 operands hold them in chunks of PANEL that stay together."""
+    if HALF:
+        return min(rows, PANEL * part((rows + PANEL - 1) // PANEL, piece, pieces))
+    return part(rows, piece, pieces)
+
+
 cdef void gather(const real* X, int64_t columns, const int64_t* rows, int64_t offset, int64_t first,
                  int64_t last, real* v, int64_t stride) noexcept nogil:
     """X[rows[r]] (X[offset + r] where rows is NULL) into row r of v, r = first … last − 1."""
@@ -96,7 +103,7 @@ cdef inline void transpose_tile(Layer* layer, int64_t j, int64_t k) noexcept nog
 # registers; what is left over at the edges goes one by one.
 
 
-cdef void pack(const real[:, ::1] W, real* w) noexcept nogil:
+cdef void pack_parameters(const real[:, ::1] W, real* w) noexcept nogil:
     cdef vec square[LANES]
     cdef int64_t j, k, i, n_out = W.shape[0], columns = W.shape[1]
     for j from 0 <= j < n_out by LANES:
@@ -111,7 +118,7 @@ cdef void pack(const real[:, ::1] W, real* w) noexcept nogil:
                 copy_edge(W, w, j, k, False)
 
 
-cdef void unpack(const real* w, real[:, ::1] W) noexcept nogil:
+cdef void unpack_parameters(const real* w, real[:, ::1] W) noexcept nogil:
     cdef vec square[LANES]
     cdef int64_t j, k, i, n_out = W.shape[0], columns = W.shape[1]
     for j from 0 <= j < n_out by LANES:

@@ -23,45 +23,58 @@ cdef int64_t multiply(Net* net, const real* a, int64_t K, const real* w, int64_t
     return p + 1
 
 
-cdef void forward_layer(Net* net, const Minibatch* batch, int64_t l, int64_t first, int64_t last, int64_t p,
-                        int64_t end) noexcept nogil:
+cdef void take_inputs(Net* net, const Minibatch* batch, int thread, int64_t first, int64_t last) noexcept nogil:
+    """v⁰ of rows first … last − 1."""
+    if HALF:
+        gather_half(net, batch, thread, first, last)
+    else:
+        gather(net.X, net.layer[0].n_in, batch.rows, batch.offset, first, last, net.layer[0].v_in, net.stride)
+
+
+cdef void forward_layer(Net* net, const Minibatch* batch, int thread, int64_t l, int64_t first, int64_t last,
+                        int64_t p, int64_t end) noexcept nogil:
     """vˡ = φ(Wˡ vˡ⁻¹), for the output layer f = Wᴸ vᴸ⁻¹: rows first … last − 1 of panels p … end − 1."""
     cdef Layer* layer = &net.layer[l]
     cdef int64_t next
+    if HALF:
+        forward_half(net, batch, thread, l, first, last, p, end)
+        return
     while p < end:
         next = multiply(net, layer.v_in, layer.n_in + 1, layer.w, layer.n_out, p, end, first, last, layer.v)
         if l < net.layers - 1:
             while p < next:
-                activate_panel(net, batch, l, p, first, last)
+                activate_panel(net, batch, l, p, first, last, layer.v + (p * net.stride + first) * PANEL)
                 p += 1
         p = next
 
 
-cdef void activate_panel(Net* net, const Minibatch* batch, int64_t l, int64_t p, int64_t first, int64_t last
-                         ) noexcept nogil:
-    """φ, dropout and the bias node on a panel that is still in the L1 cache."""
+cdef void activate_panel(Net* net, const Minibatch* batch, int64_t l, int64_t p, int64_t first, int64_t last,
+                         real* v) noexcept nogil:
+    """φ, dropout and the bias node on a panel's rows at v, still in the L1 cache."""
     cdef Layer* layer = &net.layer[l]
-    cdef int64_t at = (p * net.stride + first) * PANEL, n = (last - first) * PANEL, r
-    cdef real* v = layer.v + at
-    cdef real* slope = layer.slope + at if layer.slope != NULL else NULL
+    cdef int64_t n = (last - first) * PANEL, r
+    cdef real* slope = layer.slope + (p * net.stride + first) * PANEL if layer.slope != NULL else NULL
+    cdef bint dropping = batch.training and layer.dropout > 0
     cdef uint64_t key
     activate(layer, v, slope, n, step_of(layer.n_out, p))
-    if batch.training and layer.dropout > 0:
-        if layer.activation < SILU:
-            slopes(layer.activation, layer.a, v, slope, n)
+    if slope != NULL and layer.activation < SILU and (dropping or HALF):
+        slopes(layer.activation, layer.a, v, slope, n)
+    if dropping:
         key = splitmix64(splitmix64(splitmix64(net.seed) ^ <uint64_t> batch.step) ^ <uint64_t> (l + 1))
         for r in range(last - first):
             drop(layer, key, first + r, p * PANEL, v + r * PANEL, slope + r * PANEL)
     if (p + 1) * PANEL > layer.n_out:
         for r in range(last - first):
+            if HALF:
+                memset(v + r * PANEL + layer.n_out % PANEL, 0, (PANEL - layer.n_out % PANEL) * sizeof(real))
             v[r * PANEL + layer.n_out % PANEL] = 1
             if layer.activation == USER_ACTIVATION:  # its φ'(0) may be infinite, but no δ has a column here
                 memset(slope + r * PANEL + layer.n_out % PANEL, 0,
                        (PANEL - layer.n_out % PANEL) * sizeof(real))
 
 
-cdef void backward_layer(Net* net, const Minibatch* batch, int64_t l, int64_t first, int64_t last, int64_t p,
-                         int64_t end) noexcept nogil:
+cdef void backward_layer(Net* net, const Minibatch* batch, int thread, int64_t l, int64_t first, int64_t last,
+                         int64_t p, int64_t end) noexcept nogil:
     """δˡ⁻¹ = φ'(zˡ⁻¹) ⊙ Wˡᵀ δˡ, at the input (l = 0 here) without φ': rows first … last − 1 of panels
     p … end − 1."""
     cdef Layer* layer = &net.layer[l]
@@ -69,6 +82,9 @@ cdef void backward_layer(Net* net, const Minibatch* batch, int64_t l, int64_t fi
     cdef real* out = below.delta if l > 0 else net.delta_input
     cdef bint kept = l > 0 and (below.activation >= SILU or (batch.training and below.dropout > 0))
     cdef int64_t next, at, n = (last - first) * PANEL
+    if HALF:
+        backward_half(net, thread, l, first, last, p, end)
+        return
     while p < end:
         next = multiply(net, layer.delta, layer.n_out, layer.wt, layer.n_in, p, end, first, last, out)
         while p < next:
@@ -143,40 +159,43 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
         for j in range(outputs):
             T[j] = T[j] * scales
         write_outputs(T, outputs, m, net.layer[net.layers - 1].delta + r * PANEL, net.stride * PANEL)
+    if HALF:
+        write_output_deltas(net, first, last)
 
 
 cdef void row_phase(Net* net, const Minibatch* batch, int thread, bint back) noexcept nogil:
     """Phase 1 on this thread's share of the minibatch's rows, a block at a time through all layers."""
-    cdef int64_t first = part(batch.count, thread, net.team.threads)
-    cdef int64_t last = part(batch.count, thread + 1, net.team.threads)
-    cdef int64_t blocks = (last - first + ROW_BLOCK - 1) // ROW_BLOCK
+    cdef int64_t first = part_of_rows(batch.count, thread, net.team.threads)
+    cdef int64_t last = part_of_rows(batch.count, thread + 1, net.team.threads)
+    cdef int64_t blocks = (last - first + net.block - 1) // net.block
     cdef int64_t b, l, r0, r1
     if net.team.threads > 1 and batch.count < net.rows_to_split * net.team.threads:
         row_phase_by_columns(net, batch, thread, back)
         return
     for b in range(blocks):
-        r0 = first + part(last - first, b, blocks)
-        r1 = first + part(last - first, b + 1, blocks)
-        gather(net.X, net.layer[0].n_in, batch.rows, batch.offset, r0, r1, net.layer[0].v_in, net.stride)
+        r0 = first + part_of_rows(last - first, b, blocks)
+        r1 = first + part_of_rows(last - first, b + 1, blocks)
+        take_inputs(net, batch, thread, r0, r1)
         for l in range(net.layers):
-            forward_layer(net, batch, l, r0, r1, 0, panels_of(net.layer[l].n_out))
+            forward_layer(net, batch, thread, l, r0, r1, 0, panels_of(net.layer[l].n_out))
         loss_rows(net, batch, r0, r1, net.outputs + thread * 2 * net.layer[net.layers - 1].n_out)
         if back:
             for l in range(net.layers - 1, 0, -1):
-                backward_layer(net, batch, l, r0, r1, 0, panels_of(net.layer[l].n_in))
+                backward_layer(net, batch, thread, l, r0, r1, 0, panels_of(net.layer[l].n_in))
 
 
 cdef void row_phase_by_columns(Net* net, const Minibatch* batch, int thread, bint back) noexcept nogil:
     """Phase 1 where a share of the rows is too few for a thread: each layer is cut by panels instead, so
     that every weight is read by one thread only, with a barrier after each layer."""
     cdef int threads = net.team.threads
-    cdef int64_t first = part(batch.count, thread, threads), last = part(batch.count, thread + 1, threads)
+    cdef int64_t first = part_of_rows(batch.count, thread, threads)
+    cdef int64_t last = part_of_rows(batch.count, thread + 1, threads)
     cdef int64_t l, panels
-    gather(net.X, net.layer[0].n_in, batch.rows, batch.offset, first, last, net.layer[0].v_in, net.stride)
+    take_inputs(net, batch, thread, first, last)
     for l in range(net.layers):
         team_barrier(&net.team)
         panels = panels_of(net.layer[l].n_out)
-        forward_layer(net, batch, l, 0, batch.count, part(panels, thread, threads),
+        forward_layer(net, batch, thread, l, 0, batch.count, part(panels, thread, threads),
                       part(panels, thread + 1, threads))
     team_barrier(&net.team)
     loss_rows(net, batch, first, last, net.outputs + thread * 2 * net.layer[net.layers - 1].n_out)
@@ -184,7 +203,7 @@ cdef void row_phase_by_columns(Net* net, const Minibatch* batch, int thread, bin
         for l in range(net.layers - 1, 0, -1):
             team_barrier(&net.team)
             panels = panels_of(net.layer[l].n_in)
-            backward_layer(net, batch, l, 0, batch.count, part(panels, thread, threads),
+            backward_layer(net, batch, thread, l, 0, batch.count, part(panels, thread, threads),
                            part(panels, thread + 1, threads))
 
 
@@ -199,7 +218,13 @@ cdef inline void fetch_tile(Net* net, const Task* task) noexcept nogil:
     prefetch(layer.w + weights_at(net, task), task.inputs * PANEL)
     for s in range(net.optimizer.slots):
         prefetch(layer.slot[s] + weights_at(net, task), task.inputs * PANEL)
-    if task.layer > 0:
+    if HALF:
+        prefetch(<const real*> (layer.w_pairs + (task.j * pair_rows(layer.n_in) + task.k * PANEL) * PANEL),
+                 task.inputs * PANEL // 2)
+        if layer.wt_pairs != NULL:
+            prefetch(<const real*> (layer.wt_pairs + (task.k * pair_rows(layer.n_out) + task.j * PANEL) * PANEL),
+                     PANEL * PANEL // 2)
+    elif task.layer > 0:
         prefetch(layer.wt + (task.k * layer.n_out + task.j * PANEL) * PANEL, PANEL * PANEL)
 
 
@@ -210,6 +235,9 @@ cdef void gradient_tile(Net* net, const Task* task, int64_t count, real* g, bint
     cdef const real* delta = layer.delta + task.j * net.stride * PANEL
     cdef int64_t tiles = (task.inputs + TILE_ROWS - 1) // TILE_ROWS, t, i, b, n
     cdef int vectors = vectors_of(layer.n_out, task.j)
+    if HALF:
+        gradient_half(net, task, count, g, add)
+        return
     for b from 0 <= b < max(count, <int64_t> 1) by GRADIENT_ROWS:  # both operands stay in the L1 cache
         n = min(<int64_t> GRADIENT_ROWS, count - b)
         if b + n == count:
@@ -237,8 +265,11 @@ cdef void update_tile(Net* net, const Minibatch* batch, Task* task, real* g) noe
     update(&net.optimizer, batch.eta, n, layer.w + at, g,
            layer.slot[0] + at if net.optimizer.slots > 0 else NULL,
            layer.slot[1] + at if net.optimizer.slots > 1 else NULL)
-    if task.layer > 0 and penalized(net, task) > 0:
-        transpose_tile(layer, task.j, task.k)
+    if penalized(net, task) > 0:
+        if HALF:
+            round_tile(net, task.layer, task.j, task.k)
+        elif task.layer > 0:
+            transpose_tile(layer, task.j, task.k)
 
 
 cdef double penalize_tile(Net* net, const Minibatch* batch, const Task* task, real* g) noexcept nogil:

@@ -2,7 +2,8 @@
 
    team_run starts threads 1 … n−1, is itself thread 0, and returns when all have finished: nothing runs
    on between calls, so a process may fork at any time. The barrier spins (a step is often shorter than a
-   system call), then lets others run on its CPU, then sleeps. */
+   system call), then lets others run on its CPU, then sleeps. At a barrier the team may change the number
+   of its threads that share the work; the others rest. */
 #ifndef FASTBP_TEAM_H
 #define FASTBP_TEAM_H
 
@@ -59,14 +60,17 @@ static void set_free(const Placement *place) {}
 #endif
 
 typedef struct {
-    int threads;
+    int members; /* threads that there are */
+    int threads; /* of them, 0 … threads−1 share the work */
+    int wanted;  /* as many shall from the next barrier on; thread 0 says */
+    int over;    /* nobody need rest any longer */
     void (*work)(void *argument, int thread);
     void *argument;
     atomic_int waiting;
-    atomic_int phase; /* counts barriers passed */
-    atomic_llong next; /* for team_next */
+    atomic_llong phase; /* counts barriers passed, and below PHASE says how many threads share the work */
+    atomic_llong next;  /* for team_next */
     pthread_mutex_t mutex;
-    pthread_cond_t passed;
+    pthread_cond_t passed, woken;
 } Team;
 
 typedef struct {
@@ -76,6 +80,7 @@ typedef struct {
 } Member;
 
 #define TEAM_MOST 256 /* threads in a team at most */
+#define PHASE 512
 #define SPINS 300   /* turns of the waiting loop, a few microseconds */
 #define YIELDS 2000 /* then offers of the CPU to another thread before sleeping */
 
@@ -87,25 +92,52 @@ static inline void relax(void) {
 #endif
 }
 
-static void team_barrier(Team *team) {
-    if (team->threads == 1) return;
-    int phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&team->waiting, 1, memory_order_acq_rel) == team->threads - 1) {
+/* Returns how many threads share the work from here on: where it is not more than its own number, a
+   thread must rest. Should that number have changed again before it looks, it sees the newer one. */
+static int team_barrier(Team *team) {
+    const int threads = team->threads; /* the last to arrive may change it */
+    if (threads == 1 && team->wanted == 1) return 1;
+    const long long phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    long long now;
+    if (atomic_fetch_add_explicit(&team->waiting, 1, memory_order_acq_rel) == threads - 1) {
         atomic_store_explicit(&team->waiting, 0, memory_order_relaxed);
         pthread_mutex_lock(&team->mutex); /* no sleeper may miss the change */
-        atomic_store_explicit(&team->phase, phase + 1, memory_order_release);
+        if (team->wanted > threads) pthread_cond_broadcast(&team->woken);
+        team->threads = team->wanted;
+        now = (phase / PHASE + 1) * PHASE + team->threads;
+        atomic_store_explicit(&team->phase, now, memory_order_release);
         pthread_cond_broadcast(&team->passed);
         pthread_mutex_unlock(&team->mutex);
-        return;
+        return (int)(now % PHASE);
     }
     for (int i = 0; i < SPINS + YIELDS; i++) {
-        if (atomic_load_explicit(&team->phase, memory_order_acquire) != phase) return;
+        now = atomic_load_explicit(&team->phase, memory_order_acquire);
+        if (now != phase) return (int)(now % PHASE);
         if (i < SPINS) relax();
         else sched_yield();
     }
     pthread_mutex_lock(&team->mutex);
-    while (atomic_load_explicit(&team->phase, memory_order_acquire) == phase)
+    while ((now = atomic_load_explicit(&team->phase, memory_order_acquire)) == phase)
         pthread_cond_wait(&team->passed, &team->mutex);
+    pthread_mutex_unlock(&team->mutex);
+    return (int)(now % PHASE);
+}
+
+/* Sleep until this thread shares the work again: 1, or until the team is over: 0. */
+static int team_rest(Team *team, int thread) {
+    pthread_mutex_lock(&team->mutex);
+    while (team->threads <= thread && !team->over) pthread_cond_wait(&team->woken, &team->mutex);
+    const int over = team->over;
+    pthread_mutex_unlock(&team->mutex);
+    return !over;
+}
+
+/* From thread 0 at the end of its work: let those that rest return. */
+static void team_over(Team *team) {
+    if (team->members == 1) return;
+    pthread_mutex_lock(&team->mutex);
+    team->over = 1;
+    pthread_cond_broadcast(&team->woken);
     pthread_mutex_unlock(&team->mutex);
 }
 
@@ -154,17 +186,18 @@ static void *team_member(void *p) {
 }
 
 /* Run work(argument, thread) on up to `threads` threads that may call team_barrier; where the system
-   refuses a thread the team is smaller, as team->threads says. */
+   refuses a thread the team is smaller, as team->members says. */
 static void team_run(Team *team, int threads, void (*work)(void *, int), void *argument) {
     pthread_t ids[TEAM_MOST];
     Member members[TEAM_MOST];
     int started = 1;
     const unsigned arithmetic = standard_arithmetic();
-    team->threads = 1;
+    team->members = team->threads = team->wanted = 1;
+    team->over = 0;
     team->work = work;
     team->argument = argument;
     atomic_init(&team->waiting, 0);
-    atomic_init(&team->phase, 0);
+    atomic_init(&team->phase, 1);
     atomic_init(&team->next, 0);
     if (threads == 1) {
         work(argument, 0);
@@ -173,6 +206,7 @@ static void team_run(Team *team, int threads, void (*work)(void *, int), void *a
     }
     pthread_mutex_init(&team->mutex, NULL);
     pthread_cond_init(&team->passed, NULL);
+    pthread_cond_init(&team->woken, NULL);
     pthread_mutex_lock(&team->mutex);
     while (started < threads) {
         Member *member = &members[started];
@@ -181,11 +215,12 @@ static void team_run(Team *team, int threads, void (*work)(void *, int), void *a
         if (start_member(&ids[started], team_member, member, &member->placement, started)) break;
         started++;
     }
-    team->threads = started;
+    team->members = team->threads = team->wanted = started;
     pthread_mutex_unlock(&team->mutex);
     work(argument, 0);
     for (int i = 1; i < started; i++) pthread_join(ids[i], NULL);
     pthread_cond_destroy(&team->passed);
+    pthread_cond_destroy(&team->woken);
     pthread_mutex_destroy(&team->mutex);
     restore_arithmetic(arithmetic);
 }

@@ -1,0 +1,70 @@
+# How many threads of a team share the steps of an epoch: as many as prove fastest while it runs.
+#
+# A barrier costs what other programs on the machine make it cost, which no model knows. So where steps are
+# short, thread 0 times windows of them, now and then lets half as many threads, or twice as many, do a
+# window, and stays with what is faster. The results do not depend on it.
+
+cdef enum:
+    FIRST_PATIENCE = 2   # windows until the next trial; doubled after each that failed
+    LAST_PATIENCE = 1024
+
+# Steps of more work are not worth a trial: sharing them pays in any case.
+cdef int64_t FLOPS_PER_WINDOW = HALF_SPEED * 40_000_000 * 4 // <int64_t> sizeof(real)
+
+
+ctypedef struct Pace:
+    int64_t window          # steps of a window; 0: the number of threads stays
+    int64_t counted         # steps of this window so far
+    double start            # of this window; 0: there has been none
+    double usual            # seconds of the last window that was no trial
+    int64_t patience, windows # windows from a trial to the next, and since the last
+    int before              # threads outside the trial; 0: no trial is on
+    bint up                 # the next trial is with more threads
+
+
+cdef void start_pace(Pace* pace, int64_t flops) noexcept nogil:
+    """For an epoch whose steps are so many FLOPs each."""
+    pace.window = FLOPS_PER_WINDOW // flops if flops < FLOPS_PER_WINDOW // 4 else 0
+    pace.counted = 0
+    pace.start = 0
+    pace.patience = FIRST_PATIENCE
+    pace.windows = 0
+    pace.before = 0
+    pace.up = False
+
+
+cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
+    """After each step, on thread 0: team.wanted for the next."""
+    cdef double seconds
+    if pace.start == 0:  # the first step waited for the threads to start
+        pace.start = seconds_now()
+        return
+    pace.counted += 1
+    if pace.window == 0 or (pace.counted < pace.window and pace.before == 0):
+        return
+    seconds = seconds_now() - pace.start
+    if pace.before > 0:  # a trial; one that takes longer already need not go on
+        if seconds <= pace.usual and pace.counted < pace.window:
+            return
+        if seconds < 0.95 * pace.usual:
+            pace.usual = seconds
+            pace.patience = FIRST_PATIENCE
+        else:
+            team.wanted = pace.before
+            pace.up = not pace.up
+            pace.patience = min(2 * pace.patience, <int64_t> LAST_PATIENCE)
+        pace.before = 0
+        pace.windows = 0
+    else:
+        if seconds > 1.5 * pace.usual:  # something else has come to run here
+            pace.patience = min(pace.patience, <int64_t> FIRST_PATIENCE)
+        pace.usual = seconds
+        pace.windows += 1
+        if pace.windows > pace.patience:
+            pace.before = team.threads
+            if pace.up and team.threads < team.members or team.threads == 1:
+                team.wanted = min(2 * team.threads, team.members)
+            else:
+                team.wanted = (team.threads + 1) // 2
+    pace.counted = 0
+    pace.start = seconds_now()
