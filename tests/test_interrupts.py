@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastbp
+from fastbp.engines import jit
 from fastbp.engines.interrupts import between_steps
 
 X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
@@ -97,10 +98,15 @@ print(max(delays))
         ("native", 3_000_000, 9, [8, 16, 3], 32),  # in the middle of a long epoch
         ("native", 200, 10**6, [8, 16, 3], 32),  # among many short ones
         ("native", 20_000, 99, [512, 512, 512, 10], 256),  # with several threads
+        ("jit", 3_000_000, 9, [8, 16, 3], 32),
+        ("jit", 200, 10**6, [8, 16, 3], 32),
+        ("jit", 20_000, 99, [512, 512, 512, 10], 256),
         ("reference", 100_000, 99, [8, 64, 3], 32),
     ],
 )
 def test_ctrl_c_in_a_process_of_its_own(engine, rows, epochs, sizes, batch):
+    if engine == "jit" and not jit.available():
+        pytest.skip(jit.reason())
     arguments = [engine, *map(str, (rows, epochs, sizes, batch))]
     run = subprocess.run(
         [sys.executable, "-P", "-c", CHILD, *arguments], capture_output=True, text=True

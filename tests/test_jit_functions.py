@@ -23,6 +23,7 @@ from error_bounds import assert_within, bounds
 import fastbp
 from fastbp.activations import Activation
 from fastbp.engines import create, jit, native
+from fastbp.engines.jit.functions import evaluate_activation
 from fastbp.losses import Loss
 
 pytestmark = pytest.mark.skipif(not jit.available(), reason=jit.reason())
@@ -233,6 +234,29 @@ def test_what_numba_cannot_compile_is_named_with_its_place(f: Callable[[float], 
         fastbp.activation(f)
     with pytest.raises(ValueError, match="Numba cannot compile"):
         fastbp.activation(calls_what_is_not_there)
+
+
+def test_helpers_that_numba_compiles_stay_the_users() -> None:
+    """Compiled before or after, they serve the engine and Python alike."""
+    import numba
+
+    @numba.njit
+    def three(k):
+        return k + 2
+
+    @numba.njit(cache=True)
+    def six(k):
+        return 2 * three(k)
+
+    @numba.njit
+    def scaled(z):
+        return z * (0.5, "half")[0] * six(1) * three(1)
+
+    assert three(1) == 3
+    activation = fastbp.activation(lambda z: scaled(z), name="scaled")
+    v, slope = evaluate_activation(activation, np.ones(3))
+    np.testing.assert_array_equal([v, slope], np.full((2, 3), 9.0))
+    assert (three(1), six(1), scaled(2.0)) == (3, 6, 18.0)
 
 
 def test_a_wrong_derivative_is_found() -> None:

@@ -300,6 +300,7 @@ class JitEngine:
         net["learning_rates"], net["etas"] = learning_rates.ctypes.data, etas.ctypes.data
         net["losses"] = losses.ctypes.data
         net["done"] = net["stop"] = net["interrupted"] = 0
+        net["back"] = 1
         chunk = max(1, FLOPS_UNCHECKED // self._flops)
         function = self._functions["epoch"]
 

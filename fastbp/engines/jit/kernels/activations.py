@@ -59,49 +59,28 @@ def activate(activation, function, a, z, slope, n):
         call(function, (z, z, slope, n))
 
 
-@inline
-def derivative_kind(activation, a, v):
-    """φ'(z) from v = φ(z)."""
-    zero, one = number(v, 0.0), number(v, 1.0)
-    if activation == SIGMOID:
-        return (one - v) * v
-    if activation == TANH:
-        return fma(-v, v, one)
-    if activation == RELU:
-        return select(v > zero, one, zero)
-    if activation == LEAKY_RELU:
-        return select(v > zero, one, a)
-    if activation == ELU:
-        return select(v > zero, one, v + a)
-    if activation == SOFTPLUS:  # σ(z) = 1 − e^−v
-        return zero - expm1(zero - v)
-    return one
-
-
 @kernel
 def backward(activation, a, v, delta, n):
     """δ ← φ'(z) ⊙ δ, from v."""
-    a = number(v, a)
-    # the loops differ in a constant only: each is vectorised for its activation
+    zero, one, a = number(v, 0.0), number(v, 1.0), number(v, a)
     if activation == SIGMOID:
         for i in range(n):
-            delta[i] = derivative_kind(SIGMOID, a, v[i]) * delta[i]
+            delta[i] = (one - v[i]) * v[i] * delta[i]
     elif activation == TANH:
         for i in range(n):
-            delta[i] = derivative_kind(TANH, a, v[i]) * delta[i]
+            delta[i] = fma(-v[i], v[i], one) * delta[i]
     elif activation == RELU:
-        zero = number(v, 0.0)
         for i in range(n):
             delta[i] = select(v[i] > zero, delta[i], zero)
     elif activation == LEAKY_RELU:
         for i in range(n):
-            delta[i] = derivative_kind(LEAKY_RELU, a, v[i]) * delta[i]
+            delta[i] = select(v[i] > zero, one, a) * delta[i]
     elif activation == ELU:
         for i in range(n):
-            delta[i] = derivative_kind(ELU, a, v[i]) * delta[i]
-    elif activation == SOFTPLUS:
+            delta[i] = select(v[i] > zero, one, v[i] + a) * delta[i]
+    elif activation == SOFTPLUS:  # σ(z) = 1 − e^−v
         for i in range(n):
-            delta[i] = derivative_kind(SOFTPLUS, a, v[i]) * delta[i]
+            delta[i] = (zero - expm1(zero - v[i])) * delta[i]
 
 
 @kernel
@@ -114,7 +93,6 @@ def backward_slope(slope, delta, n):
 @kernel
 def slopes(activation, a, v, slope, n):
     """φ'(z) from v, into slope."""
-    a = number(v, a)
     for i in range(n):
         slope[i] = number(v, 1.0)
     backward(activation, a, v, slope, n)

@@ -229,7 +229,7 @@ _SLOPES: dict[str, tuple[list[Any], Any, Any]] = {
     ),
     "erf": (
         [math.erf],
-        inline(lambda x: math.erf(x)),
+        vecmath.erf,
         inline(lambda x, y: number(x, 2 / math.sqrt(math.pi)) * vecmath.exp(-x * x)),
     ),
     "neg": ([operator.neg], inline(lambda x: -x), inline(lambda x, y: number(x, -1.0))),

@@ -16,8 +16,12 @@ from numba.extending import intrinsic
 from fastbp.engines.jit.kernels.tile import multiply_add
 from fastbp.engines.jit.target import host
 
-kernel = njit(error_model="numpy", nogil=True)
-inline = njit(error_model="numpy", nogil=True, forceinline=True)
+# To compile in less time: only compiled code calls these functions, so they go without wrappers for
+# Python and C; and but for the user's they hold nothing that Numba would have to rewrite.
+_options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+kernel = njit(**_options, no_rewrites=True)
+inline = njit(**_options, no_rewrites=True, forceinline=True)
+of_user = njit(**_options, forceinline=True)
 
 _int = ir.IntType(64)
 
@@ -255,19 +259,6 @@ def record_at(typing, pointer, n):
         return builder.inttoptr(builder.add(base, offset), kind)
 
     return record(pointer, types.int64), build
-
-
-def record_of(record: Any) -> Any:
-    """An intrinsic from an address to the record that lies there."""
-
-    @intrinsic
-    def of(typing, address):
-        def build(context, builder, signature, arguments):
-            return builder.inttoptr(arguments[0], context.get_value_type(record))
-
-        return record(types.int64), build
-
-    return of
 
 
 @intrinsic

@@ -256,7 +256,7 @@ def loss_rows(net, batch, thread, first, last):
 
 
 @kernel
-def row_phase(net, batch, thread, back):
+def row_phase(net, batch, thread):
     """Phase 1 on this thread's share of the minibatch's rows, a block at a time through all layers."""
     first = part(batch.count, thread, net.threads)
     last = part(batch.count, thread + 1, net.threads)
@@ -269,7 +269,7 @@ def row_phase(net, batch, thread, back):
         for index in range(net.layers):
             forward_layer(net, batch, index, r0, r1)
         loss_rows(net, batch, thread, r0, r1)
-        if back:
+        if net.back:
             for index in range(net.layers - 1, 0, -1):
                 backward_layer(net, batch, index, r0, r1)
 
@@ -278,8 +278,8 @@ def row_phase(net, batch, thread, back):
 
 
 @kernel
-def gradient_tile(net, task, count, g, add):
-    """g = Σ_rows v δᵀ (added to g, or over it) for the inputs and outputs of one task."""
+def gradient_tile(net, batch, task, g):
+    """g = Σ_rows v δᵀ for the inputs and outputs of one task; added to g unless batch.offset is 0."""
     layer = record_at(net.layer, task.layer)
     panel = 2 * lanes(g)
     v = at(layer.v_in, task.k * net.stride * panel)
@@ -287,13 +287,13 @@ def gradient_tile(net, task, count, g, add):
     tiles = (task.inputs + TILE_ROWS - 1) // TILE_ROWS
     vectors = vectors_of(layer.n_out, task.j, g)
     b = 0
-    while b < max(count, 1):  # both operands stay in the L1 cache
-        rows = min(GRADIENT_ROWS, count - b)
+    while b < max(batch.count, 1):  # both operands stay in the L1 cache
+        rows = min(GRADIENT_ROWS, batch.count - b)
         for t in range(tiles):
             i = part(task.inputs, t, tiles)
             tile_features(
                 part(task.inputs, t + 1, tiles) - i, vectors, rows, at(v, b * panel + i), 0,
-                at(delta, b * panel), at(g, i * panel), 1 if add or b > 0 else 0,
+                at(delta, b * panel), at(g, i * panel), batch.offset + b,
             )  # fmt: skip
         b += GRADIENT_ROWS
 
@@ -380,14 +380,14 @@ def update_phase(net, batch, thread):
         g = at(net.tile, thread * panel * panel)
         for t in range(first, last):
             task = record_at(net.task, t)
-            gradient_tile(net, task, batch.count, g, False)
+            gradient_tile(net, batch, task, g)
             task.penalty = penalize_tile(net, batch, task, g)
             update_tile(net, batch, task, g)
         return
     for t in range(first, last):
         task = record_at(net.task, t)
         g = gradient_at(net, task)
-        gradient_tile(net, task, batch.count, g, False)
+        gradient_tile(net, batch, task, g)
         task.penalty = penalize_tile(net, batch, task, g)
         squares = 0.0
         for i in range(task.inputs * panel):

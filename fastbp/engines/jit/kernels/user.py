@@ -15,9 +15,9 @@ from numba.core import types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
-from fastbp.engines.jit.kernels.code import emit, ir_of, only_ir
+from fastbp.engines.jit.kernels.code import emit, ir_of
 from fastbp.engines.jit.kernels.dual import dual, plain, slope_of, value_of
-from fastbp.engines.jit.kernels.intrinsics import inline, kernel, number
+from fastbp.engines.jit.kernels.intrinsics import kernel, number, of_user
 from fastbp.engines.jit.kernels.records import REALS
 
 
@@ -39,7 +39,7 @@ def _copy(source, destination, n):
 
 
 def _jitted(function: Any) -> Any:
-    return inline(getattr(function, "py_func", function))
+    return of_user(getattr(function, "py_func", function))
 
 
 @global_compiler_lock
@@ -103,6 +103,4 @@ def compile_loss(
 
 
 def _code(function: Any, name: str, arguments: tuple[Any, ...]) -> bytes:
-    with only_ir():
-        text = ir_of(kernel(function), arguments, name)
-    return emit([text], [name])
+    return emit(ir_of({name: (kernel(function), arguments)}), [name])

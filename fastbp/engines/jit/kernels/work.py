@@ -1,6 +1,6 @@
 """What the threads of a call run: an epoch, a gradient, a forward pass, a Jacobian.
 
-Each takes the address of the net's record and the number of the thread.
+Each takes the net's record and the number of the thread.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def epoch(net, thread, first, last):
     batch = record_at(net.batches, thread)
     batch.training = 1
     batch.shuffled = 1
+    batch.offset = 0
     for s in range(first, last):
         batch.rows = at(net.order, s * net.batch)
         batch.count = min(net.batch, net.rows - s * net.batch)
@@ -76,7 +77,7 @@ def epoch(net, thread, first, last):
         batch.step = net.step + s
         batch.learning_rate = net.learning_rates[s]
         batch.eta = net.etas[s]
-        row_phase(net, batch, thread, True)
+        row_phase(net, batch, thread)
         barrier(net)
         loss = sum_losses(net, batch.count) * batch.inverse_weight
         if not math.isfinite(loss):  # every thread finds the same
@@ -111,14 +112,14 @@ def gradient(net, thread):
     while start < net.rows:
         batch.offset = start
         batch.count = min(net.batch, net.rows - start)
-        row_phase(net, batch, thread, net.back != 0)
+        row_phase(net, batch, thread)
         barrier(net)
         if thread == 0:
             net.total += sum_losses(net, batch.count) * batch.inverse_weight
         if net.back:
             for t in range(first, last):
                 task = record_at(net.task, t)
-                gradient_tile(net, task, batch.count, gradient_at(net, task), start > 0)
+                gradient_tile(net, batch, task, gradient_at(net, task))
         barrier(net)
         start += net.batch
     panel = 2 * lanes(net.tile)
@@ -128,7 +129,7 @@ def gradient(net, thread):
         if net.back:
             g = gradient_at(net, task)
             if net.rows == 0:
-                gradient_tile(net, task, 0, g, False)
+                gradient_tile(net, batch, task, g)
         task.penalty = penalize_tile(net, batch, task, g)
     barrier(net)
     if thread == 0:
