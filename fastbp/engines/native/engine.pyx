@@ -302,8 +302,7 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
             net.at = s + 1
             if s % net.steps_unchecked == 0:
                 look_for_signals(net)
-            if net.team.members > 1:
-                set_pace(&net.pace, &net.team)
+            set_pace(&net.pace, &net.team)
         if team_barrier(&net.team) <= thread and not team_rest(&net.team, thread):
             break
         if thread == 0:
@@ -709,6 +708,8 @@ cdef class Engine:
         """Run work of so many steps, of so many FLOPs each, on as many threads as it is worth."""
         cdef int64_t threads = min(flops // FLOPS_PER_THREAD, steps * flops // FLOPS_PER_START)
         threads = max(<int64_t> 1, min(self.net.threads, threads))
+        if work == epoch_work:
+            threads = start_pace(&self.net.pace, self.net.flops, <int> threads)
         self.net.stop = False
         self.net.next_look = seconds_now() + SIGNAL_SECONDS
         self.net.work = work
@@ -784,7 +785,6 @@ cdef class Engine:
         self.net.learning_rates = &learning_rates[0]
         self.net.losses = &losses[0]
         self.net.done = 0
-        start_pace(&self.net.pace, self.net.flops)
         with nogil:
             self._run(epoch_work, (self.net.rows + self.net.batch - 1) // self.net.batch, self.net.flops)
         self.net.step += self.net.done

@@ -1,18 +1,19 @@
 # How many threads of a team share the steps of an epoch: as many as prove fastest while it runs.
 #
-# A barrier costs what other programs on the machine make it cost, which no model knows. So where steps are
-# short, thread 0 times windows of them, now and then lets half as many threads, or twice as many, do a
-# window, and stays with what is faster. The results do not depend on it.
+# A barrier costs what other programs on the machine make it cost, which no model knows. So where a step
+# takes less than milliseconds, thread 0 times windows of steps, now and then lets half as many threads, or
+# twice as many, do a window, and stays with what is faster, also in the next call. The results do not
+# depend on it.
 
 cdef enum:
     FIRST_PATIENCE = 2   # windows until the next trial; doubled after each that failed
     LAST_PATIENCE = 1024
 
-# Steps of more work are not worth a trial: sharing them pays in any case.
 cdef int64_t FLOPS_PER_WINDOW = HALF_SPEED * 40_000_000 * 4 // <int64_t> sizeof(real)
 
 
 ctypedef struct Pace:
+    int threads             # what was found; 0: nothing yet
     int64_t window          # steps of a window; 0: the number of threads stays
     int64_t counted         # steps of this window so far
     double start            # of this window; 0: there has been none
@@ -22,25 +23,32 @@ ctypedef struct Pace:
     bint up                 # the next trial is with more threads
 
 
-cdef void start_pace(Pace* pace, int64_t flops) noexcept nogil:
-    """For an epoch whose steps are so many FLOPs each."""
-    pace.window = FLOPS_PER_WINDOW // flops if flops < FLOPS_PER_WINDOW // 4 else 0
+cdef int start_pace(Pace* pace, int64_t flops, int most) noexcept nogil:
+    """For an epoch whose steps are so many FLOPs each: how many threads to start, of `most`."""
+    pace.window = max(<int64_t> 4, FLOPS_PER_WINDOW // flops) if flops < 8 * FLOPS_PER_WINDOW and most > 1 else 0
     pace.counted = 0
     pace.start = 0
-    pace.patience = FIRST_PATIENCE
-    pace.windows = 0
     pace.before = 0
-    pace.up = False
+    if pace.threads == 0:
+        pace.threads = most
+        pace.patience = FIRST_PATIENCE
+    return 1 if pace.window > 0 and pace.threads == 1 and pace.windows <= pace.patience else most
 
 
 cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
     """After each step, on thread 0: team.wanted for the next."""
     cdef double seconds
+    if pace.window == 0:
+        return
     if pace.start == 0:  # the first step waited for the threads to start
         pace.start = seconds_now()
+        if pace.threads > 1:
+            team.wanted = min(pace.threads, team.members)
+        elif team.members > 1:
+            pace.before = 1
         return
     pace.counted += 1
-    if pace.window == 0 or (pace.counted < pace.window and pace.before == 0):
+    if pace.counted < pace.window and pace.before == 0:
         return
     seconds = seconds_now() - pace.start
     if pace.before > 0:  # a trial; one that takes longer already need not go on
@@ -48,6 +56,7 @@ cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
             return
         if seconds < 0.95 * pace.usual:
             pace.usual = seconds
+            pace.threads = team.threads
             pace.patience = FIRST_PATIENCE
         else:
             team.wanted = pace.before
@@ -60,7 +69,7 @@ cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
             pace.patience = min(pace.patience, <int64_t> FIRST_PATIENCE)
         pace.usual = seconds
         pace.windows += 1
-        if pace.windows > pace.patience:
+        if pace.windows > pace.patience and team.members > 1:
             pace.before = team.threads
             if pace.up and team.threads < team.members or team.threads == 1:
                 team.wanted = min(2 * team.threads, team.members)
