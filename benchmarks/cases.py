@@ -14,10 +14,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Case:
-    """A ReLU net with softmax cross-entropy, trained by plain SGD on shuffled minibatches.
+    """A ReLU net with softmax cross-entropy, trained on shuffled minibatches.
 
     `rows` is a multiple of `batch_size`, so that a library may drop or keep a short last batch.
     `source` is "normal" (random inputs and labels) or "digits" (the training part of them).
+    `optimizer` is plain SGD, or another that fastbp has (see `equivalence.exact`).
     """
 
     name: str
@@ -26,6 +27,8 @@ class Case:
     rows: int
     learning_rate: float = 0.01
     source: str = "normal"
+    dtype: str = "float32"
+    optimizer: str = "sgd"
 
     @property
     def label(self) -> str:
@@ -42,6 +45,7 @@ CASES = {
     for case in (
         Case("tiny", (4, 16, 3), 32, 32_768),
         Case("small", (64, 64, 10), 32, 16_384),
+        Case("mnist-online", (784, 128, 10), 1, 1024),
         Case("mnist-small", (784, 128, 10), 32, 4096),
         Case("mnist-medium", (784, 512, 512, 10), 128, 4096),
         Case("mnist-large-batch", (784, 512, 512, 10), 1024, 4096),
@@ -53,6 +57,22 @@ CASES = {
 # 1792 of the 1797 digits are 1440 to train on, in 45 batches of 32, and 352 to test on.
 DIGITS = Case("digits", (64, 256, 10), 32, 1440, learning_rate=0.1, source="digits")
 DIGITS_TEST_ROWS = 352
+
+
+# What is only predicted with: one row at a time, and very many at once
+SINGLE_ROWS = Case("single-rows", (64, 100, 10), 32, 4096)
+BULK = Case("bulk", (784, 512, 512, 10), 32, 60_000)
+
+
+def in_float64(case: Case) -> Case:
+    """The same case in float64."""
+    return replace(case, dtype="float64")
+
+
+def with_optimizer(case: Case, optimizer: str) -> Case:
+    """The same case with another optimizer; Adam's steps do not shrink with the gradient."""
+    rate = 0.001 if optimizer == "adam" else case.learning_rate
+    return replace(case, optimizer=optimizer, learning_rate=rate)
 
 
 def width_sweep(widths: tuple[int, ...] = (16, 64, 256, 1024, 4096)) -> list[Case]:
@@ -88,17 +108,18 @@ def flops_per_row(case: Case) -> int:
 
 
 def parameter_bytes(case: Case) -> int:
-    """Bytes of the float32 parameters; a step reads and writes each of them at least once."""
-    return sum(4 * n * (k + 1) for k, n in itertools.pairwise(case.layer_sizes))
+    """Bytes of the parameters; a step reads and writes each of them at least once."""
+    size = np.dtype(case.dtype).itemsize
+    return sum(size * n * (k + 1) for k, n in itertools.pairwise(case.layer_sizes))
 
 
 def data(case: Case, seed: int = 0) -> tuple[Array, Array]:
-    """X of shape (rows, n_0), float32, and labels of shape (rows,), int64."""
+    """X of shape (rows, n_0), of the case's dtype, and labels of shape (rows,), int64."""
     if case.source == "digits":
         X, y, _, _ = digits()
         return X[: case.rows], y[: case.rows]
     generator = np.random.default_rng(seed)
-    X = generator.standard_normal((case.rows, case.layer_sizes[0]), dtype=np.float32)
+    X = generator.standard_normal((case.rows, case.layer_sizes[0]), dtype=case.dtype)
     return X, generator.integers(0, case.layer_sizes[-1], case.rows)
 
 
@@ -114,12 +135,12 @@ def digits() -> tuple[Array, Array, Array, Array]:
 
 
 def parameters(case: Case, seed: int = 0) -> list[Array]:
-    """Initial [W | b] of every layer, shape (n_l, n_{l−1} + 1), float32: He normal, biases 0."""
+    """Initial [W | b] of every layer, shape (n_l, n_{l−1} + 1): He normal, biases 0."""
     generator = np.random.default_rng([seed, 1])
     drawn = []
     for k, n in itertools.pairwise(case.layer_sizes):
-        W = np.zeros((n, k + 1), np.float32)
-        W[:, :k] = generator.standard_normal((n, k), dtype=np.float32) * np.sqrt(2 / k)
+        W = np.zeros((n, k + 1), case.dtype)
+        W[:, :k] = generator.standard_normal((n, k), dtype=case.dtype) * np.sqrt(2 / k)
         drawn.append(W)
     return drawn
 

@@ -19,6 +19,7 @@ from benchmarks.groups import Record
 # contender: colour, marker, hatch, dashes. Black is fastbp's.
 STYLE = {
     "fastbp": ("#000000", "o", "", "-"),
+    "fastbp-bf16": ("#000000", "*", "....", "-."),
     "fastbp-jit": ("#555555", "D", "////", "--"),
     "fastbp-reference": ("#bbbbbb", "d", "", ":"),
     "numpy": ("#56B4E9", "s", "\\\\\\\\", "-"),
@@ -69,16 +70,15 @@ def ratios(records: Sequence[Record], name: str = "ratios") -> str:
     ]
     figure, axes = plt.subplots(figsize=(10.5, 4.4))
     width = 0.8 / len(contenders)
-    top = 1.0
+    bottom, top = 1.0, 1.0
     for j, contender in enumerate(contenders):
         colour, _, hatch, _ = STYLE[contender]
         for i, row in enumerate(rows.values()):
-            if contender not in row or "fastbp" not in row:
+            r = tables.times_faster(row, contender)
+            if r is None:
                 continue
-            r = tables.times_faster(row, row[contender])
-            assert r is not None
             x = i + (j - (len(contenders) - 1) / 2) * width
-            top = max(top, r.median)
+            bottom, top = min(bottom, r.median), max(top, r.median)
             axes.bar(
                 x,
                 r.median - 1,
@@ -97,7 +97,8 @@ def ratios(records: Sequence[Record], name: str = "ratios") -> str:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}×"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_yticks([t for t in (0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if t <= top * 1.5])
+    ticks = (0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+    axes.set_yticks([t for t in ticks if bottom / 1.5 <= t <= top * 1.5])
     axes.set_xlim(-0.5, len(rows) - 0.5)
     axes.grid(axis="x", visible=False)
     axes.set_xticks(range(len(rows)), [case.replace(", ", "\nbatch ") for case in rows], fontsize=8)
@@ -218,7 +219,7 @@ def scaling(records: Sequence[Record]) -> str:
     """Speed-up over one thread of the same contender, a panel for each case."""
     names = list(dict.fromkeys(r["case"] for r in records))
     figure, panels = plt.subplots(
-        1, len(names), figsize=(9.5, 3), sharey=True, squeeze=False, layout="constrained"
+        1, len(names), figsize=(10.5, 3), sharey=True, squeeze=False, layout="constrained"
     )
     for axes, case in zip(panels[0], names, strict=True):
         chosen = [r for r in records if r["case"] == case]
@@ -231,7 +232,7 @@ def scaling(records: Sequence[Record]) -> str:
             ]
             _line(axes, contender, counts, points)
         axes.set_xticks(counts)
-        axes.set_title(case, fontsize=10)
+        axes.set_title(case.replace(", ", "\nbatch "), fontsize=8)
         axes.set_xlabel("threads")
     panels[0][0].set_ylabel("speed-up over 1 thread")
     figure.legend(

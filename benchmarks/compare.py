@@ -71,7 +71,7 @@ def times(case: Case, sites: dict[str, Path], rounds: int) -> dict[str, list[flo
         for name, worker in workers.items():
             worker.load(case)
             groups.prove(worker, case, truth)
-            worker.choose_threads()
+            worker.choose_threads(cases.flops_per_step(case), "train", 1)
             epochs = interleave.repetitions(worker.train(1), groups.ROUND_SECONDS)
             measure[name] = groups.per(worker.train, epochs, epochs * case.steps)
         return interleave.run(measure, rounds)

@@ -12,18 +12,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from benchmarks import cases, contenders, equivalence, interleave, kernels
 from benchmarks.cases import Case
-from benchmarks.contenders import CONTENDERS
 from benchmarks.worker import ROOT, Worker, WorkerError, available_threads, environment
 
 Record = dict[str, Any]
 
 ROUND_SECONDS = 0.04  # least time of one measurement
-PREDICTING = ("fastbp", "fastbp-jit", "numpy", "sklearn", "torch", "torch-compile", "jax-step")
+PREDICTING = (
+    "fastbp",
+    "fastbp-bf16",
+    "fastbp-jit",
+    "numpy",
+    "sklearn",
+    "torch",
+    "torch-compile",
+    "torch-bf16",
+    "jax-step",
+)
+FLOAT64 = ("fastbp", "numpy", "sklearn", "torch", "jax-step", "jax-scan")
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam")
 SWEEPING = ("fastbp", "numpy", "sklearn", "torch", "jax-scan")
 SCALING = ("fastbp", "numpy", "torch", "jax-scan")
 STARTING = ("fastbp", "numpy", "sklearn", "torch", "jax-scan")
@@ -38,25 +51,27 @@ MODULES = {
 
 
 class Pool:
-    """The running workers, by contender and threads, and why the others do not run."""
+    """The running workers, by contender, threads and dtype, and why the others do not run."""
 
     def __init__(self) -> None:
-        self._workers: dict[tuple[str, int], Worker] = {}
+        self._workers: dict[tuple[str, int, str], Worker] = {}
         self.missing: dict[str, str] = {}
 
-    def get(self, name: str, threads: int) -> Worker | None:
+    def get(self, name: str, threads: int, dtype: str = "float32") -> Worker | None:
         """The worker, started if need be; None if it cannot run."""
-        key = name, threads
+        key = name, threads, dtype
         if key not in self._workers and name not in self.missing:
             try:
-                self._workers[key] = Worker(name, threads)
+                self._workers[key] = Worker(name, threads, dtype=dtype)
             except WorkerError as error:
                 self.missing[name] = str(error)
         return self._workers.get(key)
 
-    def drop(self, name: str, threads: int, reason: str) -> None:
-        self._workers.pop((name, threads)).close()
-        self.missing[name] = reason
+    def drop(self, worker: Worker, reason: str) -> None:
+        """Close a worker that failed, and start none of that contender any more."""
+        key = next(k for k, w in self._workers.items() if w is worker)
+        self._workers.pop(key).close()
+        self.missing[worker.name] = reason
 
     def close(self) -> None:
         while self._workers:
@@ -89,69 +104,97 @@ def train(
     measure: dict[str, Callable[[], float]] = {}
     for name in names:
         for threads in thread_counts or (available_threads(),):
-            worker = pool.get(name, threads)
+            worker = pool.get(name, threads, case.dtype)
             if worker is None:
                 continue
-            try:
-                worker.load(case)
-                proof = prove(worker, case, truth)
-                used = worker.choose_threads()
-                once = worker.train(1)
-            except WorkerError as error:
-                pool.drop(name, threads, str(error))
-                continue
-            epochs = interleave.repetitions(once, ROUND_SECONDS)
             key = f"{name} {threads}"
-            measure[key] = per(worker.train, epochs, epochs * case.steps)
-            records[key] = {
-                "group": group,
-                "case": case.label,
-                "name": case.name,
-                "contender": name,
-                "most_threads": threads,
-                "threads": used,
-                "precision": CONTENDERS[name].precision,
-                "flops": cases.flops_per_step(case),
-                "bytes": cases.parameter_bytes(case),
-                "proof": proof,
-            }
+            try:
+                records[key], measure[key] = _ready_to_train(worker, case, truth)
+            except WorkerError as error:
+                pool.drop(worker, str(error))
+                continue
+            records[key] |= {"group": group, "contender": name, "most_threads": threads}
     return _timed(records, measure, rounds)
 
 
-def prove(worker: Worker, case: Case, truth: equivalence.Claim) -> dict[str, float]:
+def _ready_to_train(
+    worker: Worker, case: Case, truth: equivalence.Truth
+) -> tuple[Record, Callable[[], float]]:
+    """Prove and warm up; return most of the record, and what measures the seconds of a step."""
+    flops = cases.flops_per_step(case)
+    worker.load(case)
+    proof = prove(worker, case, truth)
+    used = worker.choose_threads(flops, "train", 1)
+    epochs = interleave.repetitions(worker.train(1), ROUND_SECONDS)
+    record = {
+        "case": case.label,
+        "name": case.name,
+        "threads": used,
+        "precision": contenders.precision(worker.name, case),
+        "flops": flops,
+        "bytes": cases.parameter_bytes(case),
+        "proof": proof,
+    }
+    return record, per(worker.train, epochs, epochs * case.steps)
+
+
+def optimizers(case: Case, rounds: int) -> list[Record]:
+    """Time a step of fastbp with each optimizer, which takes the contender's place in the record."""
+    records: dict[str, Record] = {}
+    measure: dict[str, Callable[[], float]] = {}
+    with ExitStack() as workers:
+        for name in OPTIMIZERS:
+            worker = workers.enter_context(Worker("fastbp", available_threads()))
+            its = cases.with_optimizer(case, name)
+            records[name], measure[name] = _ready_to_train(worker, its, equivalence.exact(its))
+            records[name] |= {"group": "optimizers", "contender": name}
+        return _timed(records, measure, rounds)
+
+
+def prove(worker: Worker, case: Case, truth: equivalence.Truth) -> dict[str, float]:
     """Check what the worker computes; see `equivalence.check`."""
     claim = worker.prove(equivalence.STEPS)
     try:
-        return equivalence.check(case, CONTENDERS[worker.name].precision, claim, truth)
+        return equivalence.check(case, contenders.precision(worker.name, case), claim, truth)
     except equivalence.NotEquivalentError as error:
         raise equivalence.NotEquivalentError(f"{worker.name}, {case.label}: {error}") from None
 
 
 def predict(
-    pool: Pool, case: Case, rows: int, rounds: int, names: Iterable[str] = PREDICTING
+    pool: Pool,
+    case: Case,
+    rows: int,
+    rounds: int,
+    names: Iterable[str] = PREDICTING,
+    method: str = "predict",
 ) -> list[Record]:
-    """Time predicting labels of so many rows in one call, NumPy array in, NumPy array out."""
+    """Time predicting labels, or probabilities, of so many rows in one call: array in, array out."""
     records, measure = {}, {}
+    flops = rows * cases.flops_per_row(case)
+    net = f"{'-'.join(map(str, case.layer_sizes))}, {rows:,} row{'s' * (rows > 1)}"
     for name in names:
         worker = pool.get(name, available_threads())
         if worker is None:
             continue
         try:
             worker.load(case)
-            used = worker.choose_threads("predict", rows, 1)
-            once = worker.predict(rows, 3) / 3
+            used = worker.choose_threads(flops, "predict", method, rows, 1)
+            few = 1 if flops > 1e9 else 20
+            once = worker.predict(method, rows, few) / few
+            calls = interleave.repetitions(once, ROUND_SECONDS)
         except WorkerError as error:
-            pool.drop(name, available_threads(), str(error))
+            pool.drop(worker, str(error))
             continue
-        calls = interleave.repetitions(once, ROUND_SECONDS)
-        measure[name] = per(lambda calls, worker=worker: worker.predict(rows, calls), calls, calls)
+        measure[name] = per(partial(worker.predict, method, rows), calls, calls)
         records[name] = {
             "group": "predict",
-            "case": f"{'-'.join(map(str, case.layer_sizes))}, {rows} row{'s' * (rows > 1)}",
+            "case": f"{net}, probabilities" if method == "predict_proba" else net,
+            "name": case.name,
+            "rows": rows,
             "contender": name,
             "threads": used,
-            "precision": CONTENDERS[name].precision,
-            "flops": rows * cases.flops_per_row(case),
+            "precision": contenders.precision(name, case),
+            "flops": flops,
             "bytes": cases.parameter_bytes(case),
         }
     return _timed(records, measure, rounds)
@@ -271,7 +314,7 @@ def digits(pool: Pool, names: Iterable[str], seeds: int, epochs: int) -> list[Re
             "case": case.label,
             "contender": name,
             "proof": prove(worker, case, truth),
-            "threads": worker.choose_threads(),
+            "threads": worker.choose_threads(cases.flops_per_step(case), "train", 1),
             "curves": [],
             "seconds": [],
         }

@@ -40,7 +40,7 @@ def run(measure: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, li
     """Call every measurement once a round, each round starting with the next one."""
     names = list(measure)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for i in range(rounds):
+    for i in range(rounds if names else 0):
         start = i % len(names)
         for name in names[start:] + names[:start]:
             time.sleep(SETTLE)

@@ -149,13 +149,15 @@ def top(peak: dict[str, Any], dtype: str = "float32", threads: int | None = None
     return max((counts[key] for counts in peak["flops"].get(dtype, {}).values()), default=None)
 
 
-def floor_seconds(peak: dict[str, Any], flops: float, bytes_: float, threads: int) -> float:
+def floor_seconds(
+    peak: dict[str, Any], flops: float, bytes_: float, threads: int, dtype: str = "float32"
+) -> float:
     """Least seconds of a step: its arithmetic at the peak, its weights through their level once.
 
     The level is the smallest one that the weights fit: all threads' caches together, where each core
     has its own.
     """
-    peak_flops = top(peak, "float32", threads)
+    peak_flops = top(peak, dtype, threads)
     assert peak_flops is not None
     return (
         flops / peak_flops + bytes_ / peak["bandwidth"][level(peak, bytes_, threads)][str(threads)]

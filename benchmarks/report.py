@@ -10,24 +10,26 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cases, equivalence, groups, kernels, machine, peak, tables
+from benchmarks import cases, equivalence, goals, groups, kernels, machine, peak, tables
 from benchmarks.contenders import CONTENDERS
 from benchmarks.groups import Pool, Record
+from benchmarks.interleave import Spread
 from benchmarks.worker import ROOT, available_threads
 
 Results = dict[str, Any]
 
 MARKS = "<!-- speed: python -m benchmarks report --readme -->", "<!-- end of speed -->"
 PICTURE = ROOT / "docs" / "ratios.svg"
+OURS = ("fastbp", "fastbp-bf16")  # the engines that are a user's choice of speed
 
 
 def run(*, quick: bool = False) -> Results:
-    """Measure everything; about six minutes, or one if `quick`.
+    """Measure everything; about a quarter of an hour, or two to three minutes if `quick`.
 
     Quick leaves out what takes long to compile or to compute, and has fewer rounds.
     """
     n = available_threads()
-    rounds = 5 if quick else 9
+    rounds = 3 if quick else 9
     names = [c for c in CONTENDERS if not (quick and c == "torch-compile")]
     others = machine.Others()
     with Pool() as pool:
@@ -44,54 +46,63 @@ def run(*, quick: bool = False) -> Results:
 
         _say("limits of this CPU")
         limits = peak.measure()
-        seven = [c for c in cases.CASES.values() if not (quick and c.name == "very-large")]
+        nets = list(cases.CASES.values())[: -2 if quick else None]
+        # A row at a time, and the largest net, tell nothing new in float64 but take long.
+        in_float64 = [
+            cases.in_float64(c) for c in nets if c.name not in ("mnist-online", "very-large")
+        ]
         results: Results = {
             "machine": machine.describe(),
             "quick": quick,
-            "training": train(seven, names, "training"),
+            "training": train(nets, names, "training"),
+            "float64": train(in_float64[: 2 if quick else None], groups.FLOAT64, "float64"),
         }
+        _say("optimizers")
+        results["optimizers"] = [
+            r
+            for name in ("mnist-medium", "mnist-large-batch", "large")[: 1 if quick else None]
+            for r in groups.optimizers(cases.CASES[name], rounds)
+        ]
         _say("threads")
-        scaled = ("mnist-small", "mnist-medium", "large")[: 2 if quick else 3]
+        scaled = ("tiny", "small", "mnist-small", "mnist-medium", "large")
         results["threads"] = [
             r
-            for name in scaled
+            for name in (scaled[2:4] if quick else scaled)
             for r in groups.train(
                 pool, cases.CASES[name], groups.SCALING, rounds, peak.thread_counts(), "threads"
             )
         ]
-        widths = cases.width_sweep((16, 256, 1024) if quick else (16, 64, 256, 1024, 4096))
-        batches = cases.batch_sweep((1, 32, 1024) if quick else (1, 8, 64, 512, 4096))
+        widths = cases.width_sweep((16, 256) if quick else (16, 64, 256, 1024, 4096))
+        batches = cases.batch_sweep((1, 1024) if quick else (1, 8, 64, 512, 4096))
         results["widths"] = train(widths, groups.SWEEPING, "widths")
         results["batches"] = train(batches, groups.SWEEPING, "batches")
         _say("predict")
+        predicting = [c for c in groups.PREDICTING if c in names]
         results["predict"] = [
             r
-            for name in ("small", "mnist-medium")
-            for rows in (1, 4096)
-            for r in groups.predict(
-                pool,
-                cases.CASES[name],
-                rows,
-                rounds,
-                [c for c in groups.PREDICTING if c in names],
-            )
+            for case in (cases.SINGLE_ROWS, cases.CASES["mnist-medium"])
+            for rows in ((1,) if quick else (1, 4096))
+            for r in groups.predict(pool, case, rows, rounds, predicting)
         ]
+        results["predict"] += groups.predict(
+            pool, cases.BULK, cases.BULK.rows, 3 if quick else 5, predicting, "predict_proba"
+        )
         _say("kernels")
         results["kernels"] = [
             r for name in kernels.KERNELS for r in groups.kernel(pool, name, rounds)
         ]
         _say("digits")
-        results["digits"] = groups.digits(pool, names, 3 if quick else 7, 24)
+        results["digits"] = groups.digits(pool, names, 1 if quick else 7, 24)
         results["versions"] = {
             name: worker.versions() for name in CONTENDERS if (worker := pool.get(name, n))
         }
         results["missing"] = pool.missing
     _say("start-up and memory")
-    results["import"] = groups.import_time(2 if quick else 7)
-    results["first_fit"] = groups.first_fit(2 if quick else 5)
+    results["import"] = groups.import_time(1 if quick else 7)
+    results["first_fit"] = groups.first_fit(1 if quick else 5)
     results["memory"] = groups.memory()
     # A limit is the most that was ever seen: measured again, in case something ran beside it.
-    results["limits"] = peak.larger(limits, peak.measure())
+    results["limits"] = limits if quick else peak.larger(limits, peak.measure())
     results["others"] = others.cpus()
     return results
 
@@ -109,17 +120,16 @@ def page(results: Results) -> str:
 
     limits, n = results["limits"], results["machine"]["threads"]
     top = peak.top(limits, "float32", n) if limits else None
-    seven = results["training"]
+    nets = results["training"]
     sections = [
-        ("How much faster, and how close to the limit", _summary(results) + charts.ratios(seven)),
-        ("Training", _training_table(seven, limits)),
+        ("How much faster, and how close to the limit", _summary(results) + charts.ratios(nets)),
+        ("Training", _training_text() + _training_table(nets, limits)),
+        ("Goals", _goals(results)),
         (
             "How close to what this CPU can do",
             (
                 _roofline_text(limits, n)
-                + charts.roofline(
-                    seven + results["batches"], list(tables.by_case(seven)), limits, n
-                )
+                + charts.roofline(nets + results["batches"], list(tables.by_case(nets)), limits, n)
             )
             if limits
             else "",
@@ -129,6 +139,16 @@ def page(results: Results) -> str:
             _digits_text(results["digits"])
             + _digits_table(results["digits"])
             + charts.accuracy(results["digits"]),
+        ),
+        (
+            "Training in float64",
+            "<p>The same in float64; shares and the least possible are of its own peak.</p>"
+            + _training_table(results["float64"], limits, "float64"),
+        ),
+        (
+            "Other optimizers",
+            "<p>Time of a step of fastbp, beside its own with plain SGD.</p>"
+            + _optimizers_table(results["optimizers"]),
         ),
         (
             "Wider layers, larger batches",
@@ -160,7 +180,7 @@ def page(results: Results) -> str:
             + f"<figcaption>Most memory of a process {results['memory'][0]['case']}</figcaption>"
             "</figure></div>",
         ),
-        ("How it was measured", _method(results) + _proofs(seven)),
+        ("How it was measured", _method(results) + _proofs(results)),
         ("Machine and versions", _machine(results)),
     ]
     body = "".join(f"<section><h2>{title}</h2>{content}</section>" for title, content in sections)
@@ -196,11 +216,11 @@ figcaption { font-size: .85rem; color: #333; max-width: 26rem }
 """
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], ours: int | None = None) -> str:
-    """Cells are HTML; a cell that starts with * is the best peer's."""
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], ours: Sequence[int] = ()) -> str:
+    """Cells are HTML; a cell that starts with * is the best peer's; `ours` are columns."""
 
     def cell(tag: str, i: int, text: str) -> str:
-        classes = ["ours"] * (i == ours) + ["best"] * text.startswith("*")
+        classes = ["ours"] * (i in ours) + ["best"] * text.startswith("*")
         attribute = f" class='{' '.join(classes)}'" if classes else ""
         return f"<{tag}{attribute}>{text.removeprefix('*')}</{tag}>"
 
@@ -215,16 +235,19 @@ def _summary(results: Results) -> str:
     """The answer in two sentences."""
     rows, limits = tables.by_case(results["training"]), results["limits"]
     ours = [row for row in rows.values() if "fastbp" in row]
-    against_best = [
-        tables.times_faster(row, p).median for row in ours if (p := tables.best_peer(row))
+    against_best = [r.median for row in ours if (r := tables.times_faster_than_best(row))]
+
+    def between(ratios: Iterable[Spread | None]) -> str:
+        medians = [r.median for r in ratios if r]
+        return medians and f"{tables.digits(min(medians))} to {tables.digits(max(medians))}"
+
+    parts = [
+        f"{faster} times {tables.label(peer)}'s"
+        for peer in ("torch", "sklearn", "numpy")
+        if (faster := between(tables.times_faster(row, peer) for row in ours))
     ]
-    parts = []
-    for peer in ("torch", "sklearn", "numpy"):
-        r = [tables.times_faster(row, row[peer]).median for row in ours if peer in row]
-        if r:
-            parts.append(
-                f"{tables.digits(min(r))} to {tables.digits(max(r))} times {tables.label(peer)}'s"
-            )
+    faster = between(tables.times_faster_in_bf16(row) for row in ours)
+    bf16 = f" In bf16, it trains at {faster} times the speed of PyTorch's autocast." * bool(faster)
     if not against_best:
         return "<p class=big>No peer is installed to compare with.</p>"
     shares = [s for row in ours if (s := tables.share_of_peak(row["fastbp"], limits)) is not None]
@@ -237,12 +260,11 @@ def _summary(results: Results) -> str:
     return (
         f"<p class=big>On these {len(ours)} nets, fastbp trains at "
         f"{tables.digits(min(against_best))} to {tables.digits(max(against_best))} times the speed of "
-        "the fastest float32 peer in each, "
-        + ", ".join(parts)
-        + f".{share}</p><p>Each group of bars is a net (inputs, hidden widths, outputs) and a batch "
-        "size, from small to large; find the one that is like yours. A bar's length is how many "
-        "times as long as fastbp that library takes to train it: above the line it is slower, "
-        "below it is faster. Thin lines span the quartiles of the rounds.</p>"
+        "the fastest float32 peer in each, " + ", ".join(parts) + f".{share}{bf16}</p>"
+        "<p>Each group of bars is a net (inputs, hidden widths, outputs) and a batch size, from "
+        "small to large; find the one that is like yours. A bar's length is how many times as long "
+        "as fastbp that library takes to train it: above the line it is slower, below it is faster. "
+        "Thin lines span the quartiles of the rounds.</p>"
     )
 
 
@@ -267,43 +289,102 @@ def _cell(record: Record | None, limits: Any, *, best: bool = False) -> str:
     return f"{'*' * best}{tables.microseconds(s.median)}<small>{below}</small>{share_text}"
 
 
-def _training_table(records: Sequence[Record], limits: Any) -> str:
+def _training_text() -> str:
+    return (
+        "<p>Microseconds for one step of training (ReLU, softmax cross-entropy, plain SGD, shuffled "
+        "minibatches, loss reported), lower is better: the median over the rounds, its quartiles, "
+        "and the share of this CPU's arithmetic peak in the contender's own precision. "
+        "The fastest float32 peer is underlined; those in bf16 are never that peer, and have a ratio "
+        "of their own. The least possible is the step's arithmetic at the float32 peak plus one read "
+        "and write of the parameters.</p>"
+    )
+
+
+def _training_table(records: Sequence[Record], limits: Any, dtype: str = "float32") -> str:
     rows = tables.by_case(records)
     names = [c for c in tables.ORDER if any(c in row for row in rows.values())]
-    ours, others = [c for c in names if c == "fastbp"], [c for c in names if c != "fastbp"]
+    ours = [c for c in names if c in OURS]
+    others = [c for c in names if c not in OURS]
+    bf16 = "fastbp-bf16" in names
     head = [
         "net, batch",
         *map(tables.label, ours),
-        "times as fast as the best float32 peer",
+        f"times as fast as the best {dtype} peer",
+        *["bf16: times as fast as PyTorch's autocast"] * bf16,
         "least possible here",
         *map(tables.label, others),
     ]
     body = []
     for case, row in rows.items():
         peer = tables.best_peer(row)
-        faster = tables.times_faster(row, peer) if peer else None
-        floor = tables.floor(next(iter(row.values())), limits)
+        floor = tables.floor(row, limits, dtype)
+        autocast = tables.times_faster_in_bf16(row)
         body.append(
             [
                 case,
                 *(_cell(row.get(c), limits) for c in ours),
-                f"<b>{tables.times(faster, spread_too=False)}</b><small>"
-                f"{tables.digits(faster.low)}–{tables.digits(faster.high)}</small>"
-                f"<small>{tables.label(peer['contender'])}</small>"
-                if faster and peer
-                else "–",
+                _times_cell(tables.times_faster_than_best(row), peer),
+                *[_times_cell(autocast)] * bf16,
                 tables.microseconds(floor) if floor else "–",
                 *(_cell(row.get(c), limits, best=row.get(c) is peer) for c in others),
             ]
         )
-    text = (
-        "<p>Microseconds for one step of training (ReLU, softmax cross-entropy, plain SGD, shuffled "
-        "minibatches, loss reported), lower is better: the median over the rounds, its quartiles, "
-        "and the share of this CPU's arithmetic peak in the contender's own precision. "
-        "The fastest float32 peer is underlined. The least possible is the step's arithmetic at "
-        "the float32 peak plus one read and write of the parameters.</p>"
+    return _table(head, body, range(1, len(ours) + 1))
+
+
+def _times_cell(faster: Spread | None, peer: Record | None = None) -> str:
+    """The ratio, its quartiles, and whose time it is of."""
+    if faster is None:
+        return "–"
+    name = f"<small>{tables.label(peer['contender'])}</small>" if peer else ""
+    return (
+        f"<b>{tables.times(faster, spread_too=False)}</b><small>"
+        f"{tables.digits(faster.low)}–{tables.digits(faster.high)}</small>{name}"
     )
-    return text + _table(head, body, ours=1 if ours else None)
+
+
+def _goals(results: Results) -> str:
+    """Every goal beside what was measured."""
+    body, before = [], ""
+    lines = list(goals.lines(results))
+    for line in lines:
+        goal, *measured = (
+            _in_unit(value, line.unit) for value in (line.goal, *(line.measured or ()))
+        )
+        most = "at most " if line.at_most else ""
+        shown = f"{measured[0]} ({measured[1]}–{measured[2]})" if measured else "–"
+        case = "" if line.case == before else line.case
+        body.append([case, line.what, f"{most}{goal}", shown, line.reached])
+        before = line.case
+    measured = [line for line in lines if line.measured]
+    reached = sum(line.reached == "yes" for line in measured)
+    close = sum(line.reached == "within the spread" for line in measured)
+    head = ["net, batch", "what", "goal", "measured (quartiles)", "reached"]
+    return (
+        f"<p>{reached} of {len(measured)} goals are reached by the median, {close} more by one of the "
+        "quartiles. Those for bf16 are for CPUs with AMX.</p>"
+        + _table(head, body).replace("<td>", "<td class=text>").replace("<th>", "<th class=text>")
+    )
+
+
+def _in_unit(value: float, unit: str) -> str:
+    if unit == "s":
+        return tables.time(value)
+    return tables.percent(value) if unit == "%" else f"{tables.digits(value)}×"
+
+
+def _optimizers_table(records: Sequence[Record]) -> str:
+    rows = tables.by_case(records)
+    names = [c for c in groups.OPTIMIZERS if any(c in row for row in rows.values())]
+    body = []
+    for case, row in rows.items():
+        ratios = [
+            groups.interleave.ratio(row[c]["seconds"], row["sgd"]["seconds"]) for c in names[1:]
+        ]
+        times = [tables.time(tables.time_spread(row[c]).median) for c in names]
+        body.append([case, *times, *map(tables.times, ratios)])
+    ratios_head = [f"{c}, in plain SGD's (quartiles)" for c in names[1:]]
+    return _table(["net, batch", *names, *ratios_head], body)
 
 
 def _roofline_text(limits: Any, threads: int) -> str:
@@ -375,10 +456,11 @@ def _plain_table(
     """Times with the ratio to the best peer, and the share of the peak."""
     rows = tables.by_case(records)
     names = [c for c in tables.ORDER if any(c in row for row in rows.values())]
+    bf16 = "fastbp-bf16" in names
     body = []
     for case, row in rows.items():
         peer = tables.best_peer(row)
-        faster = tables.times_faster(row, peer) if peer else None
+        faster = tables.times_faster_than_best(row)
         line = [
             case,
             *(
@@ -389,15 +471,19 @@ def _plain_table(
             ),
             tables.times(faster) if faster else "–",
         ]
+        if bf16:
+            autocast = tables.times_faster_in_bf16(row)
+            line.append(tables.times(autocast) if autocast else "–")
         if shares:
-            ours = row.get("fastbp")
-            line.append(tables.percent(tables.share_of_peak(ours, limits)) if ours else "–")
-            line.append(tables.percent(tables.share_of_peak(peer, limits)) if peer else "–")
+            shown = [row.get("fastbp"), peer, *[row.get("fastbp-bf16")] * bf16]
+            line += [tables.percent(tables.share_of_peak(r, limits)) if r else "–" for r in shown]
         body.append(line)
     head = [first, *map(tables.label, names), "times as fast as the best peer (quartiles)"]
+    head += ["bf16: times as fast as PyTorch's autocast (quartiles)"] * bf16
     if shares:
         head += ["fastbp, share of peak", "best peer, share of peak"]
-    return _table(head, body, ours=1 if names[:1] == ["fastbp"] else None)
+        head += ["fastbp, bf16, share of the bf16 peak"] * bf16
+    return _table(head, body, [i for i, c in enumerate(names, 1) if c in OURS])
 
 
 def _sweep_table(records: Sequence[Record], limits: Any) -> str:
@@ -438,8 +524,8 @@ def _threads_table(records: Sequence[Record]) -> str:
 
 def _predict_text() -> str:
     return (
-        "<p>From a NumPy array to labels in a NumPy array, in one call: the latency of a single "
-        "row, and many rows at once. PyTorch runs in inference mode.</p>"
+        "<p>From a NumPy array to labels (or probabilities) in a NumPy array, in one call: the "
+        "latency of a single row, and many rows at once. PyTorch runs in inference mode.</p>"
     )
 
 
@@ -470,9 +556,9 @@ def _method(results: Results) -> str:
 <ul>
 <li>Every contender runs in a process of its own, with the same data, initial weights and order of
 rows. Before it is timed it trains {equivalence.STEPS} steps, which are compared with the same steps in
-float64: its loss, the movement of every layer's weights and biases, and predicted labels have to agree
-to what rounding explains. The errors are below. A contender that fails ends the run.</li>
-<li>Peers have their best known settings: contiguous float32, PyTorch with a fused optimizer
+float64: its loss, the movement of every layer's weights and biases, predicted labels and probabilities
+have to agree to what rounding explains. The errors are below. A contender that fails ends the run.</li>
+<li>Peers have their best known settings: contiguous arrays of the dtype, PyTorch with a fused optimizer
 and inference mode, JAX with donated buffers, all compiled and warmed up before timing. NumPy,
 scikit-learn and PyTorch run each case on one thread or on all, whichever is faster; above 1 GFLOP a
 step, on all.</li>
@@ -485,10 +571,10 @@ in shuffled order, forward, loss, backward, update. Making the order is not.</li
 </ul>"""
 
 
-def _proofs(records: Sequence[Record]) -> str:
+def _proofs(results: Results) -> str:
     body = [
         [
-            tables.label(contender),
+            f"{tables.label(contender)}{suffix}",
             *(
                 f"{max(r['proof'][key] for r in chosen):.1e}<small>of at most "
                 f"{max(r['proof'][bound] for r in chosen):.1e}</small>"
@@ -498,8 +584,13 @@ def _proofs(records: Sequence[Record]) -> str:
                 )
             ),
         ]
-        for contender in tables.ORDER
-        if (chosen := [r for r in records if r["contender"] == contender])
+        for group, suffix in (
+            ("training", ""),
+            ("float64", ", float64"),
+            ("optimizers", ", fastbp"),
+        )
+        for contender in dict.fromkeys([*tables.ORDER, *groups.OPTIMIZERS])
+        if (chosen := [r for r in results[group] if r["contender"] == contender])
     ]
     head = [
         "largest error over the nets",
@@ -527,21 +618,27 @@ def _machine(results: Results) -> str:
 def readme_table(results: Results) -> str:
     """Markdown: a table of the nets, and where and when it was measured."""
     rows, limits = tables.by_case(results["training"]), results["limits"]
-    columns = ("numpy", "sklearn", "torch", "torch-bf16", "jax-scan")
+    columns = ("fastbp", "fastbp-bf16", "numpy", "sklearn", "torch", "torch-bf16", "jax-scan")
     names = [c for c in columns if any(c in row for row in rows.values())]
-    head = ["net, batch", "fastbp", *map(tables.label, names), "best float32 peer ÷ fastbp"]
-    head.append("share of peak")
+    bf16 = "fastbp-bf16" in names
+    head = ["net, batch", *map(tables.label, names), "best float32 peer ÷ fastbp"]
+    head += ["PyTorch, bf16 ÷ fastbp, bf16"] * bf16
+    head += ["share of peak", *["bf16: share of its peak"] * bf16]
     lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
     for case, row in rows.items():
-        peer = tables.best_peer(row)
-        faster = tables.times_faster(row, peer) if peer else None
         cells = [
             tables.microseconds(tables.time_spread(row[c]).median) if c in row else "–"
-            for c in ("fastbp", *names)
+            for c in names
         ]
-        share = tables.percent(tables.share_of_peak(row["fastbp"], limits))
-        ratio = f"**{tables.times(faster, spread_too=False)}**" if faster and peer else "–"
-        lines.append([case, *cells, ratio, share])
+        ratios = [tables.times_faster_than_best(row)]
+        ratios += [tables.times_faster_in_bf16(row)] * bf16
+        cells += [f"**{tables.times(r, spread_too=False)}**" if r else "–" for r in ratios]
+        cells += [
+            tables.percent(tables.share_of_peak(row[c], limits)) if c in row else "–"
+            for c in names
+            if c in OURS
+        ]
+        lines.append([case, *cells])
     m, versions = results["machine"], results["versions"]
     used = {k: v for found in versions.values() for k, v in found.items() if k != "fastbp"}
     libraries = ", ".join(f"{k} {v}" for k, v in sorted(used.items()))
@@ -556,7 +653,8 @@ def readme_table(results: Results) -> str:
         f"Measured on {m['date']} on {m['cpu']}, {m['threads']} threads{disturbed}, "
         f"with {libraries}. The best "
         "float32 peer is the fastest of all that run (two ways of using JAX and of PyTorch among "
-        "them); the share is of this CPU's float32 peak.\n"
+        "them); the share is of this CPU's float32 peak"
+        f"{', in bf16 of its bf16 peak' * bf16}.\n"
     )
 
 

@@ -34,22 +34,33 @@ def label(contender: str) -> str:
 
 
 def best_peer(row: dict[str, Record]) -> Record | None:
-    """The fastest contender that is not fastbp and computes in the same precision, float32."""
+    """The fastest contender that is not fastbp and computes in the case's dtype throughout."""
     peers = [
         r
         for name, r in row.items()
         if name in CONTENDERS
         and not CONTENDERS[name].is_fastbp
-        and CONTENDERS[name].precision == "float32"
+        and CONTENDERS[name].precision is None
     ]
     return min(peers, key=lambda r: statistics.median(r["seconds"]), default=None)
 
 
-def times_faster(row: dict[str, Record], peer: Record, ours: str = "fastbp") -> Spread | None:
-    """How many times as long the peer takes, within each round."""
-    if ours not in row:
+def times_faster(row: dict[str, Record], peer: str, ours: str = "fastbp") -> Spread | None:
+    """How many times as long the peer takes, within each round; None if one of them is not there."""
+    if ours not in row or peer not in row:
         return None
-    return ratio(peer["seconds"], row[ours]["seconds"])
+    return ratio(row[peer]["seconds"], row[ours]["seconds"])
+
+
+def times_faster_than_best(row: dict[str, Record]) -> Spread | None:
+    """The same of the fastest peer."""
+    peer = best_peer(row)
+    return times_faster(row, peer["contender"]) if peer else None
+
+
+def times_faster_in_bf16(row: dict[str, Record]) -> Spread | None:
+    """The same of PyTorch with bf16 autocast, beside fastbp in bf16."""
+    return times_faster(row, "torch-bf16", "fastbp-bf16")
 
 
 def share_of_peak(record: Record, limits: dict[str, Any] | None) -> float | None:
@@ -63,12 +74,23 @@ def share_of_peak(record: Record, limits: dict[str, Any] | None) -> float | None
     return float(record["flops"] / statistics.median(record["seconds"]) / limit)
 
 
-def floor(record: Record, limits: dict[str, Any] | None) -> float | None:
-    """Least seconds that this CPU could take for the record's unit of work, in float32."""
-    if limits is None or peak.top(limits) is None or not limits["bandwidth"]:
+def share_spread(record: Record | None, limits: dict[str, Any] | None) -> Spread | None:
+    """Median and quartiles of the same."""
+    if record is None or (share := share_of_peak(record, limits)) is None:
+        return None
+    seconds = spread(record["seconds"])
+    return Spread(share, *(share * seconds.median / s for s in (seconds.high, seconds.low)))
+
+
+def floor(row: dict[str, Record], limits: dict[str, Any] | None, dtype: str) -> float | None:
+    """Least seconds that this CPU could take for the row's unit of work in that dtype."""
+    record = next((r for r in row.values() if r["precision"] == dtype), None)
+    if record is None or limits is None or not limits["bandwidth"]:
         return None
     threads = record.get("most_threads") or record["threads"]
-    return peak.floor_seconds(limits, record["flops"], record["bytes"], threads)
+    if peak.top(limits, dtype, threads) is None:
+        return None
+    return peak.floor_seconds(limits, record["flops"], record["bytes"], threads, dtype)
 
 
 def time(seconds: float) -> str:

@@ -5,7 +5,9 @@ import pytest
 from benchmarks import cases, groups
 from benchmarks.conftest import CLOCK
 
-CASES = [(cases.CASES[name], rows) for name in ("small", "mnist-medium") for rows in (1, 4096)]
+CASES = [
+    (case, rows) for case in (cases.SINGLE_ROWS, cases.CASES["mnist-medium"]) for rows in (1, 4096)
+]
 CONTENDERS = [name for name in groups.PREDICTING if name != "torch-compile"]
 
 

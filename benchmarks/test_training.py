@@ -13,6 +13,7 @@ ALL_CASES = [
 ]
 CONTENDERS = [
     "fastbp",
+    "fastbp-bf16",
     "fastbp-jit",
     "fastbp-reference",
     "numpy",

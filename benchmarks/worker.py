@@ -52,9 +52,13 @@ class Worker:
         Most threads the contender may use.
     site : path or None
         A directory that goes before all others on the child's path: another build of fastbp.
+    dtype : str
+        Of the cases that it is to load.
     """
 
-    def __init__(self, name: str, threads: int, site: Path | None = None) -> None:
+    def __init__(
+        self, name: str, threads: int, site: Path | None = None, dtype: str = "float32"
+    ) -> None:
         self.name = name
         reason = None if site else contenders.missing(name)
         if reason:
@@ -65,7 +69,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=environment(threads, site),
+            env=environment(threads, site) | {"JAX_ENABLE_X64": str(int(dtype == "float64"))},
         )
         self._ask("start", name, threads)
 
@@ -130,11 +134,12 @@ class _Host:
         """Make the contender for this case, with its data and initial weights."""
         self.case = case
         self.contender = contenders.create(self.name, case, self.threads)
-        self.contender.set_data(*cases.data(case))
+        self.X, self.y = cases.data(case)
+        self.contender.set_data(self.X, self.y)
         self.contender.set_parameters(cases.parameters(case, seed))
 
-    def prove(self, steps: int) -> tuple[float, list[Array], Array]:
-        """Train a few steps from the initial weights: mean loss, parameters after, some labels.
+    def prove(self, steps: int) -> tuple[float, list[Array], Array, Array]:
+        """Train a few steps from the initial weights: mean loss, parameters after, predictions.
 
         The data and weights of the timed runs are there again afterwards.
         """
@@ -145,16 +150,19 @@ class _Host:
         self.contender.set_data(X, y)
         loss = self.contender.epoch(cases.orders(few, 1)[0])
         trained = self.contender.get_parameters()
-        labels = self.contender.predict(X)
-        self.contender.set_data(*cases.data(self.case))
+        labels, probabilities = self.contender.predict(X), self.contender.predict_proba(X)
+        self.contender.set_data(self.X, self.y)
         self.contender.set_parameters(initial)
-        return loss, trained, labels
+        return loss, trained, labels, probabilities
 
-    def choose_threads(self, method: str = "train", *arguments: int) -> int:
-        """Warm up with every number of threads on offer, and stay with the one fastest at this."""
-        measure = partial(getattr(self, method), *(arguments or (1,)))
+    def choose_threads(self, flops: float, method: str, *arguments: Any) -> int:
+        """Warm up with every number of threads on offer, and stay with the one fastest at this.
+
+        `flops` is what the contender does between two calls of its library.
+        """
+        measure = partial(getattr(self, method), *arguments)
         choices = self.contender.thread_choices
-        if cases.flops_per_step(self.case) > 1e9:  # milliseconds of work: one thread never wins
+        if flops > 1e9:  # milliseconds of work: one thread never wins
             choices = (max(choices),)
         seconds = {}
         for threads in choices:
@@ -175,13 +183,12 @@ class _Host:
             self.contender.epoch(order)
         return time.perf_counter() - start
 
-    def predict(self, rows: int, calls: int) -> float:
-        """Seconds of so many predictions of so many rows."""
-        X = cases.data(self.case)[0][:rows]
-        self.contender.predict(X)
+    def predict(self, method: str, rows: int, calls: int) -> float:
+        """Seconds of so many calls of "predict" or "predict_proba", each with so many rows."""
+        X, call = self.X[:rows], getattr(self.contender, method)
         start = time.perf_counter()
         for _ in range(calls):
-            self.contender.predict(X)
+            call(X)
         return time.perf_counter() - start
 
     def digits(self, epochs: int, seed: int) -> list[tuple[float, float, float]]:
@@ -246,6 +253,8 @@ def serve() -> None:
             return
         try:
             reply = ("ok", getattr(host, method)(*arguments))
+        except contenders.CannotRunError as error:
+            reply = ("error", str(error))
         except Exception as error:
             reply = ("error", f"{type(error).__name__}: {error}")
         pickle.dump(reply, replies)

@@ -18,6 +18,7 @@ from benchmarks import (
     cases,
     contenders,
     equivalence,
+    goals,
     groups,
     interleave,
     kernels,
@@ -26,6 +27,7 @@ from benchmarks import (
     tables,
 )
 from benchmarks.worker import Worker, WorkerError
+from fastbp.engines import native
 
 CASE = cases.Case("test", (6, 8, 5, 3), 4, 24, learning_rate=0.1)
 
@@ -47,6 +49,7 @@ def test_flops_and_bytes_by_hand():
     assert cases.flops_per_step(cases.CASES["tiny"]) == 2 * 32 * (2 * (64 + 48) + 48)
     assert cases.flops_per_row(cases.CASES["tiny"]) == 2 * (64 + 48)
     assert cases.parameter_bytes(cases.CASES["tiny"]) == 4 * (16 * 5 + 3 * 17)
+    assert cases.parameter_bytes(cases.in_float64(cases.CASES["tiny"])) == 8 * (16 * 5 + 3 * 17)
 
 
 @pytest.mark.parametrize(
@@ -74,15 +77,49 @@ def claim(contender: contenders.Contender, case: cases.Case = CASE) -> equivalen
     contender.set_parameters(cases.parameters(case))
     contender.set_data(X, y)
     loss = contender.epoch(cases.orders(few, 1)[0])
-    return loss, contender.get_parameters(), contender.predict(X)
+    return loss, contender.get_parameters(), contender.predict(X), contender.predict_proba(X)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", AVAILABLE)
-def test_contenders_prove_what_they_compute(name: str):
+def test_contenders_prove_what_they_compute(name: str, dtype: str):
     if contenders.missing(name):
         pytest.skip(str(contenders.missing(name)))
-    errors = equivalence.check(CASE, "float32", claim(contenders.create(name, CASE, 1)))
+    case = replace(CASE, dtype=dtype)
+    errors = equivalence.check(case, dtype, claim(contenders.create(name, case, 1), case))
     assert errors["loss_error"] <= errors["loss_tolerance"]
+
+
+@pytest.mark.parametrize("optimizer", groups.OPTIMIZERS)
+def test_optimizers_prove_what_they_compute(optimizer: str):
+    case = cases.with_optimizer(CASE, optimizer)
+    claimed = claim(contenders.create("fastbp", case, 1), case)
+    equivalence.check(case, "float32", claimed)
+    for other in set(groups.OPTIMIZERS) - {optimizer}:
+        with pytest.raises(equivalence.NotEquivalentError):
+            equivalence.check(replace(case, optimizer=other), "float32", claimed)
+
+
+def test_bf16_is_proved_with_its_own_tolerance_or_says_why_not():
+    case = replace(CASE, layer_sizes=(40, 48, 3))  # wide enough for the instructions
+    if native.choice("bf16")[0] not in native.BF16_INSTRUCTIONS:
+        with pytest.raises(contenders.CannotRunError, match="no instruction for bf16"):
+            contenders.create("fastbp-bf16", case, 1)
+        return
+    contender = contenders.create("fastbp-bf16", case, 1)
+    claimed = claim(contender, case)
+    assert contenders.precision("fastbp-bf16", case) == "bfloat16"
+    equivalence.check(case, "bfloat16", claimed)
+    with pytest.raises(equivalence.NotEquivalentError):
+        equivalence.check(case, "float32", claimed)
+
+
+def test_float32_does_not_pass_for_float64():
+    case = cases.in_float64(CASE)
+    loss, parameters, labels, p = claim(contenders.create("numpy", case, 1), case)
+    rounded = [w.astype(np.float32).astype(np.float64) for w in parameters]
+    with pytest.raises(equivalence.NotEquivalentError, match="movement"):
+        equivalence.check(case, "float64", (loss, rounded, labels, p))
 
 
 def numpy_contender():
@@ -96,10 +133,10 @@ def test_a_wrong_learning_rate_is_caught():
 
 
 def test_a_bias_that_does_not_learn_is_caught():
-    loss, parameters, labels = claim(numpy_contender())
+    loss, parameters, labels, p = claim(numpy_contender())
     parameters[0][:, -1] = cases.parameters(CASE)[0][:, -1]
     with pytest.raises(equivalence.NotEquivalentError, match="biases of layer 1"):
-        equivalence.check(CASE, "float32", (loss, parameters, labels))
+        equivalence.check(CASE, "float32", (loss, parameters, labels, p))
 
 
 def test_rows_in_another_order_are_caught():
@@ -119,20 +156,22 @@ def test_a_left_out_step_is_caught():
 
 
 def test_less_precision_than_claimed_is_caught():
-    loss, parameters, labels = claim(numpy_contender())
-    rounded = [p.astype(np.float16).astype(np.float32) for p in parameters]
+    loss, parameters, labels, p = claim(numpy_contender())
+    rounded = [w.astype(np.float16).astype(np.float32) for w in parameters]
     with pytest.raises(equivalence.NotEquivalentError):
-        equivalence.check(CASE, "float32", (loss, rounded, labels))
+        equivalence.check(CASE, "float32", (loss, rounded, labels, p))
 
 
-def test_wrong_labels_and_a_wrong_loss_are_caught():
-    loss, parameters, labels = claim(numpy_contender())
+def test_wrong_predictions_and_a_wrong_loss_are_caught():
+    loss, parameters, labels, p = claim(numpy_contender())
     with pytest.raises(equivalence.NotEquivalentError, match="labels"):
-        equivalence.check(CASE, "float32", (loss, parameters, (labels + 1) % 3))
+        equivalence.check(CASE, "float32", (loss, parameters, (labels + 1) % 3, p))
+    with pytest.raises(equivalence.NotEquivalentError, match="probabilities"):
+        equivalence.check(CASE, "float32", (loss, parameters, labels, p**1.01))
     with pytest.raises(equivalence.NotEquivalentError, match="loss"):
-        equivalence.check(CASE, "float32", (loss + 0.01, parameters, labels))
+        equivalence.check(CASE, "float32", (loss + 0.01, parameters, labels, p))
     with pytest.raises(equivalence.NotEquivalentError, match="loss"):
-        equivalence.check(CASE, "float32", (float("nan"), parameters, labels))
+        equivalence.check(CASE, "float32", (float("nan"), parameters, labels, p))
 
 
 def test_a_wrong_contender_ends_the_comparison():
@@ -140,8 +179,8 @@ def test_a_wrong_contender_ends_the_comparison():
         name = "numpy"
 
         def prove(self, steps: int) -> equivalence.Claim:
-            loss, parameters, labels = claim(numpy_contender())
-            return loss, [1.01 * p for p in parameters], labels
+            loss, parameters, labels, p = claim(numpy_contender())
+            return loss, [1.01 * w for w in parameters], labels, p
 
     with pytest.raises(equivalence.NotEquivalentError, match="numpy, 6-8-5-3"):
         groups.prove(Wrong(), CASE, equivalence.exact(CASE))
@@ -153,16 +192,16 @@ def test_a_wrong_contender_ends_the_comparison():
 def test_a_worker_trains_and_proves_as_in_this_process():
     with Worker("numpy", 1) as worker:
         worker.load(CASE)
-        loss, parameters, labels = worker.prove(equivalence.STEPS)
+        loss, parameters, labels, p = worker.prove(equivalence.STEPS)
         assert worker.train(1) > 0
-        assert worker.predict(3, 2) > 0
+        assert worker.predict("predict_proba", 3, 2) > 0
         assert worker.peak_memory() > 1e6
         with pytest.raises(WorkerError, match="nonsense"):
             worker.kernel("optimizer nonsense", 1)
     here = claim(numpy_contender())
     assert loss == pytest.approx(here[0], rel=1e-6)
     assert (labels == here[2]).all()
-    equivalence.check(CASE, "float32", (loss, parameters, labels))
+    equivalence.check(CASE, "float32", (loss, parameters, labels, p))
 
 
 def test_a_contender_that_cannot_run_says_why():
@@ -173,6 +212,32 @@ def test_a_contender_that_cannot_run_says_why():
             Worker("absent", 1)
     finally:
         del contenders.CONTENDERS["absent"]
+
+
+def test_a_contender_that_fails_is_not_started_again():
+    class Failing:
+        name = "numpy"
+
+        def load(self, case: cases.Case) -> None:
+            raise WorkerError("no such instruction")
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    closed: list[str] = []
+    with groups.Pool() as pool:
+        pool._workers["numpy", 1, "float32"] = Failing()
+        assert groups.train(pool, CASE, ["numpy"], 1, [1]) == []
+        assert pool.missing == {"numpy": "no such instruction"}
+        assert closed == ["numpy"]
+        assert pool.get("numpy", 1) is None
+
+
+def test_float64_is_a_matter_of_the_process():
+    with Worker("numpy", 1, dtype="float64") as worker:
+        worker.load(cases.in_float64(CASE))
+        _, parameters, _, p = worker.prove(equivalence.STEPS)
+        assert {w.dtype for w in [*parameters, p]} == {np.dtype("float64")}
 
 
 # Ratios
@@ -209,14 +274,16 @@ def test_the_best_peer_is_no_fastbp_and_no_lower_precision():
         for r in (
             record("fastbp", [1.0]),
             record("fastbp-reference", [1.5]),
+            record("fastbp-bf16", [0.25]),
             record("torch-bf16", [0.5]),
             record("numpy", [4.0]),
             record("torch", [3.0]),
         )
     }
-    peer = tables.best_peer(row)
-    assert peer is row["torch"]
-    assert tables.times_faster(row, peer) == (3, 3, 3)
+    assert tables.best_peer(row) is row["torch"]
+    assert tables.times_faster_than_best(row) == (3, 3, 3)
+    assert tables.times_faster_in_bf16(row) == (2, 2, 2)
+    assert tables.times_faster(row, "sklearn") is None
 
 
 def test_time_to_accuracy_is_the_first_epoch_that_reaches_it():
@@ -236,9 +303,80 @@ def test_share_of_peak_and_floor():
     r = record("fastbp", [2.0], flops=40e9, bytes=500, precision="float32", threads=2)
     r["most_threads"] = 2
     assert tables.share_of_peak(r, LIMITS) == pytest.approx(0.2)
-    assert tables.floor(r, LIMITS) == pytest.approx(0.4 + 500 / 8e9)
-    assert tables.floor(r | {"bytes": 5e9}, LIMITS) == pytest.approx(0.4 + 5)
+    assert tables.share_spread(r | {"seconds": [1.0, 2.0, 4.0]}, LIMITS) == pytest.approx(
+        (0.2, 0.4 / 3, 0.4 / 1.5)
+    )
+    assert tables.floor({"fastbp": r}, LIMITS, "float32") == pytest.approx(0.4 + 500 / 8e9)
+    assert tables.floor({"fastbp": r | {"bytes": 5e9}}, LIMITS, "float32") == pytest.approx(5.4)
+    assert tables.floor({"fastbp": r}, LIMITS, "float64") is None
     assert tables.share_of_peak(r, None) is None
+
+
+# Goals
+
+
+def test_every_goal_is_of_a_net_that_the_report_measures():
+    named = [*goals.BEST_PEER, *goals.TORCH, *goals.PEAK_SHARE, *goals.TWO_THREADS]
+    named += [*goals.STEP_SECONDS, *goals.BF16_AUTOCAST, *goals.BF16_ANY_TORCH]
+    assert set(named) <= set(cases.CASES) == set(goals.BEST_PEER)
+
+
+def test_a_goal_is_reached_by_the_median_or_within_the_spread():
+    def reached(median: float, low: float, high: float, *, at_most: bool = False) -> str:
+        spread = interleave.Spread(median, low, high)
+        return goals.Line("c", "speed", 2.0, spread, at_most=at_most).reached
+
+    assert reached(2.0, 1.9, 2.1) == "yes"
+    assert reached(1.9, 1.8, 2.1) == "within the spread"
+    assert reached(1.9, 1.8, 1.95) == "no"
+    assert reached(2.1, 1.9, 2.2, at_most=True) == "within the spread"
+    assert reached(1.5, 1.4, 2.2, at_most=True) == "yes"
+    assert reached(2.5, 2.4, 2.6, at_most=True) == "no"
+    assert goals.Line("c", "speed", 2.0, None).reached == "not measured"
+
+
+def small_results() -> report.Results:
+    """What a run would measure on one net, with a peer and with bf16."""
+    common = {"flops": 40e9, "bytes": 500, "threads": 2, "most_threads": 2, "name": "large"}
+    float32, bf16 = common | {"precision": "float32"}, common | {"precision": "bfloat16"}
+    training = [
+        record("fastbp", [2.0], **float32),
+        record("fastbp-bf16", [1.0], **bf16),
+        record("torch", [3.0], **float32),
+        record("torch-bf16", [5.0], **bf16),
+    ]
+    bulk = [r | {"name": "bulk", "rows": 60_000} for r in training]
+    row = [r | {"name": "single-rows", "rows": 1} for r in training if "bf16" not in r["contender"]]
+    peaks = LIMITS["flops"] | {"bfloat16": {"c": {"1": 100e9, "2": 200e9}}}
+    return {
+        "limits": LIMITS | {"flops": peaks},
+        "training": training,
+        "float64": [r | {"precision": "float64"} for r in training if "bf16" not in r["contender"]],
+        "threads": [training[0], training[0] | {"most_threads": 1, "seconds": [3.0]}],
+        "optimizers": [record("sgd", [2.0]), record("adam", [2.1])],
+        "predict": [r | {"case": r["name"]} for r in [*bulk, *row]],
+        "import": [record("Python alone", [0.01]), record("fastbp", [0.09])],
+    }
+
+
+def test_goals_are_set_beside_what_was_measured():
+    found = {
+        (line.case, line.what): (line.measured[0], line.reached)
+        for line in goals.lines(small_results())
+        if line.measured
+    }
+    assert found["c", "speed, in the fastest float32 peer's"] == (1.5, "yes")
+    assert found["c", "speed, in the fastest float64 peer's"] == (1.5, "yes")
+    assert found["c", "share of the float32 peak"] == (pytest.approx(0.2), "no")
+    assert found["c", "bf16: speed, in PyTorch's with bf16 autocast"] == (5, "yes")
+    assert found["c", "bf16: speed, in fastbp's float32"] == (2, "yes")
+    assert found["c", "bf16: share of the bf16 peak"] == (pytest.approx(0.2), "no")
+    assert found["c", "speed on 2 threads, in that on 1"] == (1.5, "no")
+    assert found["c", "time of a step with adam, in plain SGD's"] == (1.05, "yes")
+    assert found["bulk", "bf16: speed, in PyTorch's with bf16 autocast"] == (5, "yes")
+    assert found["single-rows", "time of a call"] == (2, "no")
+    assert found["import fastbp", "time beyond Python's own start"] == (pytest.approx(0.08), "yes")
+    assert "<td class=text>1.30×</td>" in report._goals(small_results())
 
 
 def test_numbers_are_printed_with_two_or_three_digits():
@@ -265,6 +403,10 @@ def test_readme_says_what_was_measured():
     }
     text = report.readme_table(results)
     assert "| c | 2,000,000 | 6,000,000 | 5,000,000 | **2.50×** | 20 % |" in text
+    both = report.readme_table(results | small_results())
+    assert "| net, batch | fastbp | fastbp, bf16 | PyTorch | PyTorch, bf16 autocast |" in both
+    line = "| c | 2,000,000 | 1,000,000 | 3,000,000 | 5,000,000 | **1.50×** | **5.00×** | 20 % | 20 % |"
+    assert line in both
     assert "Measured on 2000-01-01 on a CPU, 2 threads, with numpy 9.9." in text
     assert "other programs kept 0.7 CPUs busy" in report.readme_table(results | {"others": 0.7})
 

@@ -83,7 +83,7 @@ def every_thread_is_worth_it(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     modules = [native.module(native.choice()[0] or "", dtype) for dtype in DTYPES]
-    before = [module.thread_costs(1, 1, request.param) for module in modules]
+    before = [module.thread_costs(1, 1, request.param, 0) for module in modules]
     yield
     for module, costs in zip(modules, before, strict=True):
         module.thread_costs(*costs)

@@ -16,7 +16,10 @@ from benchmarks.cases import Array, Case
 
 
 class Contender(Protocol):
-    """What is timed. Labels are int64, X is float32, parameters are [W | b] of shape (n, k + 1)."""
+    """What is timed. Labels are int64, parameters are [W | b] of shape (n, k + 1).
+
+    X, parameters and arithmetic are of the case's dtype.
+    """
 
     thread_choices: tuple[int, ...]  # the fastest one is found out, and used
 
@@ -38,22 +41,42 @@ class Contender(Protocol):
         """Labels of the rows of a NumPy array, as a NumPy array."""
         ...
 
+    def predict_proba(self, X: Array) -> Array:
+        """Probabilities of the labels, likewise: shape (len(X), n_L)."""
+        ...
+
+
+class CannotRunError(RuntimeError):
+    """This machine lacks what the contender needs; the message says what."""
+
 
 @dataclass(frozen=True)
 class Entry:
-    """A contender's name in tables, where its class is, and what it needs."""
+    """A contender's name in tables, where its class is, and what it needs.
+
+    `precision` is "bfloat16", or None for the arithmetic of the case's dtype.
+    """
 
     label: str
     module: str
     class_: str
     requires: tuple[str, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
-    precision: str = "float32"
+    precision: str | None = None
     is_fastbp: bool = False
 
 
 CONTENDERS = {
     "fastbp": Entry("fastbp", "fastbp_mlp", "FastBP", ("fastbp",), is_fastbp=True),
+    "fastbp-bf16": Entry(
+        "fastbp, bf16",
+        "fastbp_mlp",
+        "FastBP",
+        ("fastbp",),
+        (("precision", "bf16"),),
+        "bfloat16",
+        is_fastbp=True,
+    ),
     "fastbp-jit": Entry(
         "fastbp, jit engine",
         "fastbp_mlp",
@@ -87,6 +110,11 @@ CONTENDERS = {
     "jax-step": Entry("JAX, jitted step", "jax_mlp", "JaxStep", ("jax",)),
     "jax-scan": Entry("JAX, epoch in lax.scan", "jax_mlp", "JaxScan", ("jax",)),
 }
+
+
+def precision(name: str, case: Case) -> str:
+    """The precision that this contender computes the case in."""
+    return CONTENDERS[name].precision or case.dtype
 
 
 def missing(name: str) -> str | None:

@@ -7,28 +7,39 @@ then makes the same call for each epoch.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 
 import fastbp
 from benchmarks.cases import Array, Case
-from fastbp import activations, losses
-from fastbp.engines import Plan, create
+from benchmarks.contenders import CannotRunError
+from fastbp import activations, losses, optimizers
+from fastbp.engines import Plan, create, native
 
 
 class FastBP:
-    def __init__(self, case: Case, threads: int, engine: str = "auto") -> None:
+    def __init__(
+        self, case: Case, threads: int, engine: str = "auto", precision: str | None = None
+    ) -> None:
         self.thread_choices = (threads,)  # fastbp uses fewer where that is faster
+        options: dict[str, Any] = {"dtype": case.dtype, "threads": threads}
+        if precision is not None:  # older revisions, which are compared with, do not know it
+            isa = native.choice(precision)[0]
+            if isa not in native.BF16_INSTRUCTIONS:
+                raise CannotRunError("no instruction for bf16 on this CPU, or no module with it")
+            options["precision"] = precision
         hidden = len(case.layer_sizes) - 2
         plan = Plan(
             tuple(case.layer_sizes),
             (activations.get("relu"),) * hidden,
             losses.get("softmax_cross_entropy"),
-            batch_size=case.batch_size,
-            threads=threads,
+            optimizers.get(case.optimizer),
+            case.batch_size,
+            **options,
         )
         self._engine = create(plan, engine)
-        self._model = fastbp.MLP(case.layer_sizes, engine=engine, threads=threads)
+        self._model = fastbp.MLP(case.layer_sizes, engine=engine, **options)
         self._rate = case.learning_rate
         self._trained = False
 
@@ -50,12 +61,20 @@ class FastBP:
         steps = -(-len(order) // batch)
         rates, step_losses = np.full(steps, self._rate), np.empty(steps)
         self._trained = True
-        self._engine.epoch(self._X, self._y, None, order, rates, step_losses)
+        done = self._engine.epoch(self._X, self._y, None, order, rates, step_losses)
+        if done < steps:
+            raise RuntimeError(f"training diverged: only {done} of {steps} steps were taken")
         sizes = [b - a for a, b in itertools.pairwise([*range(0, len(order), batch), len(order)])]
         return float(np.average(step_losses, weights=sizes))
 
     def predict(self, X: Array) -> Array:
+        return self._current_model().predict(X)
+
+    def predict_proba(self, X: Array) -> Array:
+        return self._current_model().predict_proba(X)
+
+    def _current_model(self) -> fastbp.MLP:
         if self._trained:
             self._model.parameters = self._engine.get_parameters()
             self._trained = False
-        return self._model.predict(X)
+        return self._model

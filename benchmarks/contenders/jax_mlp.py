@@ -45,11 +45,17 @@ def _labels(parameters, X):
     return _forward(parameters, X).argmax(1)
 
 
+@jax.jit
+def _probabilities(parameters, X):
+    return jax.nn.softmax(_forward(parameters, X))
+
+
 class JaxStep:
     def __init__(self, case: Case, threads: int) -> None:
         self.thread_choices = (threads,)  # fixed once JAX has started
         self._batch_size = case.batch_size
-        self._rate = jnp.float32(case.learning_rate)
+        self._rate = jnp.asarray(case.learning_rate, case.dtype)
+        assert self._rate.dtype == case.dtype, "JAX_ENABLE_X64 is not set"
 
     def use_threads(self, threads: int) -> None:
         pass
@@ -78,6 +84,9 @@ class JaxStep:
 
     def predict(self, X: Array) -> Array:
         return np.asarray(_labels(self._parameters, X))
+
+    def predict_proba(self, X: Array) -> Array:
+        return np.asarray(_probabilities(self._parameters, X))
 
 
 class JaxScan(JaxStep):

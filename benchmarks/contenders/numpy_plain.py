@@ -17,13 +17,14 @@ class NumPy:
     def __init__(self, case: Case, threads: int) -> None:
         self.thread_choices = _blas.choices(threads)
         self._batch_size = B = case.batch_size
-        self._rate = np.float32(case.learning_rate)
+        self._type = np.dtype(case.dtype).type
+        self._rate = self._type(case.learning_rate)
         pairs = list(itertools.pairwise(case.layer_sizes))
-        self._W = [np.zeros(pair, np.float32) for pair in pairs]
-        self._b = [np.zeros(n, np.float32) for _, n in pairs]
+        self._W = [np.zeros(pair, case.dtype) for pair in pairs]
+        self._b = [np.zeros(n, case.dtype) for _, n in pairs]
         self._W_gradient = [np.empty_like(W) for W in self._W]
-        self._v = [np.empty((B, n), np.float32) for n in case.layer_sizes]
-        self._delta = [np.empty((B, n), np.float32) for n in case.layer_sizes]
+        self._v = [np.empty((B, n), case.dtype) for n in case.layer_sizes]
+        self._delta = [np.empty((B, n), case.dtype) for n in case.layer_sizes]
         self._active = [np.empty((B, n), bool) for n in case.layer_sizes]
         self._rows = np.arange(B)
 
@@ -61,7 +62,7 @@ class NumPy:
         loss = float((np.log(total[:, 0]) - f[self._rows, y]).mean())
         p /= total
         p[self._rows, y] -= 1
-        p *= self._rate / np.float32(len(batch))  # the update's factor, taken along from here
+        p *= self._rate / self._type(len(batch))  # the update's factor, taken along from here
 
         for i in range(last, -1, -1):
             if i > 0:
@@ -74,10 +75,20 @@ class NumPy:
         return loss
 
     def predict(self, X: Array) -> Array:
+        return self._outputs(X).argmax(axis=1)
+
+    def predict_proba(self, X: Array) -> Array:
+        f = self._outputs(X)
+        f -= f.max(axis=1, keepdims=True)
+        np.exp(f, out=f)
+        f /= f.sum(axis=1, keepdims=True)
+        return f
+
+    def _outputs(self, X: Array) -> Array:
         v = X
         for i, (W, b) in enumerate(zip(self._W, self._b, strict=True)):
             v = v @ W
             v += b
             if i < len(self._W) - 1:
                 np.maximum(v, 0, out=v)
-        return v.argmax(axis=1)
+        return v

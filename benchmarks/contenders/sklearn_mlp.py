@@ -39,7 +39,7 @@ class ScikitLearn:
             random_state=self._random,
         )
         # The first call makes the parameters, which are then written to in place.
-        X = np.zeros((case.batch_size, case.layer_sizes[0]), np.float32)
+        X = np.zeros((case.batch_size, case.layer_sizes[0]), case.dtype)
         classes = np.arange(case.layer_sizes[-1])
         model.partial_fit(X, classes[np.arange(case.batch_size) % len(classes)], classes=classes)
         assert [W.shape for W in model.coefs_] == list(itertools.pairwise(case.layer_sizes))
@@ -66,3 +66,6 @@ class ScikitLearn:
 
     def predict(self, X: Array) -> Array:
         return self._model.predict(X)
+
+    def predict_proba(self, X: Array) -> Array:
+        return self._model.predict_proba(X)

@@ -19,7 +19,8 @@ class Torch:
         layers: list[torch.nn.Module] = []
         for k, n in itertools.pairwise(case.layer_sizes):
             layers += [torch.nn.Linear(k, n), torch.nn.ReLU()]
-        self._net = torch.nn.Sequential(*layers[:-1])
+        self._dtype = getattr(torch, case.dtype)
+        self._net = torch.nn.Sequential(*layers[:-1]).to(self._dtype)
         self._linear = [layer for layer in layers if isinstance(layer, torch.nn.Linear)]
         self._batch_size = case.batch_size
         self._optimizer = torch.optim.SGD(self._net.parameters(), lr=case.learning_rate, fused=True)
@@ -71,3 +72,8 @@ class Torch:
     def predict(self, X: Array) -> Array:
         with torch.inference_mode(), self._precision():
             return self._forward(torch.from_numpy(X)).argmax(1).numpy()
+
+    def predict_proba(self, X: Array) -> Array:
+        with torch.inference_mode(), self._precision():
+            f = self._forward(torch.from_numpy(X))
+            return torch.softmax(f, 1, dtype=self._dtype).numpy()

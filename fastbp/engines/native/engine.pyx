@@ -206,7 +206,10 @@ cdef enum:
 # A FLOP of float64 takes twice the time, one of bf16 less.
 cdef int64_t FLOPS_PER_THREAD = HALF_SPEED * 300_000 * 4 // <int64_t> sizeof(real)
 cdef int64_t FLOPS_PER_START = HALF_SPEED * 25_000_000 * 4 // <int64_t> sizeof(real)
+# Phase 1 is cut by columns where a thread had fewer rows than this, unless the weights, of so many bytes,
+# are close to every thread in any case.
 cdef int64_t ROWS_TO_SPLIT = 2 * TILE_ROWS
+cdef int64_t BYTES_TO_SPLIT = 0 if HALF else 65_536
 # Signals are looked for every so many seconds, and the clock after so much work, a millisecond or less.
 cdef double SIGNAL_SECONDS = 0.02
 cdef int64_t FLOPS_UNCHECKED = 20_000_000
@@ -565,7 +568,8 @@ cdef class Engine:
         net.batch = plan.batch_size
         net.threads = min(plan.threads, TEAM_MOST)
         net.block = HALF_BLOCK if HALF else ROW_BLOCK
-        net.rows_to_split = ROWS_TO_SPLIT
+        weights = sum((m + 1) * n for m, n in zip(plan.layer_sizes, plan.layer_sizes[1:]))
+        net.rows_to_split = ROWS_TO_SPLIT if weights * sizeof(real) > BYTES_TO_SPLIT else 1
         # an odd number of rows keeps panels apart in the cache's sets
         net.stride = max(net.batch, net.threads * net.block)
         net.stride = (net.stride + PANEL - 1) // PANEL * PANEL + 1 if HALF else net.stride | 1
@@ -844,16 +848,18 @@ def system_refuses(str instruction_set):
     return cpu_has(instruction_set.encode()) == SYSTEM_REFUSES
 
 
-def thread_costs(per_step=None, per_start=None, rows=None, window=None):
+def thread_costs(per_step=None, per_start=None, rows=None, bytes_=None, window=None):
     """The cost model of threads: the work in FLOPs that makes a thread worth its barriers and its start,
-    the rows it must have for phase 1 to be cut by rows, and the FLOPs of a window (pace.pxi). Set where
-    given, for engines made from then on; returns what was."""
-    global FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT, FLOPS_PER_WINDOW
-    before = (FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT, FLOPS_PER_WINDOW)
-    if per_step is not None:
-        FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT = per_step, per_start, rows
-    if window is not None:
-        FLOPS_PER_WINDOW = window
+    the rows a thread must have, or the bytes the weights must not exceed, for phase 1 to be cut by rows,
+    and the FLOPs of a window (pace.pxi). Set where given, for engines made from then on; returns what was.
+    """
+    global FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT, BYTES_TO_SPLIT, FLOPS_PER_WINDOW
+    before = (FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT, BYTES_TO_SPLIT, FLOPS_PER_WINDOW)
+    FLOPS_PER_THREAD = FLOPS_PER_THREAD if per_step is None else per_step
+    FLOPS_PER_START = FLOPS_PER_START if per_start is None else per_start
+    ROWS_TO_SPLIT = ROWS_TO_SPLIT if rows is None else rows
+    BYTES_TO_SPLIT = BYTES_TO_SPLIT if bytes_ is None else bytes_
+    FLOPS_PER_WINDOW = FLOPS_PER_WINDOW if window is None else window
     return before
 
 

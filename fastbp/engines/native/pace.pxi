@@ -23,12 +23,21 @@ ctypedef struct Pace:
     bint up                 # the next trial is with more threads
 
 
+cdef void end_trial(Pace* pace) noexcept nogil:
+    pace.before = 0
+    pace.windows = 0
+    pace.patience = min(2 * pace.patience, <int64_t> LAST_PATIENCE)
+
+
 cdef int start_pace(Pace* pace, int64_t flops, int most) noexcept nogil:
     """For an epoch whose steps are so many FLOPs each: how many threads to start, of `most`."""
-    pace.window = max(<int64_t> 4, FLOPS_PER_WINDOW // flops) if flops < 8 * FLOPS_PER_WINDOW and most > 1 else 0
+    pace.window = 0
+    if most > 1 and flops < 8 * FLOPS_PER_WINDOW:
+        pace.window = max(<int64_t> 4, FLOPS_PER_WINDOW // flops)
     pace.counted = 0
     pace.start = 0
-    pace.before = 0
+    if pace.before > 0:  # the last call ended in a trial
+        end_trial(pace)
     if pace.threads == 0:
         pace.threads = most
         pace.patience = FIRST_PATIENCE
@@ -48,7 +57,9 @@ cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
             pace.before = 1
         return
     pace.counted += 1
-    if pace.counted < pace.window and pace.before == 0:
+    if pace.counted == 0:  # the first step of a trial waited for threads to wake
+        pace.start = seconds_now()
+    if pace.counted <= 0 or (pace.counted < pace.window and pace.before == 0):
         return
     seconds = seconds_now() - pace.start
     if pace.before > 0:  # a trial; one that takes longer already need not go on
@@ -57,13 +68,11 @@ cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
         if seconds < 0.95 * pace.usual:
             pace.usual = seconds
             pace.threads = team.threads
-            pace.patience = FIRST_PATIENCE
+            pace.patience = FIRST_PATIENCE // 2
         else:
             team.wanted = pace.before
             pace.up = not pace.up
-            pace.patience = min(2 * pace.patience, <int64_t> LAST_PATIENCE)
-        pace.before = 0
-        pace.windows = 0
+        end_trial(pace)
     else:
         if seconds > 1.5 * pace.usual:  # something else has come to run here
             pace.patience = min(pace.patience, <int64_t> FIRST_PATIENCE)
@@ -75,5 +84,5 @@ cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
                 team.wanted = min(2 * team.threads, team.members)
             else:
                 team.wanted = (team.threads + 1) // 2
-    pace.counted = 0
+    pace.counted = -1 if pace.before > 0 else 0
     pace.start = seconds_now()
