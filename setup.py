@@ -72,7 +72,7 @@ def extensions() -> list[Extension]:
             define_macros=KINDS[kind],
             libraries=["m"],
             extra_link_args=["-pthread"],
-            optional=True,
+            optional=not os.environ.get("FASTBP_REQUIRE_NATIVE"),  # else an error is a warning
         )
         for isa, (flags, kinds) in MODULES.items()
         for kind in kinds
