@@ -96,7 +96,8 @@ def _at_points(f: Function, *points: Array) -> Array:
         except (ValueError, ZeroDivisionError, OverflowError):
             return math.nan
 
-    values: Array = np.vectorize(one, otypes=[np.float64])(*points)
+    with np.errstate(all="ignore"):
+        values: Array = np.vectorize(one, otypes=[np.float64])(*points)
     return values
 
 

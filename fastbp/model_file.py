@@ -74,7 +74,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{name!r} is not a fastbp model")
     version = metadata.get("version", "")
-    if not (version.isascii() and version.isdigit()):
+    if not (version.isascii() and version.isdigit()) or version.startswith("0"):
         raise ValueError(f"{name!r} is damaged: its version is {version!r}")
     if version != str(VERSION):
         raise ValueError(

@@ -83,7 +83,7 @@ def choose() -> tuple[int, str]:
     cpus = _affinity()
     quota = _container_quota()
     if quota is not None and math.ceil(quota) < cpus:
-        return max(1, math.ceil(quota)), "container CPU quota"
+        return math.ceil(quota), "container CPU quota"
     return cpus, "CPUs available to this process"
 
 

@@ -31,6 +31,7 @@ def with_entry(a, at, value):
 BAD_X = {
     "one dimension": (X[0], ValueError, r"single row as \[row\]"),
     "three dimensions": (X[None], ValueError, r"shape \(n, 4\)"),
+    "pictures": (X[..., None], ValueError, r"\(n, 4\), got \(12, 4, 1\)$"),
     "too few columns": (X[:, :3], ValueError, r"\(n, 4\), got \(12, 3\)"),
     "scalar": (1.0, ValueError, r"shape \(n, 4\)"),
     "none": (None, TypeError, "real numbers"),
@@ -141,13 +142,29 @@ def test_bad_regression_targets(case):
 @pytest.mark.parametrize(
     ("loss", "value", "message"),
     [
-        ("binary_cross_entropy", 2.0, "between 0 and 1"),
-        ("binary_cross_entropy", -1.0, "between 0 and 1"),
-        ("poisson", -0.5, "≥ 0"),
+        ("binary_cross_entropy", 2.0, "between 0 and 1 .*, got 2$"),
+        ("binary_cross_entropy", -0.5, "between 0 and 1 .*, got -0.5$"),
+        ("poisson", -0.5, "≥ 0 .*, got -0.5$"),
     ],
 )
 def test_targets_outside_the_domain_of_the_loss(loss, value, message):
-    check_y(lambda: fastbp.MLP([4, 1], loss=loss, seed=0), np.full(12, value), ValueError, message)
+    check_y(
+        lambda: fastbp.MLP([4, 1], loss=loss, seed=0),
+        np.r_[[0.25] * 11, value],
+        ValueError,
+        message,
+    )
+
+
+@pytest.mark.parametrize(("loss", "value"), [("binary_cross_entropy", 0.25), ("poisson", 2.5)])
+def test_targets_need_not_reach_the_ends_of_the_domain(loss, value):
+    model = fastbp.MLP([4, 1], loss=loss, seed=0)
+    assert np.isfinite(model.loss(X, np.full(12, value)))
+
+
+def test_both_shapes_of_one_output_are_named():
+    with pytest.raises(ValueError, match=r"shape \(12,\) or \(12, 1\), got \(11,\)"):
+        fastbp.MLP([4, 1], loss="squared_error").loss(X, np.ones(11))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +224,7 @@ def test_no_data_to_train_on():
         ({"shuffle": 1}, TypeError, "shuffle"),
         ({"progress": "yes"}, TypeError, "progress"),
         ({"validation": 0.0}, ValueError, "validation"),
-        ({"validation": 1.0}, ValueError, "validation"),
+        ({"validation": 1.0}, ValueError, "validation must be .* > 0 and < 1"),
         ({"validation": 0.99}, ValueError, "validation"),
         ({"validation": "some"}, TypeError, "validation"),
         ({"validation": (X,)}, ValueError, "validation"),
@@ -257,9 +274,11 @@ def test_weights_of_one_side_of_a_split_all_zero():
         (4, {}, TypeError, "layer_sizes"),
         ("4, 2", {}, TypeError, "layer_sizes"),
         ([4, 1], {}, ValueError, "at least 2 outputs"),
+        ([4, 5, 1], {}, ValueError, "at least 2 outputs"),
         ([4, 5, 2], {"activation": "rleu"}, ValueError, "did you mean 'relu'"),
         ([4, 2], {"activation": ["relu"]}, ValueError, "activation"),
         ([4, 5, 2], {"activation": ["relu", "tanh"]}, ValueError, "activation"),
+        ([4, 5, 5, 2], {"activation": ["relu"]}, ValueError, "each of the 2 hidden layers, got 1"),
         ([4, 2], {"activation": "rleu"}, ValueError, "activation"),
         ([4, 5, 2], {"activation": None}, TypeError, "activation"),
         ([4, 5, 2], {"activation": [max]}, TypeError, "activation"),
@@ -303,7 +322,9 @@ def test_bad_construction(sizes, options, error, message):
         ("parameters", [np.ones((5, 5)), np.ones((2, 5))], ValueError, r"layer 2.*\(2, 6\)"),
         ("parameters", [np.ones((5, 5)), np.full((2, 6), np.inf)], ValueError, "layer 2.*finite"),
         ("parameters", [np.ones((5, 5), complex), np.ones((2, 6))], TypeError, "layer 1.*complex"),
+        ("parameters", [np.ones((5, 5)), *[np.ones((2, 6))] * 2], ValueError, "2 arrays.*got 3"),
         ("weights", [np.ones((5, 4))], ValueError, "weights must have 2 arrays"),
+        ("weights", [np.ones((5, 4)), *[np.ones((2, 5))] * 2], ValueError, "2 arrays.*got 3"),
         (
             "weights",
             [np.ones((5, 4)), np.ones((2, 6))],

@@ -169,7 +169,9 @@ def test_a_checkpoint_is_a_model_too(path):
 
 
 def test_functions_written_in_python_are_not_in_a_file_but_may_be_resumed(path):
-    bent = fastbp.activation(lambda z: 2 / (1 + math.exp(-2 * z)) - 1, name="bent")
+    bent = fastbp.activation(
+        lambda z: 2 / (1 + math.exp(-2 * z)) - 1, lambda z: 1 - math.tanh(z) ** 2, name="bent"
+    )
 
     def run(**options):
         model = make(activation=bent, engine="reference")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -256,8 +257,11 @@ def test_no_rows_leave_the_penalties(name: str, dtype: str, loss: Loss) -> None:
 
 @engines
 @dtypes
-def test_a_total_weight_of_zero_is_a_loss_of_zero(name: str, dtype: str) -> None:
-    case = make_case((4, 5, 2), "tanh", dtype=dtype, weighted=True)
+@pytest.mark.parametrize("penalties", [{}, {"l1": 0.5, "l2": 0.25, "penalty_in_sum": True}])
+def test_a_total_weight_of_zero_is_a_loss_of_zero(
+    name: str, dtype: str, penalties: dict[str, Any]
+) -> None:
+    case = make_case((4, 5, 2), "tanh", dtype=dtype, weighted=True, **penalties)
     nothing = Case(case.plan, case.parameters, case.X, case.y, np.zeros(len(case.X), dtype))
     value, got = gradient(make_engine(name, case), nothing)
     assert value == 0

@@ -103,6 +103,18 @@ def test_epoch_with_each_activation(name: str, dtype: str, hidden: str) -> None:
 
 @engines
 @dtypes
+@pytest.mark.filterwarnings("error")
+def test_overflow_is_told_by_the_loss_alone(name: str, dtype: str) -> None:
+    case = make_case((3, 4, 2), "relu", "poisson", dtype=dtype, rows=4, batch_size=4)
+    huge = [np.full_like(W, np.finfo(dtype).max) for W in case.parameters]
+    engine = make_engine(name, replace(case, parameters=huge))
+    assert not np.isfinite(engine.loss(case.X, case.y, None))
+    assert not np.isfinite(gradient(engine, case)[0])
+    assert epoch(engine, case)[0] == 0
+
+
+@engines
+@dtypes
 def test_a_step_of_sgd_is_w_minus_rate_times_gradient(name: str, dtype: str) -> None:
     case = make_case((7, 11, 5), "tanh", dtype=dtype, rows=19, batch_size=19, l1=0.01, l2=0.1)
     engine = make_engine(name, case)

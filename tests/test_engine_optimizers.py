@@ -72,7 +72,7 @@ def train_by_hand(optimizer: Optimizer, l1: float, l2: float, clip: float) -> li
         SGD(0.75, nesterov=True),
         RMSprop(0.75, 0.125),
         Adam(0.75, 0.875, 0.125),
-        Adam(0.75, 0.999, 0.125),
+        Adam(0.25, 0.999, 0.125),
         AdamW(0.75, 0.875, 0.125, 0.5),
     ],
     ids=str,

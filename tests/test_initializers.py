@@ -29,6 +29,7 @@ def test_variance(rule, shape, dtype):
     assert p.dtype == dtype
     assert not p[:, -1].any()
     W = p[:, :-1].astype(np.float64)
+    assert W.any(axis=0).all()
     variance, n = VARIANCE[rule], W.size
     # Standard errors of the mean, and of the sample variance: √((κ − 1) / n) with kurtosis κ.
     kurtosis = 3.0 if shape == "normal" else 1.8

@@ -266,6 +266,19 @@ def test_a_wrong_derivative_is_found() -> None:
         fastbp.loss(quantile, lambda f, y: 0.1 if f > y else 0.9)
 
 
+def test_where_a_derivative_is_checked() -> None:
+    for low, high, place in ((-9.0, 9.0, "-5.9863"), (5.9, 9.0, "6.0137")):
+        with pytest.raises(ValueError, match=rf"derivative at {place} is"):
+            fastbp.activation(lambda z: z, lambda z, a=low, b=high: 0.5 if a < z < b else 1.0)
+        with pytest.raises(ValueError, match=rf"derivative at {place}, 0 is"):
+            fastbp.loss(
+                squared, lambda f, y, a=low, b=high: 99.0 if a < f < b and y == 0 else f - y
+            )
+    for target in (0.0, 1.0, 2.5, -1.25):
+        with pytest.raises(ValueError, match=rf"derivative at -5\.9863, {target:g} is"):
+            fastbp.loss(squared, lambda f, y, t=target: 99.0 if y == t else f - y)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
@@ -274,7 +287,8 @@ def test_a_wrong_derivative_is_found() -> None:
         (lambda: fastbp.activation(mish, derivative=1), TypeError, "derivative must be"),
         (lambda: fastbp.activation(mish, name="tanh"), ValueError, "name must not be"),
         (lambda: fastbp.activation(mish, name=""), TypeError, "name must be"),
-        (lambda: fastbp.activation(lambda z: math.nan), ValueError, "not finite at any"),
+        (lambda: fastbp.activation(lambda z: math.nan), ValueError, "not finite at any of 49 "),
+        (lambda: fastbp.loss(lambda f, y: math.nan), ValueError, "not finite at any of 196 "),
         (lambda: fastbp.loss(quantile, name="mse"), ValueError, "name must not be"),
         (lambda: fastbp.loss(quantile, link="logit"), ValueError, "unknown link"),
     ],
@@ -285,10 +299,19 @@ def test_bad_registrations(call, error, text) -> None:
 
 
 def make(factor: float) -> Activation:
-    return fastbp.activation(lambda z: factor * z, name="scaled")
+    return fastbp.activation(lambda z: factor * z, lambda z: factor, name="scaled")
+
+
+def make_loss(factor: float) -> Loss:
+    return fastbp.loss(
+        lambda f, y: factor * (f - y) ** 2, lambda f, y: 2 * factor * (f - y), name="squares"
+    )
 
 
 def test_equality_is_by_what_the_functions_do() -> None:
+    assert make_loss(2.0) == make_loss(2.0) != make_loss(3.0)
+    assert repr(make_loss(2.0)) == "Loss(name='squares', parameter=0.0)"
+    assert repr(make(2.0)) == "Activation(name='scaled', parameter=0.0)"
     assert make(2.0) == make(2.0)
     assert make(2.0) != make(3.0)
     assert make(2.0).fingerprint != make(3.0).fingerprint

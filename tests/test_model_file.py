@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import stat
 
 import numpy as np
 import pytest
@@ -98,6 +99,14 @@ def test_failed_save_leaves_the_old_file(path, monkeypatch):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.skipif(not hasattr(os, "O_DIRECTORY"), reason="folders cannot be opened here")
+def test_the_file_and_then_its_folder_are_written_through(path, monkeypatch):
+    folders = []
+    monkeypatch.setattr(os, "fsync", lambda fd: folders.append(stat.S_ISDIR(os.fstat(fd).st_mode)))
+    make().save(path)
+    assert folders == [False, True]
+
+
 def test_new_files_have_the_permissions_of_any_new_file(path):
     plain = path.parent / "plain"
     plain.touch()
@@ -151,6 +160,7 @@ def test_bytes_too_many_are_noticed(path):
     [
         ("2", "was written by a newer fastbp (format 2; this one reads up to 1): upgrade"),
         ("99999", "was written by a newer fastbp (format 99999; "),
+        ("0", "is damaged: its version is '0'"),
         ("", "is damaged: its version is ''"),
         ("1.0", "is damaged: its version is '1.0'"),
         ("²", "is damaged: its version is '²'"),

@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -32,6 +33,10 @@ def same_parameters(a, b):
 
 
 # Construction
+
+
+def test_one_hidden_unit_is_enough_for_classes():
+    assert fastbp.MLP([4, 1, 3], seed=0).predict_proba(X).shape == (60, 3)
 
 
 def test_same_seed_same_network_and_same_training():
@@ -231,6 +236,15 @@ def test_learns_and_records():
     assert min(history.samples_per_second) > 0
 
 
+def test_the_seconds_of_the_epochs_are_within_those_of_the_call():
+    start = time.perf_counter()
+    history = regressor().fit(X, TARGETS)
+    assert 0 < sum(history.seconds) <= time.perf_counter() - start
+    assert len(history.seconds) == history.epochs == 10
+    for seconds, speed in zip(history.seconds, history.samples_per_second, strict=True):
+        assert speed == 60 / seconds
+
+
 def test_plain_sgd_epoch_is_gradient_steps_in_order():
     model, by_hand = regressor(dtype="float64"), regressor(dtype="float64")
     rates = [0.1, 0.05, 0.025]
@@ -294,6 +308,16 @@ def test_schedule_counts_steps_across_epochs_and_starts_anew_with_fit():
     for _ in range(2):
         history = model.fit(X, TARGETS, epochs=3, batch_size=20, learning_rate=schedule)
         assert history.learning_rate == [schedule(2), schedule(5), schedule(8)]
+    history = model.fit(X, TARGETS, epochs=1, batch_size=1, learning_rate=schedule)
+    assert history.learning_rate == [schedules.rates(schedule, 0, 60)[59]]
+
+
+def test_a_function_of_the_step_is_asked_from_0_on():
+    seen = []
+    regressor().fit(
+        X, TARGETS, epochs=2, batch_size=20, learning_rate=lambda s: seen.append(s) or 0.1
+    )
+    assert sorted(set(seen)) == [0, 1, 2, 3, 4, 5]
 
 
 def test_default_learning_rate_is_the_optimizers():
@@ -348,9 +372,9 @@ def test_early_stopping_restores_the_best_weights():
     model = regressor()
     seen = []
 
-    def spoil(model, history):  # from epoch 3 on, the model is ruined before the next epoch
+    def spoil(model, history):  # from epoch 4 on, the model is ruined before the next epoch
         seen.append(model.parameters)
-        if history.epochs >= 3:
+        if history.epochs >= 4:
             model.parameters = [p + 1 for p in model.parameters]
 
     history = model.fit(
@@ -362,12 +386,12 @@ def test_early_stopping_restores_the_best_weights():
         early_stopping=4,
         callbacks=[spoil],
     )
-    assert history.best_epoch == int(np.argmin(history.validation_loss)) == 2
+    assert history.best_epoch == int(np.argmin(history.validation_loss)) == 3
     assert history.stopped == "early_stopping"
-    assert history.epochs == 7
-    for p, q in zip(model.parameters, seen[2], strict=True):
+    assert history.epochs == 8
+    for p, q in zip(model.parameters, seen[3], strict=True):
         np.testing.assert_array_equal(p, q)
-    assert model.loss(X, TARGETS) == history.validation_loss[2]
+    assert model.loss(X, TARGETS) == history.validation_loss[3]
 
 
 def test_callback_stops():
@@ -443,7 +467,9 @@ def test_batch_larger_than_the_data_is_the_data():
 def test_divergence_names_the_epoch_and_keeps_its_starting_weights():
     model = regressor()
     kept = []
-    with pytest.raises(fastbp.DivergenceError, match="epoch 4 of 9") as raised:
+    with pytest.raises(
+        fastbp.DivergenceError, match=r"epoch 4 of 9: the loss became .* at step 2 of 2;"
+    ) as raised:
         model.fit(
             X,
             TARGETS,

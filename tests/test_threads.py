@@ -33,6 +33,10 @@ def test_openmp_list_and_empty_value(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "4, 2")
     monkeypatch.setenv("FASTBP_NUM_THREADS", "")
     assert fastbp.get_num_threads() == 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert fastbp.get_num_threads() == 1
+    fastbp.set_num_threads(1)
+    assert threads.choose() == (1, "set_num_threads")
 
 
 @pytest.mark.parametrize("name", ["FASTBP_NUM_THREADS", "OMP_NUM_THREADS"])
@@ -55,6 +59,16 @@ def test_quota_rounds_up_and_affinity_caps(monkeypatch):
     monkeypatch.setattr(threads, "_affinity", lambda: 8)
     for quota, expected in [(None, 8), (0.5, 1), (1.5, 2), (2.0, 2), (64.0, 8)]:
         monkeypatch.setattr(threads, "_container_quota", lambda q=quota: q)
+        assert fastbp.get_num_threads() == expected
+    monkeypatch.setattr(threads, "_container_quota", lambda: 8.0)
+    assert threads.choose() == (8, "CPUs available to this process")
+
+
+def test_without_affinity_every_cpu_counts(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(threads, "_container_quota", lambda: None)
+    for cpus, expected in [(3, 3), (None, 1)]:
+        monkeypatch.setattr(os, "cpu_count", lambda n=cpus: n)
         assert fastbp.get_num_threads() == expected
 
 
@@ -94,6 +108,10 @@ def test_cgroup_version_1(tmp_path):
     assert threads.cgroup_quota(membership, root) is None
     write(group / "cpu.cfs_quota_us", "250000\n")
     assert threads.cgroup_quota(membership, root) == 2.5
+    write(group / "cpu.cfs_quota_us", "50000\n")
+    assert threads.cgroup_quota(membership, root) == 0.5
+    write(group / "cpu.cfs_quota_us", "0\n")
+    assert threads.cgroup_quota(membership, root) is None
 
 
 def test_cgroup_inside_a_container_whose_path_is_not_mounted(tmp_path):
