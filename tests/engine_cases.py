@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fastbp import activations, losses
 from fastbp.engines import Engine, Plan, create, jit, native
 from fastbp.engines.reference import ReferenceEngine
+from fastbp.optimizers import SGD, Adam
 
 Array = NDArray[Any]
 
@@ -176,3 +177,46 @@ def epoch(
     rates = np.full(steps, rate)
     applied = engine.epoch(case.X, case.y, case.sample_weight, order, rates, step_losses)
     return applied, step_losses
+
+
+# What the tests of threads train: sizes with tails everywhere, and sizes that are worth a thread each
+THREAD_SHAPES: dict[str, dict[str, Any]] = {
+    "tails": {
+        "sizes": (37, 101, 53, 5),
+        "hidden": ("relu", "gelu"),
+        "loss": "softmax_cross_entropy",
+        "rows": 150,
+        "labels": True,
+        "weighted": True,
+        "batch_size": 61,
+        "optimizer": Adam(),
+        "dropout": (0.25, 0.5),
+        "clip_norm": 0.5,
+        "l2": 0.01,
+        "seed": 3,
+    },
+    "wide": {
+        "sizes": (300, 512, 257, 10),
+        "hidden": "tanh",
+        "loss": "squared_error",
+        "rows": 300,
+        "batch_size": 128,
+        "optimizer": SGD(0.9, nesterov=True),
+    },
+}
+
+
+def everything(engine: Engine, case: Case) -> list[Array]:
+    """The weights after three epochs, the losses on the way, and what every call returns then."""
+    rng = np.random.default_rng(0)
+    losses = [epoch(engine, case, 0.01, rng.permutation(len(case.X)))[1] for _ in range(3)]
+    loss, g = gradient(engine, case)
+    return [
+        *engine.get_parameters(),
+        *losses,
+        np.array(loss),
+        np.array(engine.loss(case.X, case.y, case.sample_weight)),
+        *g,
+        forward(engine, case.X),
+        jacobian(engine, case.X[:3]),
+    ]

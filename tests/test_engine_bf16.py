@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_cases import (
+    THREAD_SHAPES,
     Array,
     Case,
     bf16_engines,
     epoch,
+    everything,
     forward,
     gradient,
     jacobian,
@@ -446,30 +448,6 @@ def test_the_jit_engine_has_no_bf16() -> None:
 
 # ---- threads -----------------------------------------------------------------------------------
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "tails": {
-        "sizes": (37, 101, 53, 5),
-        "hidden": ("relu", "gelu"),
-        "loss": "softmax_cross_entropy",
-        "rows": 150,
-        "labels": True,
-        "weighted": True,
-        "batch_size": 61,
-        "optimizer": Adam(),
-        "dropout": (0.25, 0.5),
-        "clip_norm": 0.5,
-        "l2": 0.01,
-        "seed": 3,
-    },
-    "wide": {
-        "sizes": (300, 512, 257, 10),
-        "hidden": "tanh",
-        "rows": 300,
-        "batch_size": 128,
-        "optimizer": SGD(0.9, nesterov=True),
-    },
-}
-
 
 @pytest.fixture(params=[1, 10**6], ids=["by rows", "by columns"])
 def cut(request: pytest.FixtureRequest) -> Iterator[int]:
@@ -483,29 +461,15 @@ def cut(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def train(name: str, shape: str, threads: int, cut: int) -> list[Array]:
-    """Weights after three epochs, the losses on the way, and what every call returns then."""
-    case = bf16_case(**SHAPES[shape], threads=threads)
-    engine = make_engine(name, case)
-    rng = np.random.default_rng(0)
-    n = len(case.X)
-    step_losses = [epoch(engine, case, 0.01, rng.permutation(n))[1] for _ in range(3)]
-    loss, g = gradient(engine, case)
-    return [
-        *engine.get_parameters(),
-        *step_losses,
-        np.array(loss),
-        np.array(engine.loss(case.X, case.y, case.sample_weight)),
-        *g,
-        forward(engine, case.X),
-        jacobian(engine, case.X[:3]),
-    ]
+    case = bf16_case(**THREAD_SHAPES[shape], threads=threads)
+    return everything(make_engine(name, case), case)
 
 
 one_thread = cache(train)
 
 
 @engines
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", THREAD_SHAPES)
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])  # 1: from run to run
 def test_bits_do_not_depend_on_threads(name: str, shape: str, threads: int, cut: int) -> None:
     assert_same(train(name, shape, threads, cut), one_thread(name, shape, 1, cut))

@@ -5,70 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
 from engine_cases import (
     DTYPES,
     ENGINES,
+    THREAD_SHAPES,
     Array,
     epoch,
-    forward,
-    gradient,
-    jacobian,
+    everything,
     make_case,
     make_engine,
 )
 
 from fastbp.engines import native
-from fastbp.optimizers import SGD, Adam
-
-# sizes with tails everywhere, and sizes that are worth a thread each
-SHAPES: dict[str, dict[str, Any]] = {
-    "tails": {
-        "sizes": (37, 101, 53, 5),
-        "hidden": ("relu", "gelu"),
-        "loss": "softmax_cross_entropy",
-        "rows": 150,
-        "labels": True,
-        "weighted": True,
-        "batch_size": 61,
-        "optimizer": Adam(),
-        "dropout": (0.25, 0.5),
-        "clip_norm": 0.5,
-        "l2": 0.01,
-        "seed": 3,
-    },
-    "wide": {
-        "sizes": (300, 512, 257, 10),
-        "hidden": "tanh",
-        "loss": "squared_error",
-        "rows": 300,
-        "batch_size": 128,
-        "optimizer": SGD(0.9, nesterov=True),
-    },
-}
 
 
 def train(name: str, dtype: str, shape: str, threads: int) -> list[Array]:
-    """Return the weights after three epochs, the losses on the way, and what every call returns."""
-    case = make_case(**SHAPES[shape], dtype=dtype, threads=threads)
-    engine = make_engine(name, case)
-    rng = np.random.default_rng(0)
-    n = len(case.X)
-    losses = [epoch(engine, case, 0.01, rng.permutation(n))[1] for _ in range(3)]
-    weights = engine.get_parameters()
-    loss, g = gradient(engine, case)
-    return [
-        *weights,
-        *losses,
-        np.array(loss),
-        np.array(engine.loss(case.X, case.y, case.sample_weight)),
-        *g,
-        forward(engine, case.X),
-        jacobian(engine, case.X[:3]),
-    ]
+    case = make_case(**THREAD_SHAPES[shape], dtype=dtype, threads=threads)
+    return everything(make_engine(name, case), case)
 
 
 one_thread = cache(train)
@@ -91,7 +47,7 @@ def every_thread_is_worth_it(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", THREAD_SHAPES)
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])  # 1: from run to run
 def test_bits_do_not_depend_on_threads(name: str, dtype: str, shape: str, threads: int) -> None:
     first = one_thread(name, dtype, shape, 1)
@@ -126,7 +82,7 @@ def test_bits_do_not_depend_on_how_many_threads_rest(threads: int) -> None:
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dropout_depends_on_its_seed(name: str, dtype: str) -> None:
-    fields = SHAPES["tails"] | {"dtype": dtype}
+    fields = THREAD_SHAPES["tails"] | {"dtype": dtype}
     weights = []
     for seed in (3, 3, 4):
         case = make_case(**fields | {"seed": seed})
