@@ -41,6 +41,12 @@ class BuildEach(build_ext):
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
 
+    def run(self) -> None:
+        if self.inplace:  # a fresh checkout has no folders for them
+            for ext in self.extensions:
+                Path(self.get_ext_fullpath(ext.name)).parent.mkdir(parents=True, exist_ok=True)
+        super().run()
+
     def build_extension(self, ext: Extension) -> None:
         try:
             super().build_extension(ext)
