@@ -11,8 +11,8 @@
 #   wt_pairs  Wˡᵀ   [P_in][n_out/2][PANEL][2]      pairs       backward-data
 #
 # The bias is float32 and starts the sums; its node, the feature n_in = 1, is there for the weight gradient
-# only. Samples past the minibatch's last, and features past a layer's last, are zeros up to a whole chunk.
-# Threads own whole chunks. The master weights w and the optimizer's state are those of the other modules.
+# only. Samples past the minibatch's last are zeros as far as pairs are summed, and so are features past a
+# layer's last. Threads own whole chunks. The master weights w and the optimizer's state are those of the other modules.
 
 
 cdef inline int64_t pair_rows(int64_t n) noexcept nogil:
@@ -36,6 +36,9 @@ cdef void write_values(Net* net, Layer* layer, int64_t p, int64_t first, int64_t
     cdef operand* columns = layer.v_columns + (first * panels_of(layer.n_in + 1) + p * PANEL) * PANEL
     for i in range(LANES):
         r = 2 * i
+        if r >= pair_rows(rows):
+            square[0][i] = square[1][i] = splat(0)
+            continue
         for half in range(2):
             top[half] = load(v + r * PANEL + half * LANES) if r < rows else splat(0)
             low[half] = load(v + (r + 1) * PANEL + half * LANES) if r + 1 < rows else splat(0)
@@ -56,7 +59,7 @@ cdef void write_deltas(Net* net, Layer* layer, int64_t p, int64_t first, int64_t
     cdef int64_t r, half
     cdef operand* out = layer.d_rows + (p * net.stride + first) * PANEL
     cdef operand* couples = layer.d_pairs + (p * (net.stride - 1) + first) * PANEL
-    for r from 0 <= r < PANEL by 2:
+    for r from 0 <= r < pair_rows(rows) by 2:
         for half in range(2):
             top[half] = load(delta + r * PANEL + half * LANES) if r < rows else splat(0)
             low[half] = load(delta + (r + 1) * PANEL + half * LANES) if r + 1 < rows else splat(0)
