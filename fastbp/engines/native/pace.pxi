@@ -32,8 +32,9 @@ cdef void end_trial(Pace* pace) noexcept nogil:
 cdef int start_pace(Pace* pace, int64_t flops, int most) noexcept nogil:
     """For an epoch whose steps are so many FLOPs each: how many threads to start, of `most`."""
     pace.window = 0
-    if most > 1 and flops < 8 * FLOPS_PER_WINDOW:
-        pace.window = max(<int64_t> 4, FLOPS_PER_WINDOW // flops)
+    if most == 1 or flops >= 8 * FLOPS_PER_WINDOW:
+        return most
+    pace.window = max(<int64_t> 4, FLOPS_PER_WINDOW // flops)
     pace.counted = 0
     pace.start = 0
     if pace.before > 0:  # the last call ended in a trial
@@ -41,7 +42,7 @@ cdef int start_pace(Pace* pace, int64_t flops, int most) noexcept nogil:
     if pace.threads == 0:
         pace.threads = most
         pace.patience = FIRST_PATIENCE
-    return 1 if pace.window > 0 and pace.threads == 1 and pace.windows <= pace.patience else most
+    return 1 if pace.threads == 1 and pace.windows <= pace.patience else most
 
 
 cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
