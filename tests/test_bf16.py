@@ -271,13 +271,13 @@ def test_estimators_round_in_predictions_of_few_and_many_rows(engine: str, rows:
         precision="bf16",
         engine=engine,
     )
-    column = np.arange(1.0, 9.0)[:, None]
+    data = first(*range(1, 9))
     with pytest.warns(Warning, match="Maximum iterations"):
-        model.fit(column, column[:, 0])
-    model.coefs_ = [np.array([[1 + 2**-8]], "f4"), np.array([[3.0]], "f4")]
+        model.fit(data, data[:, 0])
+    model.coefs_ = [first(1 + 2**-8).T, np.array([[3.0]], "f4")]
     model.intercepts_ = [np.array([2**-12], "f4"), np.array([2**-12], "f4")]
-    x = np.full((rows, 1), 1 + 3 * 2.0**-8)  # rounds to 1 + 2⁻⁶, and so does v = that + 2⁻¹²
-    for data in (x, x.astype(np.float32)):
+    x = first(*[1 + 3 * 2.0**-8] * rows)  # rounds to 1 + 2⁻⁶, and so does v = that + 2⁻¹²
+    for data in (x.astype(np.float64), x):
         np.testing.assert_array_equal(model.predict(data), [3 * (1 + 2**-6) + 2**-12] * rows)
 
 

@@ -473,3 +473,28 @@ one_thread = cache(train)
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])  # 1: from run to run
 def test_bits_do_not_depend_on_threads(name: str, shape: str, threads: int, cut: int) -> None:
     assert_same(train(name, shape, threads, cut), one_thread(name, shape, 1, cut))
+
+
+# ---- after a divergence ------------------------------------------------------------------------
+
+
+@engines
+def test_new_parameters_leave_nothing_of_a_divergence(name: str) -> None:
+    """An odd number of units: a NaN past the last column would meet it in a pair."""
+    case = bf16_case((4, 33, 33, 1), "relu", rows=16, batch_size=8)
+    engine = make_engine(name, case)
+    engine.set_parameters([np.full_like(W, 1e30) for W in case.parameters])
+    epoch(engine, case, 1e30)
+    engine.set_parameters(case.parameters)
+    fresh = make_engine(name, case)
+    for got, wanted in zip(gradient(engine, case)[1], gradient(fresh, case)[1], strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "reference"])
+def test_an_epsilon_below_float32_does_not_spoil_what_has_no_gradient(name: str) -> None:
+    case = bf16_case((5, 33, 3), "relu", rows=16, batch_size=8, optimizer=Adam(epsilon=1e-46))
+    engine = make_engine(name, case)
+    for _ in range(5):
+        epoch(engine, case, 0.01)
+    assert all(np.isfinite(W).all() for W in engine.get_parameters())

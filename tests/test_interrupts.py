@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp.engines import jit
+from fastbp.engines import jit, native
 from fastbp.engines.interrupts import between_steps
 
 X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
 LABELS = np.arange(60) % 3
+COMPILED = [name for name, e in (("native", native), ("jit", jit)) if e.available()]
 
 # Interrupts itself in the middle of a long fit, then trains a twin for just as many steps.
 CHILD = """
@@ -140,6 +141,46 @@ def test_ctrl_c_in_a_callback_and_in_the_validation():
     history = model.history
     assert history.epochs == 0
     assert history.loss == history.validation_loss == history.validation_score == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="sends itself signals by a timer")
+@pytest.mark.parametrize(
+    "engine", [e.__name__.rpartition(".")[2] for e in (native, jit) if e.available()]
+)
+@pytest.mark.parametrize("precision", [None, "bf16"])
+def test_a_handler_cannot_use_the_model_it_interrupts(engine, precision):
+    if engine == "jit":
+        precision = None  # the other is not for it
+    data = np.random.default_rng(0).standard_normal((100_000, 64), dtype=np.float32)
+    labels = np.arange(len(data)) % 3
+    trained, refusals, others = [], [], []
+    for handled in (False, True):
+        model = fastbp.MLP([64, 256, 256, 3], seed=0, engine=engine, precision=precision)
+        other = fastbp.MLP([64, 256, 256, 3], seed=1, engine=engine, precision=precision)
+        other.predict(data[:1])
+
+        def use(number, frame, model=model, other=other):
+            others.append(other.predict(data[:40]))
+            try:
+                model.predict(data[:40])
+            except RuntimeError as error:
+                refusals.append(str(error))
+
+        before = signal.signal(signal.SIGALRM, use)
+        try:
+            if handled:
+                signal.setitimer(signal.ITIMER_REAL, 0.03, 0.03)
+            model.fit(data, labels, epochs=2)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        trained.append(model.parameters)
+    assert refusals
+    assert all("a signal handler cannot use the model" in text for text in refusals)
+    for got in others[1:]:
+        np.testing.assert_array_equal(got, others[0])
+    for got, wanted in zip(*trained, strict=True):
+        np.testing.assert_array_equal(got, wanted)
 
 
 def test_another_exception_keeps_the_history_as_well():

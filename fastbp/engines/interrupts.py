@@ -1,4 +1,4 @@
-"""Ctrl-C between the steps of an engine written in Python, never in the middle of one."""
+"""Signals during a computation: Ctrl-C comes between steps, and no handler may use the same engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
+
+
+def refuse_reentry() -> NoReturn:
+    """Raise for a call that came, from a signal's handler, in the middle of another."""
+    raise RuntimeError(
+        "a signal handler cannot use the model whose computation it interrupts; let it set a flag "
+        "that a callback reads, or raise an exception"
+    )
 
 
 @contextmanager

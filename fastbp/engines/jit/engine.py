@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.engines import Array, Plan
+from fastbp.engines.interrupts import refuse_reentry
 from fastbp.engines.jit import layout
 from fastbp.engines.jit.functions import activation_address, general_library, loss_address
 from fastbp.engines.jit.layout import panels, record
@@ -70,6 +71,7 @@ class JitEngine:
         self._net = np.zeros((), record(layout.NET))
         self._layers = np.zeros(plan.layers, record(layout.LAYER))
         self._address = self._net.ctypes.data
+        self._busy = False
         threads = min(plan.threads, TEAM_MOST)
         # an odd number of rows keeps panels apart in the cache's sets
         stride = max(plan.batch_size, threads * ROW_BLOCK) | 1
@@ -223,20 +225,24 @@ class JitEngine:
     # Parameters and the optimizer's state
 
     def get_parameters(self) -> list[Array]:
+        self._be_free()
         return self._unpacked(self._weights)
 
     def set_parameters(self, parameters: list[Array]) -> None:
+        self._be_free()
         for w, W in zip(self._weights, parameters, strict=True):
             w[...] = layout.pack(W, self._panel)
         for wt, W in zip(self._transposed, parameters[1:], strict=True):
             wt[...] = layout.pack_transposed(W, self._panel)
 
     def get_optimizer_state(self) -> tuple[int, list[list[Array]]]:
+        self._be_free()
         count = self.plan.optimizer.slots
         slots = [self._unpacked([layer[s] for layer in self._slots]) for s in range(count)]
         return int(self._net["step"]), slots
 
     def set_optimizer_state(self, step: int, slots: list[list[Array]]) -> None:
+        self._be_free()
         self._net["step"] = step
         for s, arrays in enumerate(slots):
             for slot, new in zip(self._slots, arrays, strict=True):
@@ -248,6 +254,7 @@ class JitEngine:
     # Computations
 
     def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
+        self._be_free()
         net = self._net
         net["X"], net["rows"], net["out"] = X.ctypes.data, len(X), out.ctypes.data
         net["with_link"] = link
@@ -257,6 +264,7 @@ class JitEngine:
         return self._objective(X, y, sample_weight, back=False)
 
     def gradient(self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]) -> float:
+        self._be_free()
         self._need_gradients()
         value = self._objective(X, y, sample_weight, back=True)
         for a, g in zip(out, self._unpacked(self._gradients), strict=True):
@@ -272,6 +280,7 @@ class JitEngine:
         return float(net["total"])
 
     def jacobian(self, X: Array, out: Array) -> None:
+        self._be_free()
         net, first, panel = self._net, self._layers[0], self._panel
         n_in, n_out = self.plan.layer_sizes[:2]
         if net["delta_input"] == 0:
@@ -338,6 +347,7 @@ class JitEngine:
         return np.ascontiguousarray(learning_rates * corrections)
 
     def _set_data(self, X: Array, y: Array, sample_weight: Array | None) -> None:
+        self._be_free()
         net = self._net
         net["X"] = X.ctypes.data
         net["labelled"] = y.ndim == 1
@@ -346,6 +356,10 @@ class JitEngine:
         net["weight"] = 0 if sample_weight is None else sample_weight.ctypes.data
 
     # Threads
+
+    def _be_free(self) -> None:
+        if self._busy:
+            refuse_reentry()
 
     def _worthwhile(self, flops: int, steps: int) -> int:
         """How many threads steps of so many FLOPs each are worth."""
@@ -368,6 +382,7 @@ class JitEngine:
 
         Where the system refuses a thread the team is smaller, as net.threads says.
         """
+        self._busy = True
         self._team[:] = 0
         go = threading.Event()
         complete = False
@@ -394,3 +409,4 @@ class JitEngine:
             go.set()
             for thread in members:
                 thread.join()
+            self._busy = False

@@ -69,7 +69,10 @@ def choice(kind: str = "float32") -> tuple[str | None, str]:
             lack = "this CPU does not offer it"
         raise ValueError(f"FASTBP_ISA={wanted}: {lack}; usable: {', '.join(usable('bf16'))}")
     no_better = INSTRUCTION_SETS[INSTRUCTION_SETS.index(wanted) :]
-    return next(isa for isa in usable(kind) if isa in no_better), "FASTBP_ISA names it"
+    for isa in usable(kind):
+        if isa in no_better:
+            return isa, "FASTBP_ISA names it"
+    return None, f"no compiled module for {kind} at FASTBP_ISA={wanted}"
 
 
 def available() -> bool:

@@ -6,7 +6,8 @@
    all rows go through a block before the next. A must have room for a multiple of 16 rows: those past the
    last are computed with what lies there, and left out of C.
 
-   With -DFASTBP_EMULATE_TILES the tile instructions are C functions, to test all this on any CPU. */
+   With -DFASTBP_EMULATE_TILES the tile instructions are C functions, to test all this on any CPU; they
+   keep subnormal numbers, which the hardware does not. */
 #ifndef FASTBP_AMX_H
 #define FASTBP_AMX_H
 
@@ -37,12 +38,13 @@ static float emulate_float(uint32_t bits) {
 static void emulate_dot(int c, int a, int b) {
     for (int i = 0; i < 16; i++)
         for (int j = 0; j < 16; j++) {
-            float sum = emulate_float(emulated[c].row[i][j]);
+            float even = 0, odd = 0, sum = emulate_float(emulated[c].row[i][j]);
             for (int k = 0; k < 16; k++) {
                 uint32_t x = emulated[a].row[i][k], y = emulated[b].row[k][j];
-                sum += emulate_float(x << 16) * emulate_float(y << 16);
-                sum += emulate_float(x & 0xFFFF0000) * emulate_float(y & 0xFFFF0000);
+                even += emulate_float(x << 16) * emulate_float(y << 16);
+                odd += emulate_float(x & 0xFFFF0000) * emulate_float(y & 0xFFFF0000);
             }
+            sum += even + odd;
             memcpy(&emulated[c].row[i][j], &sum, sizeof sum);
         }
 }

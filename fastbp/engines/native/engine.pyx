@@ -4,8 +4,8 @@
 
 Reading order: layout.pxi (how arrays lie), tile.h (the micro-kernel), activations.pxi, losses.pxi,
 optimizers.pxi, passes.pxi (the two phases of a step), half.pxi (the same on bf16 operands), pace.pxi (how
-many threads share a step), and here the buffers, the threads and the contract
-of fastbp/engines/__init__.py. The letters are those of the notes; l counts layers from 0.
+many threads share a step), and here the buffers, the threads and the contract of
+fastbp/engines/__init__.py. The letters are those of the notes; l counts layers from 0.
 """
 
 from libc.math cimport INFINITY, isfinite, log, log1p, pow, sqrt
@@ -270,7 +270,11 @@ cdef void look_for_signals(Net* net) noexcept nogil:
     cdef double now = seconds_now()
     if not net.stop and now >= net.next_look:
         net.next_look = now + SIGNAL_SECONDS
+        if HALF:  # a handler may leave the tiles otherwise
+            tiles_off()
         net.stop = signal_pending()
+        if HALF:
+            tiles_on()
 
 
 cdef void epoch_work(void* argument, int thread) noexcept nogil:
@@ -556,6 +560,7 @@ cdef class Engine:
     cdef void* layers
     cdef void* gradients
     cdef void* input_buffers
+    cdef bint busy
     cdef readonly object plan
     cdef readonly int64_t nbytes  # of all buffers
 
@@ -644,6 +649,8 @@ cdef class Engine:
 
     def _set_optimizer(self, optimizer):
         cdef Optimizer* o = &self.net.optimizer
+        # where ε rounds to 0, columns past the last, and weights without a gradient, would become 0 / 0
+        least = float(np.finfo(self.plan.dtype).smallest_subnormal)
         o.slots = optimizer.slots
         if optimizer.name == "sgd":
             o.momentum = optimizer.momentum
@@ -652,7 +659,7 @@ cdef class Engine:
             o.kind = RMSPROP
             o.momentum = optimizer.rho
             o.new_momentum = 1 - <double> optimizer.rho
-            o.epsilon = optimizer.epsilon
+            o.epsilon = max(optimizer.epsilon, least)
         else:
             o.kind = ADAM
             self.net.beta_1 = optimizer.beta_1
@@ -661,7 +668,7 @@ cdef class Engine:
             o.beta_2 = optimizer.beta_2
             o.new_momentum = 1 - self.net.beta_1
             o.new_beta_2 = 1 - self.net.beta_2
-            o.epsilon = optimizer.epsilon
+            o.epsilon = max(optimizer.epsilon, least)
             o.decay = getattr(optimizer, "weight_decay", 0.0)
 
     # ---- parameters and optimizer state ----
@@ -669,6 +676,7 @@ cdef class Engine:
     def get_parameters(self):
         """Copies of the parameters, each (n_l, n_{l−1} + 1)."""
         cdef int64_t l
+        self._be_free()
         parameters = self._arrays()
         for l in range(self.net.layers):
             unpack_parameters(self.net.layer[l].w, parameters[l])
@@ -677,6 +685,7 @@ cdef class Engine:
     def set_parameters(self, parameters):
         """Copy parameters in, in the form of `get_parameters`."""
         cdef int64_t l
+        self._be_free()
         for l in range(self.net.layers):
             pack_parameters(parameters[l], self.net.layer[l].w)
             if HALF:
@@ -687,6 +696,7 @@ cdef class Engine:
     def get_optimizer_state(self):
         """Steps taken, and the optimizer's arrays: slot by slot, layer by layer."""
         cdef int64_t l, s
+        self._be_free()
         slots = [self._arrays() for _ in range(self.net.optimizer.slots)]
         for s in range(self.net.optimizer.slots):
             for l in range(self.net.layers):
@@ -696,6 +706,7 @@ cdef class Engine:
     def set_optimizer_state(self, step, slots):
         """Copy the optimizer's state in, in the form of `get_optimizer_state`."""
         cdef int64_t l, s
+        self._be_free()
         self.net.step = step
         for s in range(self.net.optimizer.slots):
             for l in range(self.net.layers):
@@ -713,15 +724,26 @@ cdef class Engine:
         cdef int64_t threads = min(flops // FLOPS_PER_THREAD, steps * flops // FLOPS_PER_START)
         threads = max(<int64_t> 1, min(self.net.threads, threads))
         if work == epoch_work:
-            threads = start_pace(&self.net.pace, self.net.flops, <int> threads)
+            threads = start_pace(&self.net.pace, steps, flops, <int> threads)
+        self.busy = True
         self.net.stop = False
         self.net.next_look = seconds_now() + SIGNAL_SECONDS
         self.net.work = work
         team_run(&self.net.team, <int> threads, run_work, &self.net)
+        self.busy = False
 
-    cdef void _set_data(self, const real[:, ::1] X, y, const real[::1] sample_weight):
+    cdef int _be_free(self) except -1:
+        """Refuse a call from a signal's handler in the middle of another, on the same thread."""
+        if self.busy:
+            from fastbp.engines.interrupts import refuse_reentry
+
+            refuse_reentry()
+        return 0
+
+    cdef int _set_data(self, const real[:, ::1] X, y, const real[::1] sample_weight) except -1:
         cdef const int64_t[::1] labels
         cdef const real[:, ::1] targets
+        self._be_free()
         self.net.X = &X[0, 0]
         self.net.rows = X.shape[0]
         self.net.labels = NULL
@@ -733,9 +755,11 @@ cdef class Engine:
             targets = y
             self.net.y = &targets[0, 0]
         self.net.weight = &sample_weight[0] if sample_weight is not None else NULL
+        return 0
 
     def forward(self, const real[:, ::1] X, real[:, ::1] out, *, bint link=False):
         """Outputs f (with link: predictions) of every row of X into out, (n, n_L)."""
+        self._be_free()
         self.net.X = &X[0, 0]
         self.net.rows = X.shape[0]
         self.net.out = &out[0, 0]
@@ -753,6 +777,7 @@ cdef class Engine:
     def gradient(self, const real[:, ::1] X, y, const real[::1] sample_weight, out):
         """Gradient of the objective into out; returns the objective."""
         cdef int64_t l
+        self._be_free()
         self._need_gradients()
         self._set_data(X, y, sample_weight)
         self.net.back = True
@@ -771,6 +796,7 @@ cdef class Engine:
 
     def jacobian(self, const real[:, ::1] X, real[:, :, ::1] out):
         """∂f/∂x of every row of X into out, (n, n_L, n_0)."""
+        self._be_free()
         self._need_input_buffers()
         self.net.X = &X[0, 0]
         self.net.rows = X.shape[0]

@@ -6,12 +6,13 @@
        rows    A[i][k] consecutive in k: a panel has PANEL of them in each row
        pairs   W[k][j], W[k+1][j] side by side, for PANEL columns j: the sum's index k runs down the rows
 
-   half_panel is to these what tile.h is to float32: C = bias + Σ_k A[·, k] W[k][·] in float32, k by
-   pairs from 0 up, so that an element's bits depend on K and on the operands only. It has three forms:
+   half_panel is to these what tile.h is to float32: C = bias + Σ_k A[·, k] W[k][·] in float32, in an order
+   that an element's place does not change: its bits depend on K and on the operands only. It has three
+   forms, which differ in that order and in whether subnormal numbers count as 0:
 
        AMX           tiles of 16 × 16 sums over 32 values of k (amx.h)
        AVX-512 BF16  the dot-product instruction on a vector of pairs
-       elsewhere     the same sums by float32 multiply-adds of the halves, which are exact products */
+       elsewhere     float32 multiply-adds of the halves, whose products are exact */
 #ifndef FASTBP_HALF_H
 #define FASTBP_HALF_H
 
@@ -79,7 +80,6 @@ INLINE vec unpack(const operand *p) {
 
 INLINE pairs load_pairs(const operand *p) { return *(const pairs *)p; }
 INLINE void store_pairs(operand *p, pairs x) { *(pairs *)p = x; }
-INLINE void transpose_pairs(pairs t[]) { transpose_square((vec *)t); }
 
 #if defined(__AMX_BF16__)
 #include "amx.h"

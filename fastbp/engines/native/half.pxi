@@ -146,7 +146,10 @@ cdef void backward_half(Net* net, int thread, int64_t l, int64_t first, int64_t 
                 continue
             if below.slope != NULL:
                 backward_slope(below.slope + at, delta, rows * PANEL)
-            elif below.activation != IDENTITY:
+            elif below.activation == RELU:
+                for i from 0 <= i < rows * PANEL by LANES:
+                    store(delta + i, select_gt(unpack(layer.v_rows + at + i), splat(0), load(delta + i), splat(0)))
+            elif below.activation == LEAKY_RELU:
                 for i from 0 <= i < rows * PANEL by LANES:
                     store(delta + i, derivative(below.activation, below.a, unpack(layer.v_rows + at + i))
                           * load(delta + i))
@@ -160,6 +163,8 @@ cdef void gradient_half(Net* net, const Task* task, int64_t count, real* g, bint
     cdef int64_t features = panels_of(layer.n_in + 1) * PANEL, b, n
     for b from 0 <= b < max(count, <int64_t> 1) by HALF_BLOCK:  # both operands stay in the L1 cache
         n = min(<int64_t> HALF_BLOCK, count - b)
+        if b + n == count:
+            fetch_tile(net, task)
         half_panel(task.inputs, vectors_of(layer.n_out, task.j), pair_rows(n),
                    layer.v_columns + (b * features // PANEL + task.k * PANEL) * PANEL, features * PANEL,
                    layer.d_pairs + (task.j * (net.stride - 1) + b) * PANEL, NULL, g, add or b > 0)
@@ -168,8 +173,8 @@ cdef void gradient_half(Net* net, const Task* task, int64_t count, real* g, bint
             store(g + n * PANEL + LANES, splat(0))
 
 
-cdef void round_tile(Net* net, int64_t l, int64_t j, int64_t k) noexcept nogil:
-    """The part of w_pairs and wt_pairs that mirrors input panel k of output panel j of w."""
+cdef void round_tile(Net* net, int64_t l, int64_t j, int64_t k, bint transposed) noexcept nogil:
+    """The part of w_pairs, and of wt_pairs too, that mirrors input panel k of output panel j of w."""
     cdef Layer* layer = &net.layer[l]
     cdef vec square[LANES]
     cdef vec low, zero = splat(0)
@@ -181,7 +186,7 @@ cdef void round_tile(Net* net, int64_t l, int64_t j, int64_t k) noexcept nogil:
         for half in range(2):
             low = load(w + (r + 1) * PANEL + half * LANES) if r + 1 < rows else zero
             store_pairs(out + r * PANEL + half * 2 * LANES, pair(load(w + r * PANEL + half * LANES), low))
-    if layer.wt_pairs == NULL:
+    if not transposed:
         return
     out = layer.wt_pairs + (k * pair_rows(layer.n_out) + j * PANEL) * PANEL
     for half in range(2):
@@ -198,4 +203,4 @@ cdef void round_weights(Net* net, int64_t l) noexcept nogil:
     cdef int64_t j, k
     for j in range(panels_of(net.layer[l].n_out)):
         for k in range(panels_of(net.layer[l].n_in)):
-            round_tile(net, l, j, k)
+            round_tile(net, l, j, k, net.layer[l].wt_pairs != NULL)

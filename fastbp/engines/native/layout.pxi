@@ -9,7 +9,7 @@
 #   weights transposed    [P_in][n_out][PANEL]      row = output, column = input, without the bias
 #
 # Forward, backward-data and weight gradient each read these as they are. Columns past the last one are
-# zero in weights and deltas, and stay so under every optimizer.
+# zero in weights and deltas, and stay so under every optimizer while all is finite.
 
 
 cdef inline int64_t panels_of(int64_t columns) noexcept nogil:
@@ -106,6 +106,7 @@ cdef inline void transpose_tile(Layer* layer, int64_t j, int64_t k) noexcept nog
 cdef void pack_parameters(const real[:, ::1] W, real* w) noexcept nogil:
     cdef vec square[LANES]
     cdef int64_t j, k, i, n_out = W.shape[0], columns = W.shape[1]
+    memset(w, 0, panels_of(n_out) * columns * PANEL * sizeof(real))  # a NaN may have come past the last column
     for j from 0 <= j < n_out by LANES:
         for k from 0 <= k < columns by LANES:
             if j + LANES <= n_out and k + LANES <= columns:

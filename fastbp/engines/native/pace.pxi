@@ -29,12 +29,13 @@ cdef void end_trial(Pace* pace) noexcept nogil:
     pace.patience = min(2 * pace.patience, <int64_t> LAST_PATIENCE)
 
 
-cdef int start_pace(Pace* pace, int64_t flops, int most) noexcept nogil:
-    """For an epoch whose steps are so many FLOPs each: how many threads to start, of `most`."""
+cdef int start_pace(Pace* pace, int64_t steps, int64_t flops, int most) noexcept nogil:
+    """For an epoch of so many steps, of so many FLOPs each: how many threads to start, of `most`."""
+    cdef int64_t window = max(<int64_t> 4, FLOPS_PER_WINDOW // flops)
     pace.window = 0
-    if most == 1 or flops >= 8 * FLOPS_PER_WINDOW:
+    if most == 1 or flops >= 8 * FLOPS_PER_WINDOW or steps <= window:
         return most
-    pace.window = max(<int64_t> 4, FLOPS_PER_WINDOW // flops)
+    pace.window = window
     pace.counted = 0
     pace.start = 0
     if pace.before > 0:  # the last call ended in a trial
@@ -42,7 +43,7 @@ cdef int start_pace(Pace* pace, int64_t flops, int most) noexcept nogil:
     if pace.threads == 0:
         pace.threads = most
         pace.patience = FIRST_PATIENCE
-    return 1 if pace.threads == 1 and pace.windows <= pace.patience else most
+    return 1 if pace.threads == 1 and pace.windows + steps // window <= pace.patience else most
 
 
 cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
@@ -54,8 +55,10 @@ cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
         pace.start = seconds_now()
         if pace.threads > 1:
             team.wanted = min(pace.threads, team.members)
-        elif team.members > 1:
+        elif team.members > 1 and pace.windows > pace.patience:
             pace.before = 1
+        else:
+            team.wanted = 1
         return
     pace.counted += 1
     if pace.counted == 0:  # the first step of a trial waited for threads to wake

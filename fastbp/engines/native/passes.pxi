@@ -221,7 +221,7 @@ cdef inline void fetch_tile(Net* net, const Task* task) noexcept nogil:
     if HALF:
         prefetch(<const real*> (layer.w_pairs + (task.j * pair_rows(layer.n_in) + task.k * PANEL) * PANEL),
                  task.inputs * PANEL // 2)
-        if layer.wt_pairs != NULL:
+        if task.layer > 0:
             prefetch(<const real*> (layer.wt_pairs + (task.k * pair_rows(layer.n_out) + task.j * PANEL) * PANEL),
                      PANEL * PANEL // 2)
     elif task.layer > 0:
@@ -231,13 +231,15 @@ cdef inline void fetch_tile(Net* net, const Task* task) noexcept nogil:
 cdef void gradient_tile(Net* net, const Task* task, int64_t count, real* g, bint add) noexcept nogil:
     """g = Σ_rows v δᵀ (added to g, or over it) for the inputs and outputs of one task."""
     cdef Layer* layer = &net.layer[task.layer]
-    cdef const real* v = layer.v_in + task.k * net.stride * PANEL
-    cdef const real* delta = layer.delta + task.j * net.stride * PANEL
+    cdef const real* v
+    cdef const real* delta
     cdef int64_t tiles = (task.inputs + TILE_ROWS - 1) // TILE_ROWS, t, i, b, n
     cdef int vectors = vectors_of(layer.n_out, task.j)
     if HALF:
         gradient_half(net, task, count, g, add)
         return
+    v = layer.v_in + task.k * net.stride * PANEL
+    delta = layer.delta + task.j * net.stride * PANEL
     for b from 0 <= b < max(count, <int64_t> 1) by GRADIENT_ROWS:  # both operands stay in the L1 cache
         n = min(<int64_t> GRADIENT_ROWS, count - b)
         if b + n == count:
@@ -267,7 +269,7 @@ cdef void update_tile(Net* net, const Minibatch* batch, Task* task, real* g) noe
            layer.slot[1] + at if net.optimizer.slots > 1 else NULL)
     if penalized(net, task) > 0:
         if HALF:
-            round_tile(net, task.layer, task.j, task.k)
+            round_tile(net, task.layer, task.j, task.k, task.layer > 0)
         elif task.layer > 0:
             transpose_tile(layer, task.j, task.k)
 
@@ -276,7 +278,8 @@ cdef double penalize_tile(Net* net, const Minibatch* batch, const Task* task, re
     cdef double scale = batch.inverse_weight if net.penalty_in_sum else 1
     if net.l1 == 0 and net.l2 == 0:
         return 0
-    return penalize(<real> (scale * net.l1), <real> (scale * net.l2), penalized(net, task), net.layer[task.layer].w + weights_at(net, task), g)
+    return penalize(<real> (scale * net.l1), <real> (scale * net.l2), penalized(net, task),
+                    net.layer[task.layer].w + weights_at(net, task), g)
 
 
 cdef int64_t first_task(Net* net, int thread) noexcept nogil:

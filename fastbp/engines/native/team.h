@@ -148,7 +148,8 @@ static inline double seconds_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Rounding to nearest, denormals kept, nothing trapped: a call's arithmetic, whatever the caller's is.
+/* Rounding to nearest, denormals kept (but by bf16 instructions), nothing trapped: a call's arithmetic,
+   whatever the caller's is.
    Threads inherit it. Returns what was. */
 static inline unsigned standard_arithmetic(void) {
 #if defined(__x86_64__)
