@@ -19,7 +19,7 @@ from benchmarks.groups import Record
 # contender: colour, marker, hatch, dashes. Black is fastbp's.
 STYLE = {
     "fastbp": ("#000000", "o", "", "-"),
-    "fastbp-bf16": ("#000000", "*", "....", "-."),
+    "fastbp-bf16": ("#000000", "*", "----", "-."),
     "fastbp-jit": ("#555555", "D", "////", "--"),
     "fastbp-reference": ("#bbbbbb", "d", "", ":"),
     "numpy": ("#56B4E9", "s", "\\\\\\\\", "-"),
