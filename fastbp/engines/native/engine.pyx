@@ -204,8 +204,8 @@ cdef enum:
 
 # A thread is worth its barriers for this much work in each step, and worth starting for this much in all.
 # A FLOP of float64 takes twice the time, one of bf16 less.
-cdef int64_t FLOPS_PER_THREAD = HALF_SPEED * 300_000 * 4 // <int64_t> sizeof(real)
-cdef int64_t FLOPS_PER_START = HALF_SPEED * 25_000_000 * 4 // <int64_t> sizeof(real)
+cdef int64_t FLOPS_PER_THREAD = <int64_t> HALF_SPEED * 300_000 * 4 // <int64_t> sizeof(real)
+cdef int64_t FLOPS_PER_START = <int64_t> HALF_SPEED * 100_000_000 * 4 // <int64_t> sizeof(real)
 # Phase 1 is cut by columns where a thread had fewer rows than this, unless the weights, of so many bytes,
 # are close to every thread in any case.
 cdef int64_t ROWS_TO_SPLIT = 2 * TILE_ROWS

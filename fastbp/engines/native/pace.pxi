@@ -9,7 +9,7 @@ cdef enum:
     FIRST_PATIENCE = 2   # windows until the next trial; doubled after each that failed
     LAST_PATIENCE = 1024
 
-cdef int64_t FLOPS_PER_WINDOW = HALF_SPEED * 40_000_000 * 4 // <int64_t> sizeof(real)
+cdef int64_t FLOPS_PER_WINDOW = <int64_t> HALF_SPEED * 40_000_000 * 4 // <int64_t> sizeof(real)
 
 
 ctypedef struct Pace:
