@@ -48,6 +48,7 @@ def interrupt(model):
     os.kill(os.getpid(), signal.SIGINT)
 
 make().fit(X[:100], y[:100], epochs=1, **options)  # what starts threads of its own has started them
+time.sleep(0.2)  # a thread that was joined may not have left yet
 before = tasks()
 delays = []
 for _ in range(3):
@@ -62,8 +63,8 @@ for _ in range(3):
 assert len(delays) == 3
 patience = time.monotonic() + 10
 while tasks() > before and time.monotonic() < patience:
-    time.sleep(0.01)  # a thread that was joined may not have left yet
-assert tasks() == before, (tasks(), before)
+    time.sleep(0.01)
+assert tasks() <= before, (tasks(), before)
 
 history, steps = model.history, model._steps
 assert history.stopped == "interrupt"
