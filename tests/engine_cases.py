@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastbp import activations, losses
 from fastbp.engines import Engine, Plan, create, jit, native
 from fastbp.engines.reference import ReferenceEngine
-from fastbp.optimizers import SGD, Adam
+from fastbp.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
 Array = NDArray[Any]
 
@@ -220,3 +220,15 @@ def everything(engine: Engine, case: Case) -> list[Array]:
         forward(engine, case.X),
         jacobian(engine, case.X[:3]),
     ]
+
+
+# What each makes of an error in g (see `epoch_bound`), and a rate that suits it. The ε are large:
+# with a tiny one, g / (√s + ε) is the sign of g, even where g is all rounding error.
+OPTIMIZERS: dict[str, tuple[Optimizer, float, float]] = {
+    "sgd": (SGD(), 1, 0.1),
+    "momentum": (SGD(0.75), 4, 0.05),
+    "nesterov": (SGD(0.75, nesterov=True), 4, 0.05),
+    "rmsprop": (RMSprop(0.8, 0.0625), 32, 0.01),
+    "adam": (Adam(0.75, 0.9, 0.0625), 32, 0.01),
+    "adamw": (AdamW(0.75, 0.9, 0.0625, 0.5), 32, 0.01),
+}

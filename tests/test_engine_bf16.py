@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_cases import (
+    OPTIMIZERS,
     THREAD_SHAPES,
     Array,
     Case,
@@ -35,7 +36,7 @@ from error_bounds import assert_within, bounds, epoch_bound
 from fastbp import activations, losses
 from fastbp.engines import Engine, Plan, create, jit, native
 from fastbp.engines.reference import ReferenceEngine, round_to_bf16
-from fastbp.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from fastbp.optimizers import Adam
 
 MAKERS = bf16_engines()
 engines = pytest.mark.parametrize("name", MAKERS)
@@ -353,15 +354,6 @@ def test_an_output_s_error_is_that_of_its_operands(name: str) -> None:
     assert_within(forward(make_engine(name, case), case.X), x @ W.T, limit)
 
 
-# What each makes of an error in g, and a rate; see `epoch_bound`.
-OPTIMIZERS: dict[str, tuple[Optimizer, float, float]] = {
-    "sgd": (SGD(), 1, 0.1),
-    "momentum": (SGD(0.75), 4, 0.05),
-    "nesterov": (SGD(0.75, nesterov=True), 4, 0.05),
-    "rmsprop": (RMSprop(0.8, 0.0625), 32, 0.01),
-    "adam": (Adam(0.75, 0.9, 0.0625), 32, 0.01),
-    "adamw": (AdamW(0.75, 0.9, 0.0625, 0.5), 32, 0.01),
-}
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "weighted": {"weighted": True},

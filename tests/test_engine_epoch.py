@@ -10,6 +10,7 @@ import pytest
 from engine_cases import (
     DTYPES,
     ENGINES,
+    OPTIMIZERS,
     Case,
     epoch,
     gradient,
@@ -21,21 +22,11 @@ from engine_cases import (
 from error_bounds import assert_within, bounds, epoch_bound
 
 from fastbp.engines.dropout import mask
-from fastbp.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from fastbp.optimizers import SGD, Adam, Optimizer
 
 engines = pytest.mark.parametrize("name", ENGINES)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
-# What each makes of an error in g (see `epoch_bound`), and a rate that suits it. The ε are large:
-# with a tiny one, g / (√s + ε) is the sign of g, even where g is all rounding error.
-OPTIMIZERS: dict[str, tuple[Optimizer, float, float]] = {
-    "sgd": (SGD(), 1, 0.1),
-    "momentum": (SGD(0.75), 4, 0.05),
-    "nesterov": (SGD(0.75, nesterov=True), 4, 0.05),
-    "rmsprop": (RMSprop(0.8, 0.0625), 32, 0.01),
-    "adam": (Adam(0.75, 0.9, 0.0625), 32, 0.01),
-    "adamw": (AdamW(0.75, 0.9, 0.0625, 0.5), 32, 0.01),
-}
 each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS)
 
 OPTIONS: dict[str, dict[str, Any]] = {

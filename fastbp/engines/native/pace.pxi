@@ -23,10 +23,10 @@ ctypedef struct Pace:
     bint up                 # the next trial is with more threads
 
 
-cdef void end_trial(Pace* pace) noexcept nogil:
+cdef void end_trial(Pace* pace, int64_t patience) noexcept nogil:
     pace.before = 0
     pace.windows = 0
-    pace.patience = min(2 * pace.patience, <int64_t> LAST_PATIENCE)
+    pace.patience = min(patience, <int64_t> LAST_PATIENCE)
 
 
 cdef int start_pace(Pace* pace, int64_t steps, int64_t flops, int most) noexcept nogil:
@@ -39,7 +39,7 @@ cdef int start_pace(Pace* pace, int64_t steps, int64_t flops, int most) noexcept
     pace.counted = 0
     pace.start = 0
     if pace.before > 0:  # the last call ended in a trial
-        end_trial(pace)
+        end_trial(pace, 2 * pace.patience)
     if pace.threads == 0:
         pace.threads = most
         pace.patience = FIRST_PATIENCE
@@ -72,11 +72,11 @@ cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
         if seconds < 0.95 * pace.usual:
             pace.usual = seconds
             pace.threads = team.threads
-            pace.patience = FIRST_PATIENCE // 2
+            end_trial(pace, FIRST_PATIENCE)
         else:
             team.wanted = pace.before
             pace.up = not pace.up
-        end_trial(pace)
+            end_trial(pace, 2 * pace.patience)
     else:
         if seconds > 1.5 * pace.usual:  # something else has come to run here
             pace.patience = min(pace.patience, <int64_t> FIRST_PATIENCE)
