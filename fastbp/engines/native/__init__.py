@@ -91,7 +91,7 @@ def describe() -> dict[str, str]:
     if isa is None:
         return {"native engine": "not available", "why": why}
     bf16 = choice("bf16")[0] or "not available"
-    if bf16 not in BF16_INSTRUCTIONS:
+    if bf16 in INSTRUCTION_SETS and bf16 not in BF16_INSTRUCTIONS:
         bf16 = f"emulated by {bf16}"
     if module("baseline", "float32").system_refuses("amx"):
         bf16 += " (the CPU has amx, but the operating system does not allow its use)"

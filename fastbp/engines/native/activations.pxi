@@ -1,8 +1,8 @@
 # The activations φ and their derivatives, applied to a tile while it is in the L1 cache.
 #
-# `activate` turns z into v = φ(z); where φ' cannot be had from v (silu, gelu, functions of the user's) it keeps φ'(z) in `slope`.
-# `backward` multiplies what came down through the weights by φ'. They visit every `step`-th real of n:
-# LANES for whole panels, PANEL where only the first vector of each row is wanted.
+# `activate` turns z into v = φ(z); where φ' cannot be had from v (silu, gelu, functions of the user's)
+# it keeps φ'(z) in `slope`. `backward` multiplies what came down through the weights by φ'. They visit every
+# `step`-th real of n: LANES for whole panels, PANEL where only the first vector of each row is wanted.
 
 ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
 

@@ -777,9 +777,8 @@ cdef class Engine:
     def gradient(self, const real[:, ::1] X, y, const real[::1] sample_weight, out):
         """Gradient of the objective into out; returns the objective."""
         cdef int64_t l
-        self._be_free()
-        self._need_gradients()
         self._set_data(X, y, sample_weight)
+        self._need_gradients()
         self.net.back = True
         value = self._objective(3)
         for l in range(self.net.layers):
@@ -843,13 +842,16 @@ cdef class Engine:
     cdef int _need_input_buffers(self) except -1:
         """The first layer's wt, brought up to date, and room for ∂f/∂x."""
         cdef Layer* layer = &self.net.layer[0]
-        cdef int64_t weights = panels_of(layer.n_in) * (pair_rows(layer.n_out) if HALF else layer.n_out) * PANEL
-        cdef int64_t rows = panels_of(layer.n_in) * self.net.stride * PANEL
+        cdef int64_t panels = panels_of(layer.n_in)
+        cdef int64_t weights = panels * layer.n_out * PANEL * sizeof(real)
+        cdef int64_t rows = panels * self.net.stride * PANEL * sizeof(real)
+        if HALF:
+            weights = panels * pair_rows(layer.n_out) * PANEL * sizeof(operand)
         if self.input_buffers == NULL:
-            self.input_buffers = allocate((weights + rows) * sizeof(real))
+            self.input_buffers = allocate(weights + rows)
             if self.input_buffers == NULL:
-                raise MemoryError(f"the Jacobian needs {(weights + rows) * sizeof(real):,} bytes")
-            self.net.delta_input = <real*> self.input_buffers + weights
+                raise MemoryError(f"the Jacobian needs {weights + rows:,} bytes")
+            self.net.delta_input = <real*> (<char*> self.input_buffers + weights)
             if HALF:
                 layer.wt_pairs = <operand*> self.input_buffers
             else:

@@ -12,7 +12,8 @@
 #
 # The bias is float32 and starts the sums; its node, the feature n_in = 1, is there for the weight gradient
 # only. Samples past the minibatch's last are zeros as far as pairs are summed, and so are features past a
-# layer's last. Threads own whole chunks. The master weights w and the optimizer's state are those of the other modules.
+# layer's last. Threads own whole chunks. The master weights w and the optimizer's state are those of the
+# other modules.
 
 
 cdef inline int64_t pair_rows(int64_t n) noexcept nogil:

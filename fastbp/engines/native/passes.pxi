@@ -159,8 +159,6 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
         for j in range(outputs):
             T[j] = T[j] * scales
         write_outputs(T, outputs, m, net.layer[net.layers - 1].delta + r * PANEL, net.stride * PANEL)
-    if HALF:
-        write_output_deltas(net, first, last)
 
 
 cdef void row_phase(Net* net, const Minibatch* batch, int thread, bint back) noexcept nogil:
@@ -180,6 +178,8 @@ cdef void row_phase(Net* net, const Minibatch* batch, int thread, bint back) noe
             forward_layer(net, batch, thread, l, r0, r1, 0, panels_of(net.layer[l].n_out))
         loss_rows(net, batch, r0, r1, net.outputs + thread * 2 * net.layer[net.layers - 1].n_out)
         if back:
+            if HALF:
+                write_output_deltas(net, r0, r1)
             for l in range(net.layers - 1, 0, -1):
                 backward_layer(net, batch, thread, l, r0, r1, 0, panels_of(net.layer[l].n_in))
 
@@ -200,6 +200,8 @@ cdef void row_phase_by_columns(Net* net, const Minibatch* batch, int thread, bin
     team_barrier(&net.team)
     loss_rows(net, batch, first, last, net.outputs + thread * 2 * net.layer[net.layers - 1].n_out)
     if back:
+        if HALF:
+            write_output_deltas(net, first, last)
         for l in range(net.layers - 1, 0, -1):
             team_barrier(&net.team)
             panels = panels_of(net.layer[l].n_in)
