@@ -60,7 +60,8 @@ cdef extern from "tile.h" nogil:
     int panels_at_once(int m)
     void tile_few(int m, int64_t K, const real* a, int64_t a_panel, const real* w, int64_t w_panel, real* c,
                   int64_t c_panel)
-    void tile_gradient(int m, int vectors, int64_t K, const real* a, const real* w, real* c, int add)
+    void tile_gradient(int m, int vectors, int64_t K, const real* a, const real* w, real* c, int add,
+                       real* weights, real eta)
 
 
 cdef extern from "half.h" nogil:
@@ -346,7 +347,7 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
             for t in range(first, last):
                 task = &net.task[t]
                 gradient_tile(net, task, batch.count,
-                              net.layer[task.layer].g + weights_at(net, task), start > 0)
+                              net.layer[task.layer].g + weights_at(net, task), start > 0, NULL, 0)
         if thread == 0:
             look_for_signals(net)
         team_barrier(&net.team)
@@ -356,7 +357,7 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
         task = &net.task[t]
         if net.back:
             if net.rows == 0:
-                gradient_tile(net, task, 0, net.layer[task.layer].g + weights_at(net, task), False)
+                gradient_tile(net, task, 0, net.layer[task.layer].g + weights_at(net, task), False, NULL, 0)
             task.penalty = penalize_tile(net, &batch, task, net.layer[task.layer].g + weights_at(net, task))
         else:  # only the value is wanted
             task.penalty = penalize_tile(net, &batch, task, net.tile + thread * PANEL * PANEL)

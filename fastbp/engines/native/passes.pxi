@@ -230,8 +230,10 @@ cdef inline void fetch_tile(Net* net, const Task* task) noexcept nogil:
         prefetch(layer.wt + (task.k * layer.n_out + task.j * PANEL) * PANEL, PANEL * PANEL)
 
 
-cdef void gradient_tile(Net* net, const Task* task, int64_t count, real* g, bint add) noexcept nogil:
-    """g = Σ_rows v δᵀ (added to g, or over it) for the inputs and outputs of one task."""
+cdef void gradient_tile(Net* net, const Task* task, int64_t count, real* g, bint add, real* w, real eta
+                        ) noexcept nogil:
+    """g = Σ_rows v δᵀ (added to g, or over it) for the inputs and outputs of one task; where w, its tile of
+    the weights, is given, w −= η g at once."""
     cdef Layer* layer = &net.layer[task.layer]
     cdef const real* v
     cdef const real* delta
@@ -249,8 +251,9 @@ cdef void gradient_tile(Net* net, const Task* task, int64_t count, real* g, bint
         for t in range(tiles):
             i = part(task.inputs, t, tiles)
             tile_gradient(<int> (part(task.inputs, t + 1, tiles) - i), vectors, n,
-                          v + b * PANEL + i, delta + b * PANEL, g + i * PANEL, add or b > 0)
-    if vectors == 1:  # keeps the columns past the last zero in everything made from g
+                          v + b * PANEL + i, delta + b * PANEL, g + i * PANEL, add or b > 0,
+                          w + i * PANEL if w != NULL and b + n == count else NULL, eta)
+    if vectors == 1 and w == NULL:  # keeps the columns past the last zero in everything made from g
         for i in range(task.inputs):
             store(g + i * PANEL + LANES, splat(0))
 
@@ -269,11 +272,16 @@ cdef void update_tile(Net* net, const Minibatch* batch, Task* task, real* g) noe
     update(&net.optimizer, batch.eta, n, layer.w + at, g,
            layer.slot[0] + at if net.optimizer.slots > 0 else NULL,
            layer.slot[1] + at if net.optimizer.slots > 1 else NULL)
+    mirror_tile(net, task)
+
+
+cdef void mirror_tile(Net* net, Task* task) noexcept nogil:
+    """The task's tile of the weights, just changed, into the other forms in which the passes read it."""
     if penalized(net, task) > 0:
         if HALF:
             round_tile(net, task.layer, task.j, task.k, task.layer > 0)
         elif task.layer > 0:
-            transpose_tile(layer, task.j, task.k)
+            transpose_tile(&net.layer[task.layer], task.j, task.k)
 
 
 cdef double penalize_tile(Net* net, const Minibatch* batch, const Task* task, real* g) noexcept nogil:
@@ -303,17 +311,24 @@ cdef void update_phase(Net* net, const Minibatch* batch, int thread) noexcept no
     cdef real* g = net.tile + thread * PANEL * PANEL
     cdef Task* task
     cdef double squares, norm = 0
+    if net.optimizer.kind == SGD and net.clip_norm == 0 and net.l1 == 0 and net.l2 == 0 and not HALF:
+        for t in range(first, last):
+            task = &net.task[t]
+            gradient_tile(net, task, batch.count, g, False, net.layer[task.layer].w + weights_at(net, task),
+                          batch.eta)
+            mirror_tile(net, task)
+        return
     if net.clip_norm == 0:
         for t in range(first, last):
             task = &net.task[t]
-            gradient_tile(net, task, batch.count, g, False)
+            gradient_tile(net, task, batch.count, g, False, NULL, 0)
             task.penalty = penalize_tile(net, batch, task, g)
             update_tile(net, batch, task, g)
         return
     for t in range(first, last):
         task = &net.task[t]
         g = net.layer[task.layer].g + weights_at(net, task)
-        gradient_tile(net, task, batch.count, g, False)
+        gradient_tile(net, task, batch.count, g, False, NULL, 0)
         task.penalty = penalize_tile(net, batch, task, g)
         squares = 0
         for i in range(task.inputs * PANEL):

@@ -15,7 +15,8 @@
    `vectors` is 2, or 1 where the columns wanted fit the panel's first vector: the second is then
    neither computed nor stored. With m ≤ 3 rows one panel has too few sums to hide the latency of a
    multiply-add: tile_few takes `panels_at_once(m)` whole panels. `add` says whether C is added to or overwritten.
-   K may be 0. */
+   tile_gradient may leave C as it is and take a step of gradient descent instead, W −= η (C + …), on a
+   tile of weights laid out as C, before the gradient leaves the registers. K may be 0. */
 #ifndef FASTBP_TILE_H
 #define FASTBP_TILE_H
 
@@ -43,7 +44,8 @@ INLINE void accumulate(const int m, const int vectors, vec acc[TILE_ROWS][2 * PA
 }
 
 INLINE void tile(const int m, const int vectors, const int by_rows, int64_t K, const real *a,
-                 int64_t a_panel, const real *w, int64_t w_panel, real *c, int64_t c_panel, int add) {
+                 int64_t a_panel, const real *w, int64_t w_panel, real *c, int64_t c_panel, int add,
+                 real *weights, real eta) {
     vec acc[TILE_ROWS][2 * PANELS_MOST];
     UNROLL for (int i = 0; i < m; i++)
         UNROLL for (int v = 0; v < vectors; v++)
@@ -55,6 +57,14 @@ INLINE void tile(const int m, const int vectors, const int by_rows, int64_t K, c
     } else {
         accumulate(m, vectors, acc, K, a, 1, PANEL, w, w_panel);
     }
+    if (weights) {
+        UNROLL for (int i = 0; i < m; i++)
+            UNROLL for (int v = 0; v < vectors; v++) {
+                real *p = weights + i * PANEL + v * LANES;
+                store(p, load(p) - splat(eta) * acc[i][v]);
+            }
+        return;
+    }
     UNROLL for (int i = 0; i < m; i++)
         UNROLL for (int v = 0; v < vectors; v++)
             store(c + v / 2 * c_panel + i * PANEL + v % 2 * LANES, acc[i][v]);
@@ -64,8 +74,8 @@ INLINE void tile(const int m, const int vectors, const int by_rows, int64_t K, c
     case m:                                                                  \
         if (m <= TILE_ROWS) {                                                \
             const int rows = m <= TILE_ROWS ? m : 1;                         \
-            if (vectors == 2) tile(rows, 2, by_rows, K, a, a_panel, w, 0, c, 0, add); \
-            else tile(rows, 1, by_rows, K, a, a_panel, w, 0, c, 0, add);            \
+            if (vectors == 2) tile(rows, 2, by_rows, K, a, a_panel, w, 0, c, 0, add, weights, eta); \
+            else tile(rows, 1, by_rows, K, a, a_panel, w, 0, c, 0, add, weights, eta);        \
         }                                                                    \
         break;
 #define TILE_SWITCH(by_rows)                                                                  \
@@ -79,11 +89,14 @@ INLINE void tile(const int m, const int vectors, const int by_rows, int64_t K, c
 /* a_panel: reals from one panel of A to the next. */
 static __attribute__((noinline)) void tile_rows(int m, int vectors, int64_t K, const real *a,
                                                 int64_t a_panel, const real *w, real *c, int add) {
+    real *const weights = NULL;
+    const real eta = 0;
     TILE_SWITCH(1)
 }
 
 static __attribute__((noinline)) void tile_gradient(int m, int vectors, int64_t K, const real *a,
-                                                    const real *w, real *c, int add) {
+                                                    const real *w, real *c, int add,
+                                                    real *weights, real eta) {
     const int64_t a_panel = 0;
     TILE_SWITCH(0)
 }
@@ -93,9 +106,9 @@ static __attribute__((noinline)) void tile_few(int m, int64_t K, const real *a, 
                                                const real *w, int64_t w_panel, real *c,
                                                int64_t c_panel) {
     switch (m) {
-        case 1: tile(1, 8, 1, K, a, a_panel, w, w_panel, c, c_panel, 0); break;
-        case 2: tile(2, 4, 1, K, a, a_panel, w, w_panel, c, c_panel, 0); break;
-        case 3: tile(3, 4, 1, K, a, a_panel, w, w_panel, c, c_panel, 0); break;
+        case 1: tile(1, 8, 1, K, a, a_panel, w, w_panel, c, c_panel, 0, NULL, 0); break;
+        case 2: tile(2, 4, 1, K, a, a_panel, w, w_panel, c, c_panel, 0, NULL, 0); break;
+        case 3: tile(3, 4, 1, K, a, a_panel, w, w_panel, c, c_panel, 0, NULL, 0); break;
     }
 }
 
