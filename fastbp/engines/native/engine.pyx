@@ -126,6 +126,7 @@ ctypedef struct Layer:
     operand* d_pairs
     operand* w_pairs
     operand* wt_pairs
+    int64_t task        # the first of its tasks
 
 
 ctypedef struct Task:   # a tile of the weight gradient: one input panel by one output panel
@@ -162,6 +163,7 @@ ctypedef struct Net:
     Task* task
     int64_t tasks
     int64_t* task_cost  # cumulative, tasks + 1 of them
+    int64_t runs        # of tasks, each of which is cut among the threads: the layers, or 1
     double* row_loss
     vec* outputs        # for each thread: outputs and targets of LANES rows
     real* tile          # for each thread: a PANEL × PANEL tile of gradient
@@ -326,9 +328,10 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
     """Loss over all rows as one batch and, where net.back, its gradient into g."""
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
-    cdef int64_t start, t, first = first_task(net, thread), last = first_task(net, thread + 1)
+    cdef int64_t start, run, t
     cdef double weight
     cdef Task* task
+    cdef real* g
     batch.training = False
     batch.step = 0
     batch.rows = NULL
@@ -343,24 +346,26 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
         team_barrier(&net.team)
         if thread == 0:
             net.total += sum_losses(net, batch.count) * batch.inverse_weight
-        if net.back:
-            for t in range(first, last):
+        for run in range(net.runs if net.back else 0):
+            for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
                 task = &net.task[t]
-                gradient_tile(net, task, batch.count,
-                              net.layer[task.layer].g + weights_at(net, task), start > 0, NULL, 0)
+                gradient_tile(net, task, batch.count, net.layer[task.layer].g + weights_at(net, task), start > 0,
+                              NULL, 0)
         if thread == 0:
             look_for_signals(net)
         team_barrier(&net.team)
         if net.stop:
             return
-    for t in range(first, last):
-        task = &net.task[t]
-        if net.back:
-            if net.rows == 0:
-                gradient_tile(net, task, 0, net.layer[task.layer].g + weights_at(net, task), False, NULL, 0)
-            task.penalty = penalize_tile(net, &batch, task, net.layer[task.layer].g + weights_at(net, task))
-        else:  # only the value is wanted
-            task.penalty = penalize_tile(net, &batch, task, net.tile + thread * PANEL * PANEL)
+    for run in range(net.runs):
+        for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
+            task = &net.task[t]
+            if net.back:
+                g = net.layer[task.layer].g + weights_at(net, task)
+                if net.rows == 0:
+                    gradient_tile(net, task, 0, g, False, NULL, 0)
+                task.penalty = penalize_tile(net, &batch, task, g)
+            else:  # only the value is wanted
+                task.penalty = penalize_tile(net, &batch, task, net.tile + thread * PANEL * PANEL)
 
 
 cdef int64_t take_rows(Net* net, int thread, Minibatch* batch) noexcept nogil:
@@ -503,16 +508,20 @@ cdef void cut_tasks(Net* net) noexcept nogil:
     """The list of weight-gradient tiles and their cumulative cost.
 
     Four output panels share an input panel before the next is read: with a long minibatch the δ panels
-    stay in the L2 cache.
+    stay in the L2 cache. With a short one, for which phase 1 is cut by columns, a thread has the tiles of
+    the panels that it reads there: its share of the weights then stays in its caches.
     """
-    cdef int64_t t = 0, l, j, j0, k
+    cdef bint by_columns = net.batch < net.rows_to_split * net.threads
+    cdef int64_t t = 0, l, j, j0, k, together = 1 if by_columns else 4
     cdef Layer* layer
     cdef Task* task
+    net.runs = net.layers if by_columns else 1
     for l in range(net.layers):
         layer = &net.layer[l]
-        for j0 in range(0, panels_of(layer.n_out), 4):
+        layer.task = t
+        for j0 from 0 <= j0 < panels_of(layer.n_out) by together:
             for k in range(panels_of(layer.n_in + 1)):
-                for j in range(j0, min(j0 + 4, panels_of(layer.n_out))):
+                for j in range(j0, min(j0 + together, panels_of(layer.n_out))):
                     task = &net.task[t]
                     task.layer = l
                     task.j = j

@@ -292,55 +292,67 @@ cdef double penalize_tile(Net* net, const Minibatch* batch, const Task* task, re
                     net.layer[task.layer].w + weights_at(net, task), g)
 
 
-cdef int64_t first_task(Net* net, int thread) noexcept nogil:
-    """The tasks are cut so that each thread has the same work: where thread's share starts."""
-    cdef int64_t goal = part(net.task_cost[net.tasks], thread, net.team.threads)
-    cdef int64_t low = 0, high = net.tasks, middle
+cdef int64_t first_task(Net* net, int64_t run, int thread) noexcept nogil:
+    """Each run of tasks is cut where every thread has most nearly the same work: the first of thread's."""
+    cdef const int64_t* cost = net.task_cost
+    cdef int64_t low = net.layer[run].task, high = net.layer[run + 1].task if run + 1 < net.runs else net.tasks
+    cdef int64_t goal = cost[low] + part(cost[high] - cost[low], thread, net.team.threads), middle
     while low < high:
         middle = (low + high) // 2
-        if net.task_cost[middle] < goal:
+        if cost[middle] < goal:
             low = middle + 1
         else:
             high = middle
-    return low
+    return low - 1 if low > net.layer[run].task and goal - cost[low - 1] < cost[low] - goal else low
 
 
 cdef void update_phase(Net* net, const Minibatch* batch, int thread) noexcept nogil:
     """Phase 2: gradient, penalty and update of this thread's tiles."""
-    cdef int64_t t, first = first_task(net, thread), last = first_task(net, thread + 1), i
-    cdef real* g = net.tile + thread * PANEL * PANEL
-    cdef Task* task
-    cdef double squares, norm = 0
-    if net.optimizer.kind == SGD and net.clip_norm == 0 and net.l1 == 0 and net.l2 == 0 and not HALF:
-        for t in range(first, last):
-            task = &net.task[t]
-            gradient_tile(net, task, batch.count, g, False, net.layer[task.layer].w + weights_at(net, task),
-                          batch.eta)
-            mirror_tile(net, task)
-        return
+    cdef int64_t run, t
+    cdef double norm = 0
+    for run in range(net.runs):
+        for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
+            if net.clip_norm > 0:
+                measure_task(net, batch, &net.task[t])
+            else:
+                take_task(net, batch, &net.task[t], net.tile + thread * PANEL * PANEL)
     if net.clip_norm == 0:
-        for t in range(first, last):
-            task = &net.task[t]
-            gradient_tile(net, task, batch.count, g, False, NULL, 0)
-            task.penalty = penalize_tile(net, batch, task, g)
-            update_tile(net, batch, task, g)
         return
-    for t in range(first, last):
-        task = &net.task[t]
-        g = net.layer[task.layer].g + weights_at(net, task)
-        gradient_tile(net, task, batch.count, g, False, NULL, 0)
-        task.penalty = penalize_tile(net, batch, task, g)
-        squares = 0
-        for i in range(task.inputs * PANEL):
-            squares += <double> g[i] * g[i]
-        task.squares = squares
     team_barrier(&net.team)
     for t in range(net.tasks):
         norm += net.task[t].squares
     norm = sqrt(norm)
-    for t in range(first, last):
-        task = &net.task[t]
-        g = net.layer[task.layer].g + weights_at(net, task)
-        if norm > net.clip_norm:
-            shrink(<real> (net.clip_norm / norm), task.inputs * PANEL, g)
-        update_tile(net, batch, task, g)
+    for run in range(net.runs):
+        for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
+            clip_task(net, batch, &net.task[t], norm)
+
+
+cdef void take_task(Net* net, const Minibatch* batch, Task* task, real* g) noexcept nogil:
+    """Gradient and step of a tile while it is in the registers or the L1 cache."""
+    if net.optimizer.kind == SGD and net.l1 == 0 and net.l2 == 0 and not HALF:
+        gradient_tile(net, task, batch.count, g, False, net.layer[task.layer].w + weights_at(net, task), batch.eta)
+        mirror_tile(net, task)
+        return
+    gradient_tile(net, task, batch.count, g, False, NULL, 0)
+    task.penalty = penalize_tile(net, batch, task, g)
+    update_tile(net, batch, task, g)
+
+
+cdef void measure_task(Net* net, const Minibatch* batch, Task* task) noexcept nogil:
+    """Gradient of a tile into the layer's, and its share of ‖g‖²."""
+    cdef real* g = net.layer[task.layer].g + weights_at(net, task)
+    cdef int64_t i
+    cdef double squares = 0
+    gradient_tile(net, task, batch.count, g, False, NULL, 0)
+    task.penalty = penalize_tile(net, batch, task, g)
+    for i in range(task.inputs * PANEL):
+        squares += <double> g[i] * g[i]
+    task.squares = squares
+
+
+cdef void clip_task(Net* net, const Minibatch* batch, Task* task, double norm) noexcept nogil:
+    """The optimizer's step with the gradient cut to the norm allowed."""
+    cdef real* g = net.layer[task.layer].g + weights_at(net, task)
+    if norm > net.clip_norm:
+        shrink(<real> (net.clip_norm / norm), task.inputs * PANEL, g)
+    update_tile(net, batch, task, g)
