@@ -56,12 +56,15 @@ def test_bits_do_not_depend_on_threads(name: str, dtype: str, shape: str, thread
 
 
 @pytest.mark.skipif(not native.available(), reason=f"native engine: {native.reason()}")
+@pytest.mark.parametrize("hidden", [20, 330])  # 330: each of the threads has its own v⁰
 @pytest.mark.parametrize("threads", [2, 3, 5])
-def test_bits_do_not_depend_on_how_many_threads_rest(threads: int) -> None:
-    """Windows of a few steps, so that the team grows and shrinks all along the epoch."""
-    native.module(native.choice()[0] or "", "float32").thread_costs(window=50_000)
+def test_bits_do_not_depend_on_how_many_threads_rest(threads: int, hidden: int) -> None:
+    """Windows of a few steps, so that the team grows and shrinks all along the epoch, and its steps are
+    cut by columns or by rows as it does.
+    """
+    native.module(native.choice()[0] or "", "float32").thread_costs(rows=2, window=50_000)
     case = make_case(
-        (9, 20, 4),
+        (9, hidden, 4),
         "tanh",
         dtype="float32",
         rows=4000,

@@ -144,6 +144,8 @@ ctypedef struct Net:
     # the plan
     int64_t layers, batch, stride, threads
     int64_t rows_to_split # rows a thread must have, or phase 1 is cut by columns
+    bint by_columns     # it may be
+    bint own_inputs     # each thread then has all of v⁰ to itself: no row of it crosses from CPU to CPU
     int64_t block       # rows that go through all layers together in forward
     int64_t steps_unchecked # steps between two looks at the clock, which says whether to look for signals
     int loss
@@ -196,6 +198,7 @@ ctypedef struct Minibatch:
     double inverse_weight # 1 / Σ of its sample weights
     int64_t step
     bint training         # with dropout
+    real* v_in            # v⁰, as this thread has it
     double learning_rate
     real eta              # with the bias corrections of Adam
 
@@ -207,7 +210,7 @@ cdef enum:
 
 # A thread is worth its barriers for this much work in each step, and worth starting for this much in all.
 # A FLOP of float64 takes twice the time, one of bf16 less.
-cdef int64_t FLOPS_PER_THREAD = <int64_t> HALF_SPEED * 300_000 * 4 // <int64_t> sizeof(real)
+cdef int64_t FLOPS_PER_THREAD = <int64_t> HALF_SPEED * 200_000 * 4 // <int64_t> sizeof(real)
 cdef int64_t FLOPS_PER_START = <int64_t> HALF_SPEED * 100_000_000 * 4 // <int64_t> sizeof(real)
 # Phase 1 is cut by columns where a thread had fewer rows than this, unless the weights, of so many bytes,
 # are close to every thread in any case.
@@ -334,6 +337,8 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
     cdef real* g
     batch.training = False
     batch.step = 0
+    batch.eta = 0
+    batch.v_in = net.layer[0].v_in
     batch.rows = NULL
     batch.offset = 0
     batch.count = net.rows
@@ -349,8 +354,7 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
         for run in range(net.runs if net.back else 0):
             for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
                 task = &net.task[t]
-                gradient_tile(net, task, batch.count, net.layer[task.layer].g + weights_at(net, task), start > 0,
-                              NULL, 0)
+                gradient_tile(net, &batch, task, net.layer[task.layer].g + weights_at(net, task), start > 0, NULL)
         if thread == 0:
             look_for_signals(net)
         team_barrier(&net.team)
@@ -362,7 +366,7 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
             if net.back:
                 g = net.layer[task.layer].g + weights_at(net, task)
                 if net.rows == 0:
-                    gradient_tile(net, task, 0, g, False, NULL, 0)
+                    gradient_tile(net, &batch, task, g, False, NULL)
                 task.penalty = penalize_tile(net, &batch, task, g)
             else:  # only the value is wanted
                 task.penalty = penalize_tile(net, &batch, task, net.tile + thread * PANEL * PANEL)
@@ -383,6 +387,7 @@ cdef int64_t take_rows(Net* net, int thread, Minibatch* batch) noexcept nogil:
         return 0
     start *= net.block
     batch.rows = NULL
+    batch.v_in = net.layer[0].v_in
     batch.offset = start - first
     batch.count = min(net.block, net.rows - start)
     take_inputs(net, batch, thread, first, first + batch.count)
@@ -455,11 +460,11 @@ cdef inline void* take(char* base, int64_t* used, int64_t bytes) noexcept nogil:
 
 cdef int64_t lay_out(Net* net, char* base, bint clipped) noexcept nogil:
     """Point every buffer into the block at base; returns the block's size. With NULL it only counts."""
-    cdef int64_t used = 0, l, panel = PANEL * sizeof(real), s, inputs = net.layer[0].n_in
+    cdef int64_t used = 0, l, panel = PANEL * sizeof(real), s
     cdef Layer* layer
     cdef real* v = NULL
     if not HALF:
-        v = <real*> take(base, &used, panels_of(inputs + 1) * net.stride * panel)
+        v = <real*> take(base, &used, inputs_size(net) * (net.threads if net.own_inputs else 1) * sizeof(real))
     for l in range(net.layers):
         layer = &net.layer[l]
         layer.v_in = v
@@ -507,15 +512,15 @@ cdef void lay_out_operands(Net* net, int64_t l, char* base, int64_t* used) noexc
 cdef void cut_tasks(Net* net) noexcept nogil:
     """The list of weight-gradient tiles and their cumulative cost.
 
-    Four output panels share an input panel before the next is read: with a long minibatch the δ panels
-    stay in the L2 cache. With a short one, for which phase 1 is cut by columns, a thread has the tiles of
-    the panels that it reads there: its share of the weights then stays in its caches.
+    With a long minibatch four output panels share an input panel before the next is read: the δ panels
+    stay in the L2 cache. With a short one a thread has the tiles of the panels that it reads where phase 1
+    is cut by columns: its share of the weights stays in its caches. The order of the tasks is that in which
+    penalties and norms are summed, so it must not depend on the threads.
     """
-    cdef bint by_columns = net.batch < net.rows_to_split * net.threads
-    cdef int64_t t = 0, l, j, j0, k, together = 1 if by_columns else 4
+    cdef int64_t t = 0, l, j, j0, k, together = 1 if net.batch <= GRADIENT_ROWS else 4
     cdef Layer* layer
     cdef Task* task
-    net.runs = net.layers if by_columns else 1
+    net.runs = net.layers if net.by_columns else 1
     for l in range(net.layers):
         layer = &net.layer[l]
         layer.task = t
@@ -585,6 +590,8 @@ cdef class Engine:
         net.block = HALF_BLOCK if HALF else ROW_BLOCK
         weights = sum((m + 1) * n for m, n in zip(plan.layer_sizes, plan.layer_sizes[1:]))
         net.rows_to_split = ROWS_TO_SPLIT if weights * sizeof(real) > BYTES_TO_SPLIT else 1
+        net.by_columns = net.batch < net.rows_to_split * net.threads
+        net.own_inputs = net.by_columns and not HALF and panels_of(plan.layer_sizes[1]) >= 2 * net.threads > 2
         # an odd number of rows keeps panels apart in the cache's sets
         net.stride = max(net.batch, net.threads * net.block)
         net.stride = (net.stride + PANEL - 1) // PANEL * PANEL + 1 if HALF else net.stride | 1

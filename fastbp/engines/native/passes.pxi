@@ -23,24 +23,30 @@ cdef int64_t multiply(Net* net, const real* a, int64_t K, const real* w, int64_t
     return p + 1
 
 
+cdef inline int64_t inputs_size(Net* net) noexcept nogil:
+    """Reals that v⁰ takes."""
+    return panels_of(net.layer[0].n_in + 1) * net.stride * PANEL
+
+
 cdef void take_inputs(Net* net, const Minibatch* batch, int thread, int64_t first, int64_t last) noexcept nogil:
     """v⁰ of rows first … last − 1."""
     if HALF:
         gather_half(net, batch, thread, first, last)
     else:
-        gather(net.X, net.layer[0].n_in, batch.rows, batch.offset, first, last, net.layer[0].v_in, net.stride)
+        gather(net.X, net.layer[0].n_in, batch.rows, batch.offset, first, last, batch.v_in, net.stride)
 
 
 cdef void forward_layer(Net* net, const Minibatch* batch, int thread, int64_t l, int64_t first, int64_t last,
                         int64_t p, int64_t end) noexcept nogil:
     """vˡ = φ(Wˡ vˡ⁻¹), for the output layer f = Wᴸ vᴸ⁻¹: rows first … last − 1 of panels p … end − 1."""
     cdef Layer* layer = &net.layer[l]
+    cdef const real* v = batch.v_in if l == 0 else layer.v_in
     cdef int64_t next
     if HALF:
         forward_half(net, batch, thread, l, first, last, p, end)
         return
     while p < end:
-        next = multiply(net, layer.v_in, layer.n_in + 1, layer.w, layer.n_out, p, end, first, last, layer.v)
+        next = multiply(net, v, layer.n_in + 1, layer.w, layer.n_out, p, end, first, last, layer.v)
         if l < net.layers - 1:
             while p < next:
                 activate_panel(net, batch, l, p, first, last, layer.v + (p * net.stride + first) * PANEL)
@@ -161,13 +167,16 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
         write_outputs(T, outputs, m, net.layer[net.layers - 1].delta + r * PANEL, net.stride * PANEL)
 
 
-cdef void row_phase(Net* net, const Minibatch* batch, int thread, bint back) noexcept nogil:
+cdef void row_phase(Net* net, Minibatch* batch, int thread, bint back) noexcept nogil:
     """Phase 1 on this thread's share of the minibatch's rows, a block at a time through all layers."""
     cdef int64_t first = part_of_rows(batch.count, thread, net.team.threads)
     cdef int64_t last = part_of_rows(batch.count, thread + 1, net.team.threads)
     cdef int64_t blocks = (last - first + net.block - 1) // net.block
     cdef int64_t b, l, r0, r1
+    batch.v_in = net.layer[0].v_in
     if net.team.threads > 1 and batch.count < net.rows_to_split * net.team.threads:
+        if net.own_inputs:
+            batch.v_in += thread * inputs_size(net)
         row_phase_by_columns(net, batch, thread, back)
         return
     for b in range(blocks):
@@ -191,9 +200,13 @@ cdef void row_phase_by_columns(Net* net, const Minibatch* batch, int thread, bin
     cdef int64_t first = part_of_rows(batch.count, thread, threads)
     cdef int64_t last = part_of_rows(batch.count, thread + 1, threads)
     cdef int64_t l, panels
-    take_inputs(net, batch, thread, first, last)
+    if net.own_inputs:
+        take_inputs(net, batch, thread, 0, batch.count)
+    else:
+        take_inputs(net, batch, thread, first, last)
     for l in range(net.layers):
-        team_barrier(&net.team)
+        if l > 0 or not net.own_inputs:
+            team_barrier(&net.team)
         panels = panels_of(net.layer[l].n_out)
         forward_layer(net, batch, thread, l, 0, batch.count, part(panels, thread, threads),
                       part(panels, thread + 1, threads))
@@ -230,19 +243,19 @@ cdef inline void fetch_tile(Net* net, const Task* task) noexcept nogil:
         prefetch(layer.wt + (task.k * layer.n_out + task.j * PANEL) * PANEL, PANEL * PANEL)
 
 
-cdef void gradient_tile(Net* net, const Task* task, int64_t count, real* g, bint add, real* w, real eta
+cdef void gradient_tile(Net* net, const Minibatch* batch, const Task* task, real* g, bint add, real* w
                         ) noexcept nogil:
     """g = Σ_rows v δᵀ (added to g, or over it) for the inputs and outputs of one task; where w, its tile of
     the weights, is given, w −= η g at once."""
     cdef Layer* layer = &net.layer[task.layer]
     cdef const real* v
     cdef const real* delta
-    cdef int64_t tiles = (task.inputs + TILE_ROWS - 1) // TILE_ROWS, t, i, b, n
+    cdef int64_t tiles = (task.inputs + TILE_ROWS - 1) // TILE_ROWS, t, i, b, n, count = batch.count
     cdef int vectors = vectors_of(layer.n_out, task.j)
     if HALF:
-        gradient_half(net, task, count, g, add)
+        gradient_half(net, task, batch.count, g, add)
         return
-    v = layer.v_in + task.k * net.stride * PANEL
+    v = (batch.v_in if task.layer == 0 else layer.v_in) + task.k * net.stride * PANEL
     delta = layer.delta + task.j * net.stride * PANEL
     for b from 0 <= b < max(count, <int64_t> 1) by GRADIENT_ROWS:  # both operands stay in the L1 cache
         n = min(<int64_t> GRADIENT_ROWS, count - b)
@@ -252,7 +265,7 @@ cdef void gradient_tile(Net* net, const Task* task, int64_t count, real* g, bint
             i = part(task.inputs, t, tiles)
             tile_gradient(<int> (part(task.inputs, t + 1, tiles) - i), vectors, n,
                           v + b * PANEL + i, delta + b * PANEL, g + i * PANEL, add or b > 0,
-                          w + i * PANEL if w != NULL and b + n == count else NULL, eta)
+                          w + i * PANEL if w != NULL and b + n == count else NULL, batch.eta)
     if vectors == 1 and w == NULL:  # keeps the columns past the last zero in everything made from g
         for i in range(task.inputs):
             store(g + i * PANEL + LANES, splat(0))
@@ -330,10 +343,10 @@ cdef void update_phase(Net* net, const Minibatch* batch, int thread) noexcept no
 cdef void take_task(Net* net, const Minibatch* batch, Task* task, real* g) noexcept nogil:
     """Gradient and step of a tile while it is in the registers or the L1 cache."""
     if net.optimizer.kind == SGD and net.l1 == 0 and net.l2 == 0 and not HALF:
-        gradient_tile(net, task, batch.count, g, False, net.layer[task.layer].w + weights_at(net, task), batch.eta)
+        gradient_tile(net, batch, task, g, False, net.layer[task.layer].w + weights_at(net, task))
         mirror_tile(net, task)
         return
-    gradient_tile(net, task, batch.count, g, False, NULL, 0)
+    gradient_tile(net, batch, task, g, False, NULL)
     task.penalty = penalize_tile(net, batch, task, g)
     update_tile(net, batch, task, g)
 
@@ -343,7 +356,7 @@ cdef void measure_task(Net* net, const Minibatch* batch, Task* task) noexcept no
     cdef real* g = net.layer[task.layer].g + weights_at(net, task)
     cdef int64_t i
     cdef double squares = 0
-    gradient_tile(net, task, batch.count, g, False, NULL, 0)
+    gradient_tile(net, batch, task, g, False, NULL)
     task.penalty = penalize_tile(net, batch, task, g)
     for i in range(task.inputs * PANEL):
         squares += <double> g[i] * g[i]
