@@ -173,6 +173,14 @@ def test_precision():
     assert_identical(double, fit(data=(X.astype(np.float32).astype(np.float64), Y)))
 
 
+@pytest.mark.parametrize("rows", [2, 40])  # NumPy predicts a few, an engine more
+@pytest.mark.parametrize("given", ["?", "i1", "f4", "f8", "g"])
+def test_predictions_have_the_dtype_of_the_precision(rows, given):
+    for precision in ("auto", "float32", "float64", "bf16"):
+        p = fit(precision=precision).predict_proba(np.ones((rows, 64), given))
+        assert p.dtype == ("float32" if precision in ("float32", "bf16") else "float64")
+
+
 def test_engine():
     a, b = fit(engine="reference"), fit()
     # 5 epochs of 2 steps in float64

@@ -470,8 +470,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         phi = self._activations(len(self.coefs_) - 1)
         known = all(activation.name in ACTIVATIONS for activation in phi)
         bf16 = self.precision == "bf16"
+        dtype = self._given_dtype()
+        if dtype is None:
+            own = self.coefs_[0].dtype  # NumPy takes a while to tell the type of a result
+            common = own if X.dtype == own else np.result_type(X.dtype, own)
+            dtype = np.dtype(np.float32 if common == np.float32 else np.float64)
         if X.shape[0] <= FEW_ROWS and known and type(X) is np.ndarray and not bf16:
-            v = X @ self.coefs_[0]
+            v = (X if X.dtype == dtype else X.astype(dtype)) @ self.coefs_[0]
             v += self.intercepts_[0]
             for activation, coef, intercept in zip(
                 phi, self.coefs_[1:], self.intercepts_[1:], strict=True
@@ -479,8 +484,6 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 v = ACTIVATIONS[activation.name][0](v, activation.parameter) @ coef
                 v += intercept
             return LINKS[self._loss().link](v) if link else v
-        single = bf16 or np.result_type(X.dtype, self.coefs_[0].dtype) == np.float32
-        dtype = np.dtype(np.float32 if single else np.float64)
         plan = Plan(
             layer_sizes=(len(self.coefs_[0]), *map(len, self.intercepts_)),
             activations=phi,
