@@ -2,13 +2,15 @@
 
 `call_anything` makes one call of the public interface with drawn arguments, `read_spoilt` reads one
 mutated file. Both fail on anything but a documented outcome: an exception of a documented type that
-leaves the model as it was, or the very result that well-formed copies of the same arguments give.
+leaves the model as it was, or the very result that well-formed copies of the same arguments give. A
+mutated file may be read if it says the same, bit for bit, in other words (JSON has several for it).
 test_fuzz.py runs some of them, stress/fuzz.py as many as it is told.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
 import random
 from pathlib import Path
@@ -18,10 +20,12 @@ import numpy as np
 from hypothesis import strategies as st
 
 import fastbp
-from fastbp import activations, losses, optimizers, schedules
+from fastbp import activations, losses, model_file, optimizers, schedules
 
 DOCUMENTED = (TypeError, ValueError, MemoryError, fastbp.DivergenceError)
-INPUTS, HIDDEN, CLASSES = 3, 4, 3
+INPUTS, CLASSES = 3, 3
+HIDDEN = [4, 33]  # the wider one is wide enough for bf16
+ESTIMATORS = ["MLPClassifier", "MLPRegressor"] if importlib.util.find_spec("sklearn") else []
 
 DTYPES = [
     *("?", "i1", "u2", "i4", "u8", "f2", "f4", "f8", "g", ">f4", ">f8", ">i4", "<i8"),
@@ -151,11 +155,15 @@ def targets(draw: st.DrawFn, rows: int, loss: str) -> Any:
 @st.composite
 def models(draw: st.DrawFn) -> fastbp.MLP:
     loss = draw(st.sampled_from(list(losses.LOSSES)))
+    dtype, precision = draw(
+        st.sampled_from([("float32", None), ("float64", None), ("float32", "bf16")])
+    )
     return fastbp.MLP(
-        [INPUTS, HIDDEN, CLASSES],
+        [INPUTS, draw(st.sampled_from(HIDDEN)), CLASSES],
         activation=draw(st.sampled_from(list(activations.ACTIVATIONS))),
         loss=loss,
-        dtype=draw(st.sampled_from(["float32", "float64"])),
+        dtype=dtype,
+        precision=precision,
         dropout=draw(st.sampled_from([0.0, 0.5])),
         engine=draw(st.sampled_from(["native", "reference"])),
         threads=draw(st.sampled_from([1, 2])),
@@ -171,13 +179,15 @@ def calls(draw: st.DrawFn) -> tuple[Any, str, tuple[Any, ...], dict[str, Any]]:
             [
                 *("fit", "fit", "fit", "partial_fit", "predict", "predict_proba", "forward"),
                 *("jacobian", "loss", "gradient", "parameters", "weights", "biases", "save"),
-                *("load", "make", "declare"),
+                *("load", "make", "declare", *ESTIMATORS),
             ]
         )
     )
+    if method in ESTIMATORS:
+        return draw(estimates(method))
     if method == "make":
         names = ["activation", "loss", "dropout", "l1", "l2", "weight_init", "dtype", "seed"]
-        names += ["engine", "threads"]
+        names += ["precision", "engine", "threads"]
         hostile = draw(st.sets(st.sampled_from(names), max_size=1))
         sizes = draw(st.one_of(*[st.just([3, 4, 3])] * 5, anything()))
         return None, method, (sizes,), {n: draw(anything().filter(not_many)) for n in hostile}
@@ -190,7 +200,8 @@ def calls(draw: st.DrawFn) -> tuple[Any, str, tuple[Any, ...], dict[str, Any]]:
     if method in ("save", "load"):
         return model, method, (draw(anything()),), {}
     if method in ("parameters", "weights", "biases"):
-        shapes: list[tuple[int, ...]] = [(HIDDEN, INPUTS), (CLASSES, HIDDEN)]
+        hidden = model.plan.layer_sizes[1]
+        shapes: list[tuple[int, ...]] = [(hidden, INPUTS), (CLASSES, hidden)]
         if method == "parameters":
             shapes = [(n, k + 1) for n, k in shapes]
         if method == "biases":
@@ -227,9 +238,34 @@ def calls(draw: st.DrawFn) -> tuple[Any, str, tuple[Any, ...], dict[str, Any]]:
     return model, method, (X, y), options
 
 
+@st.composite
+def estimates(draw: st.DrawFn, name: str) -> tuple[Any, str, tuple[Any, ...], dict[str, Any]]:
+    """An estimator's name, data to fit and predict, and parameters, one of which may be anything."""
+    options = {
+        "hidden_layer_sizes": draw(st.sampled_from(HIDDEN)),
+        "precision": draw(st.sampled_from(["auto", "float32", "float64", "bf16"])),
+        "solver": draw(st.sampled_from(["adam", "sgd", "lbfgs"])),
+        "early_stopping": draw(st.booleans()),
+        "engine": draw(st.sampled_from(["native", "reference"])),
+        "n_jobs": draw(st.sampled_from([1, 2])),
+    }
+    if draw(st.booleans()):
+        options[draw(st.sampled_from([*options, "alpha", "dropout", "batch_size"]))] = draw(
+            anything().filter(not_many)
+        )
+    tame = draw(st.integers(0, 3)) > 0
+    rows = draw(st.sampled_from([1, 7, 33]))
+    X = draw(arrays((rows, INPUTS), tame=tame) if tame else st.one_of(anything(), wild(rows)))
+    loss = "softmax_cross_entropy" if name == "MLPClassifier" else "squared_error"
+    y = draw(targets(rows, loss) if tame else st.one_of(targets(rows, loss), anything()))
+    return None, name, (X, y), options
+
+
 def call_anything(call: tuple[Any, str, tuple[Any, ...], dict[str, Any]]) -> str:
     """Make the call; return how it ended. The working directory is one to write to."""
     model, method, arguments, options = call
+    if method in ESTIMATORS:
+        return estimate_anything(method, *arguments, options)
     if model is None:
         return make_anything(method, arguments, options)
     before = model.parameters
@@ -302,7 +338,29 @@ def make_anything(name: str, arguments: tuple[Any, ...], options: dict[str, Any]
     return "done"
 
 
+def estimate_anything(name: str, X: Any, y: Any, options: dict[str, Any]) -> str:
+    def predict(X: Any, y: Any) -> Any:
+        return getattr(fastbp, name)(max_iter=2, random_state=0, **options).fit(X, y).predict(X)
+
+    try:
+        found = predict(X, y)
+    except DOCUMENTED as error:
+        require(bool(str(error)), "no message", error)
+        return type(error).__name__
+    single = getattr(X, "dtype", None) == np.float32  # what precision "auto" goes by
+    targets = np.asarray(y)
+    targets = targets.astype(float if targets.dtype.kind == "f" else targets.dtype, "C")
+    np.testing.assert_array_equal(found, predict(np.array(X, "f4" if single else "f8"), targets))
+    return "done"
+
+
 # Files
+
+
+def content(path: Path) -> Any:
+    """Everything that a file says."""
+    header, arrays = model_file.read(path)
+    return header, {name: (a.dtype, a.shape, a.tobytes()) for name, a in arrays.items()}
 
 
 def spoil(data: bytes, generator: random.Random) -> bytes:
@@ -336,20 +394,26 @@ def spoil(data: bytes, generator: random.Random) -> bytes:
 
 
 def read_spoilt(path: Path, spoilt: bytes, model: fastbp.MLP, data: Any, options: Any) -> str:
-    """Load the file, and resume from it: errors that name it, a model that stays as it was."""
+    """Load the file, and resume from it, instead of the whole one that is there now.
+
+    Errors name it and leave the model as it was; it is read if it says the same as the whole one.
+    """
+    before, whole, said = model.parameters, path.read_bytes(), content(path)
     path.write_bytes(spoilt)
-    before = model.parameters
-    outcomes = []
+    outcomes = set()
     for use in (
         lambda: fastbp.MLP.load(path),
         lambda: model.fit(*data, resume=path, **options),
     ):
         try:
             use()
-            outcomes.append("read")
+            outcomes.add("read")
         except ValueError as error:
             require(os.fspath(path) in str(error), "the file is not named", error)
             same = all(map(np.array_equal, before, model.parameters))
             require(same, "the model has changed", error)
-            outcomes.append("refused")
-    return " ".join(outcomes)
+            outcomes.add("refused")
+    (outcome,) = outcomes
+    assert outcome == "refused" or content(path) == said, "the file says something else"
+    path.write_bytes(whole)
+    return outcome

@@ -57,11 +57,9 @@ def fuzz_files(count: int, chosen_seed: int) -> None:
         whole = path.read_bytes()
         for _ in range(count):
             spoilt = spoil(whole, generator)
-            if spoilt == whole:
-                outcomes["unchanged"] += 1
-                continue
-            outcomes[read_spoilt(path, spoilt, model, data, options)] += 1
-    print(f"{count:8,}  files: load and resume {dict(outcomes)}")
+            outcome = read_spoilt(path, spoilt, model, data, options)
+            outcomes["unchanged" if spoilt == whole else outcome] += 1
+    print(f"{count:8,}  files: {dict(outcomes)}; those read say the same as before")
 
 
 if __name__ == "__main__":
