@@ -1,0 +1,231 @@
+"""Which engine is made, and of the native one which module, on machines that are made up here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp import activations, config, losses
+from fastbp.engines import Plan, create, jit, native
+from fastbp.engines.reference import ReferenceEngine
+
+RELU = activations.get("relu")
+MINE = activations.Activation("mine", function=np.sin, derivative=np.cos)
+BOTH, FLOATS, NONE = ("float32", "bf16"), ("float32",), ()
+
+
+def plan(*sizes: int, **options: Any) -> Plan:
+    options = {"activations": (RELU,) * (len(sizes) - 2), "loss": losses.get("huber")} | options
+    return Plan(sizes, **options)
+
+
+@pytest.mark.parametrize(
+    ("engine", "kinds", "numba", "plain", "mine", "bf16", "mine_bf16"),
+    [
+        ("auto", BOTH, True, "native", "native", "native", "native"),
+        ("auto", BOTH, False, "native", "reference", "native", "reference"),
+        ("auto", FLOATS, True, "native", "native", "reference", "reference"),
+        ("auto", FLOATS, False, "native", "reference", "reference", "reference"),
+        ("auto", NONE, True, "jit", "jit", "reference", "reference"),
+        ("auto", NONE, False, "reference", "reference", "reference", "reference"),
+        # What is asked for by name says what it lacks, if it lacks anything.
+        ("native", NONE, True, "native", "native", "native", "native"),
+        ("native", BOTH, False, "native", "needs Numba", "native", "needs Numba"),
+        ("jit", BOTH, False, "jit", "jit", "jit", "jit"),
+        ("reference", BOTH, True, "reference", "reference", "reference", "reference"),
+        ("reference", BOTH, False, "reference", "reference", "reference", "reference"),
+    ],
+)
+def test_engine(
+    engine: str,
+    kinds: tuple[str, ...],
+    numba: bool,
+    plain: str,
+    mine: str,
+    bf16: str,
+    mine_bf16: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(native, "available", lambda: bool(kinds))
+    monkeypatch.setattr(native, "usable", lambda kind: ("avx2",) if kind in kinds else ())
+    monkeypatch.setattr(jit, "available", lambda: numba)
+    for module, name in ((native, "native"), (jit, "jit")):
+        monkeypatch.setattr(module, "create", lambda plan, name=name: name)
+    for wanted, phi, precision in (
+        (plain, RELU, None),
+        (mine, MINE, None),
+        (bf16, RELU, "bf16"),
+        (mine_bf16, MINE, "bf16"),
+    ):
+        asked = plan(3, 32, 2, activations=(phi,), precision=precision)
+        if wanted == "needs Numba":
+            with pytest.raises(ValueError, match=r"'native' needs Numba .* \(here mine\)"):
+                create(asked, engine)
+        else:
+            made: Any = create(asked, engine)
+            assert ("reference" if isinstance(made, ReferenceEngine) else made) == wanted
+
+
+def test_defaults_of_a_plan() -> None:
+    asked = plan(2, 1)
+    assert (asked.threads, asked.seed, asked.batch_size, asked.layers) == (1, 0, 32, 1)
+    assert hash(asked) == hash(plan(2, 1))
+    with pytest.raises(AttributeError):
+        asked.seed = 1  # type: ignore[misc]
+
+
+# The native engine's modules
+
+SETS = native.INSTRUCTION_SETS
+ALL = {(isa, "bf16") for isa in SETS} | {
+    (isa, dtype) for isa in SETS[2:] for dtype in ("float32", "float64")
+}
+Machine = Callable[..., None]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """Say which modules are built, what the CPU offers, and what FASTBP_ISA is."""
+
+    def forget() -> None:
+        native.usable.cache_clear()
+        native.choice.cache_clear()
+
+    def make(
+        offers: tuple[str, ...], isa: str = "", built: set[Any] = ALL, refuses: str = ""
+    ) -> None:
+        def module(isa: str, kind: str) -> Any:
+            return SimpleNamespace(
+                cpu_offers=lambda isa: isa in offers,
+                system_refuses=lambda isa: isa == refuses,
+                Engine=lambda plan: (isa, kind),
+            )
+
+        monkeypatch.setattr(native, "module", module)
+        monkeypatch.setattr(native, "built", lambda isa, kind: (isa, kind) in built)
+        monkeypatch.setenv("FASTBP_ISA", isa)
+        forget()
+
+    forget()
+    yield make
+    monkeypatch.undo()
+    forget()
+
+
+BEST = "the best that is built and that this CPU offers"
+
+
+@pytest.mark.parametrize(
+    ("offers", "isa", "float32", "bf16"),
+    [
+        (SETS, "", "avx512", "amx"),
+        (SETS[1:], "", "avx512", "avx512_bf16"),
+        (SETS[2:], "", "avx512", "avx512"),
+        (SETS[4:], "", "baseline", "baseline"),
+        (SETS, " amx ", "avx512", "amx"),
+        (SETS, "avx512_bf16", "avx512", "avx512_bf16"),
+        (SETS, "avx512", "avx512", "avx512"),
+        (SETS, "avx2", "avx2", "avx2"),
+        (SETS, "baseline", "baseline", "baseline"),
+    ],
+)
+def test_module(
+    machine: Machine, offers: tuple[str, ...], isa: str, float32: str, bf16: str
+) -> None:
+    machine(offers, isa)
+    why = "FASTBP_ISA names it" if isa else BEST
+    assert native.choice() == native.choice("float64") == (float32, why)
+    assert native.choice("bf16") == (bf16, why)
+    assert native.available()
+    assert native.reason() == why
+    # bf16 is for networks that have a layer of 32 units.
+    assert native.create(plan(3, 31, 2)) == (float32, "float32")
+    assert native.create(plan(3, 31, 2, precision="bf16")) == (float32, "float32")
+    for sizes in ((3, 32, 2), (32, 2), (3, 2, 33)):
+        assert native.create(plan(*sizes, precision="bf16")) == (bf16, "bf16")
+    assert native.create(plan(3, 40, 2)) == (float32, "float32")
+    assert native.create(plan(3, 40, 2, dtype="float64")) == (float32, "float64")
+
+
+@pytest.mark.parametrize(
+    ("isa", "built", "message"),
+    [
+        ("avx3", ALL, "FASTBP_ISA: unknown instruction set 'avx3'; did you mean 'avx2'"),
+        (
+            "amx",
+            ALL,
+            r"FASTBP_ISA=amx: this CPU does not offer it; usable: avx512, avx2, baseline$",
+        ),
+        ("avx2", ALL - {("avx2", "bf16")} - {("avx2", "float32")}, "avx2: it is not built; usable"),
+    ],
+)
+def test_a_module_that_cannot_be_had(
+    machine: Machine, isa: str, built: set[Any], message: str
+) -> None:
+    machine(SETS[2:], isa, built)
+    with pytest.raises(ValueError, match=message):
+        native.choice()
+
+
+def test_without_modules(machine: Machine) -> None:
+    machine(SETS, built=set())
+    assert native.usable() == native.usable("bf16") == ()
+    assert native.choice() == (None, "no compiled module")
+    assert not native.available()
+    assert native.describe() == {"native engine": "not available", "why": "no compiled module"}
+    with pytest.raises(ValueError, match="engine 'native' is not available: no compiled module"):
+        native.create(plan(2, 1))
+
+
+def test_modules_of_one_kind_alone(machine: Machine) -> None:
+    machine(SETS, "avx2", built=ALL - {("avx2", "bf16"), ("baseline", "bf16")})
+    assert native.choice() == ("avx2", "FASTBP_ISA names it")
+    why = "no compiled module for bf16 at FASTBP_ISA=avx2"
+    assert native.choice("bf16") == (None, why)
+    assert native.describe()["bf16"] == "not available"
+    with pytest.raises(ValueError, match=f"is not available: {why}"):
+        native.create(plan(32, 1, precision="bf16"))
+
+
+@pytest.mark.parametrize(
+    ("offers", "refuses", "bf16"),
+    [
+        (SETS, "", "amx"),
+        (SETS[1:], "", "avx512_bf16"),
+        (SETS[2:], "", "emulated by avx512"),
+        (
+            SETS[1:],
+            "amx",
+            "avx512_bf16 (the CPU has amx, but the operating system does not allow its use)",
+        ),
+    ],
+)
+def test_what_is_told_of_the_modules(
+    machine: Machine, offers: tuple[str, ...], refuses: str, bf16: str
+) -> None:
+    machine(offers, refuses=refuses)
+    assert native.describe() == {"native engine": "avx512", "why": BEST, "bf16": bf16}
+
+
+@pytest.mark.parametrize(
+    ("offers", "numba", "engine"),
+    [(SETS, True, "native"), ((), True, "jit"), ((), False, "reference")],
+)
+def test_what_is_told_of_the_engine(
+    machine: Machine, offers: tuple[str, ...], numba: bool, engine: str, monkeypatch: Any
+) -> None:
+    machine(offers)
+    monkeypatch.setattr(jit, "available", lambda: numba)
+    assert config.describe()["engine"] == engine
+    assert fastbp.__version__ == config.describe()["fastbp"]
+
+
+def test_built_asks_for_the_file() -> None:
+    assert not native.built("avx2", "float16")
+    assert not native.built("mmx", "float32")
+    assert native.built("baseline", "float32") == native.available()
