@@ -68,7 +68,9 @@ class Encoding:
             task = "classification" if whole and few else "regression"
         if task == "regression":
             if is_text:
-                raise ValueError(f"target {target!r} is text ({y[0]!r}, …): not for regression")
+                raise ValueError(
+                    f"target {target!r} is text ({str(y[0])!r}, …): not for regression"
+                )
             return cls(target, features, None)
         if len(values) < 2:
             raise ValueError(f"target {target!r} has one value only ({y[0]}): nothing to learn")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import fastbp
+from fastbp import optimizers, schedules
 from fastbp.cli import main
+from fastbp.data import load_digits
 from fastbp.engines import native
 
 Run = tuple[int, str, str]
@@ -66,7 +72,12 @@ def test_digits_reach_the_loss_of_the_reference_engine(run) -> None:
     status, out, _ = run("train", "--epochs", 2, "--hidden", 32, "--dtype", "float64", "--quiet")
     assert status == 0
     assert "samples/s" not in out
-    assert re.search(r"reference engine \d+\.\d+ s: \d+\.\d times faster", out)
+    found = re.search(r"epochs in (\S+) s, on .* engine (\S+) s: (\S+) times faster", out)
+    assert found is not None
+    fast, slow, ratio = map(float, found.groups())
+    # Seconds are printed to 0.001 and their ratio to 0.1.
+    assert (slow - 0.0005) / (fast + 0.0005) - 0.05 <= ratio
+    assert (ratio - 0.05) * max(fast - 0.0005, 0) <= slow + 0.0005
     found = re.search(r"loss of the last epoch: (\S+), reference (\S+)", out)
     assert found is not None
     assert found[1] == found[2]
@@ -76,6 +87,96 @@ def test_digits_on_the_reference_engine_are_not_compared_with_themselves(run) ->
     status, out, _ = run("train", "--epochs", 1, "--hidden", 8, "--engine", "reference")
     assert status == 0
     assert "speed: not compared" in out
+
+
+@pytest.fixture
+def called(run, monkeypatch: pytest.MonkeyPatch):
+    """What the command asks of MLP: arguments of __init__, then of fit."""
+    calls: list[Any] = []
+
+    class Recorder(fastbp.MLP):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            calls.append((args, options))
+            super().__init__(*args, **options)
+
+        def fit(self, *args: Any, **options: Any) -> fastbp.History:
+            calls.append((args, options))
+            raise ValueError("enough")
+
+    def call(*args: object) -> list[Any]:
+        calls.clear()
+        assert run(*args)[0] == 2
+        return calls
+
+    monkeypatch.setattr("fastbp.cli.MLP", Recorder)
+    return call
+
+
+def test_what_is_taken_for_a_file(called, flowers: Path) -> None:
+    ((sizes,), made), ((X, y), fitted) = called("train", flowers, "--target", "kind")
+    assert sizes == [4, 128, 128, 3]
+    assert made == {
+        "activation": "relu",
+        "loss": "softmax_cross_entropy",
+        "dropout": 0.0,
+        "l2": 0.0,
+        "dtype": "float32",
+        "precision": None,
+        "seed": 0,
+        "engine": "auto",
+        "threads": None,
+    }
+    assert fitted["epochs"] == 50
+    assert fitted["batch_size"] == 32
+    assert fitted["optimizer"] == optimizers.Adam()
+    assert fitted["learning_rate"] == schedules.Cosine(0.001, steps=50 * -(-len(X) // 32))
+    assert fitted["early_stopping"] is None
+    assert fitted["progress"]
+    # A tenth of each class is set aside, in random order.
+    X_aside, y_aside = fitted["validation"]
+    assert len(X) + len(X_aside) == 300
+    sizes, aside = np.bincount(np.append(y, y_aside)), np.bincount(y_aside)
+    assert aside.tolist() == [np.sum((np.arange(n) + 0.5) / n < 0.1) for n in sizes]
+
+
+def test_what_is_taken_for_the_digits(called) -> None:
+    ((sizes,), made), ((X, _), fitted) = called("train")
+    assert sizes == [64, 512, 256, 10]
+    assert made["dropout"] == 0.4
+    assert fitted["epochs"] == 30
+    assert fitted["optimizer"] == optimizers.get("nesterov")
+    assert fitted["learning_rate"] == schedules.Cosine(0.1, steps=30 * -(-len(X) // 32))
+    assert len(X) + len(fitted["validation"][0]) == 1797 - 449
+
+
+def test_what_is_given_is_taken(called, flowers: Path) -> None:
+    given = "--hidden 8,7 --activation tanh --epochs 3 --batch-size 5 --optimizer sgd --l2 0.5"
+    given += " --learning-rate 0.25 --dropout 0.1 --validation 0 --dtype float64 --seed 4"
+    given += " --threads 2 --engine reference --quiet --task regression"
+    args = ("train", flowers, "--target", "width", *given.split())
+    ((sizes,), made), ((X, _), fitted) = called(*args)
+    assert sizes == [6, 8, 7, 1]
+    assert made == {
+        "activation": "tanh",
+        "loss": "squared_error",
+        "dropout": 0.1,
+        "l2": 0.5,
+        "dtype": "float64",
+        "precision": None,
+        "seed": 4,
+        "engine": "reference",
+        "threads": 2,
+    }
+    assert len(X) == 300
+    assert fitted == {
+        "epochs": 3,
+        "batch_size": 5,
+        "optimizer": optimizers.SGD(),
+        "learning_rate": schedules.Cosine(0.25, steps=3 * 60),
+        "validation": None,
+        "early_stopping": None,
+        "progress": False,
+    }
 
 
 def test_classification_from_csv_to_predictions(run, flowers: Path, tmp_path: Path) -> None:
@@ -93,6 +194,12 @@ def test_classification_from_csv_to_predictions(run, flowers: Path, tmp_path: Pa
     assert (status, err) == (0, "")
     name, *predicted = out.splitlines()
     assert name == "kind"
+    # Columns of a CSV go by their names.
+    with flowers.open(newline="") as file:
+        rows = [[row["colour"], row["width"], row["length"]] for row in csv.DictReader(file)]
+    with (tmp_path / "turned.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["colour", "width", "length"], *rows])
+    assert run("predict", model, tmp_path / "turned.csv") == (0, out, "")
     assert np.mean([p == k for p, k in zip(predicted, kinds, strict=True)]) >= 0.99
 
     assert run("predict", model, flowers, "--proba", "--output", output)[:2] == (0, "")
@@ -157,9 +264,9 @@ def test_without_validation(run, flowers: Path) -> None:
 def test_a_model_of_the_digits_predicts_pixel_counts(run, tmp_path: Path) -> None:
     model, data = tmp_path / "model.safetensors", tmp_path / "digits.npy"
     assert run("train", "--save", model, "--epochs", 10, "--hidden", 64, "--quiet")[0] == 0
-    from fastbp.data import load_digits
-
     X, y = load_digits()
+    features = json.loads(Path(f"{model}.json").read_text())["features"]
+    assert list(features) == [f"pixel_{row}_{column}" for row in range(8) for column in range(8)]
     np.save(data, X * 16)
     predicted = np.array(run("predict", model, data)[1].splitlines()[1:], dtype=int)
     assert np.mean(predicted == y) > 0.95
@@ -182,6 +289,7 @@ def test_a_model_of_the_digits_predicts_pixel_counts(run, tmp_path: Path) -> Non
         ("train FLOWERS --target kind --learning-rate -1", "≥ 0"),
         ("train FLOWERS --target kind --dropout 1", "dropout must be"),
         ("train FLOWERS --target kind --validation 1", "--validation must be"),
+        ("train FLOWERS --target kind --validation -0.5", "--validation must be"),
         ("train FLOWERS --target kind --validation 0 --early-stopping 3", "early_stopping needs"),
         ("train FLOWERS --target kind --seed -1", "--seed must be"),
         ("train FLOWERS --target kind --threads 0", "threads must be"),
@@ -238,3 +346,12 @@ def test_as_a_module(tmp_path: Path, flowers: Path) -> None:
         check=True,
     )
     assert "epoch 1/1" in done.stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "fastbp", "info"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")

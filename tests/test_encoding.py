@@ -39,6 +39,7 @@ def test_training_rows_are_standardised() -> None:
     np.testing.assert_allclose(Z.mean(axis=0), 0, atol=tolerance)
     np.testing.assert_allclose(Z.var(axis=0)[:-1], 1, rtol=tolerance)
     assert Z[:, -1].tolist() == [0, 0, 0, 0]  # a constant column is not divided by 0
+    assert encoding.scale[-1] == 1
 
 
 def test_classes_go_to_indices_and_back() -> None:
@@ -72,6 +73,7 @@ def test_regression_targets_go_to_unit_scale_and_back() -> None:
         (np.arange(60) % 20, True),
         (np.arange(60) % 21, False),
         (np.arange(60) % 2 + 0.5, False),
+        (np.arange(60) % 2 + 0.4, False),
     ],
 )
 def test_task_auto(values: np.ndarray, is_classification: bool) -> None:
@@ -83,20 +85,39 @@ def test_json_round_trip() -> None:
     encoding = Encoding.of(table(), "kind")
     encoding.fit(encoding.X(table()), encoding.y(table()))
     assert Encoding.from_json(encoding.to_json()) == encoding
+    assert '"größe"' in Encoding("größe", {}, None).to_json()
 
 
 @pytest.mark.parametrize(
     ("change", "target", "task", "message"),
     [
         ({}, "knid", "auto", "unknown column 'knid'; did you mean 'kind'"),
-        ({}, "kind", "regression", "is text"),
-        ({}, "same", "classification", "one value only"),
-        ({"colour": np.arange(1001).astype(str)}, "kind", "auto", "1,001 different values"),
+        ({}, "kind", "regression", r"is text \('b', …\)"),
+        ({"same": np.array([5])}, "same", "classification", r"one value only \(5\)"),
+        (
+            {"colour": np.arange(1001).astype(str)},
+            "kind",
+            "auto",
+            r"1,001 different values \('999', …\), more than the 1,000 that",
+        ),
     ],
 )
 def test_mistakes_in_training(change: Table, target: str, task: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Encoding.of(table() | change, target, task)
+
+
+def test_a_thousand_categories_are_encoded() -> None:
+    texts = np.arange(1000).astype(str)
+    encoding = Encoding.of({"x": texts, "y": np.arange(1000) % 2}, "y")
+    assert encoding.X({"x": texts}).sum(axis=0).tolist() == [1] * 1000
+
+
+def test_a_constant_target_keeps_its_scale() -> None:
+    encoding = Encoding.of({"x": np.arange(3), "y": np.full(3, 5.5)}, "y", "regression")
+    assert (encoding.target_mean, encoding.target_scale) == (0, 1)  # none has been learnt
+    encoding.fit(encoding.X({"x": np.arange(3)}), np.full(3, 5.5))
+    assert (encoding.target_mean, encoding.target_scale) == (5.5, 1)
 
 
 def test_a_target_alone_is_refused() -> None:

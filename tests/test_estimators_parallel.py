@@ -1,5 +1,7 @@
 """Many fits side by side: `fit_many`, and scikit-learn's own searches on joblib's threads."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import joblib
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 import fastbp
 from fastbp import MLPClassifier, MLPRegressor, fit_many
 from fastbp.data import load_digits
+from fastbp.estimators import parallel
 from fastbp.estimators.parallel import threads_for
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -46,6 +49,27 @@ def test_fit_many_is_fitting_each_alone(n_jobs):
         assert_identical(a, b)
 
 
+class Asks:
+    def fit(self, X, y):
+        self.threads = threads_for(None), threads_for(2)
+
+
+@pytest.mark.parametrize(("n_jobs", "threads"), [(None, 8), (-1, 8), (1, 1), (3, 3), (20, 12)])
+def test_threads_of_fit_many(n_jobs, threads, monkeypatch):
+    pools = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, *args):
+            pools.append(args[0])
+            super().__init__(*args)
+
+    monkeypatch.setattr(parallel, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(parallel, "get_num_threads", lambda: 8)
+    models = fit_many([Asks() for _ in range(12)], X, Y, n_jobs=n_jobs)
+    assert pools == [threads]
+    assert [model.threads for model in models] == [(1, 1)] * 12
+
+
 def test_fit_many_of_others():
     pipeline = make_pipeline(StandardScaler(), MLPClassifier(8, max_iter=3, random_state=0))
     expected = clone(pipeline).fit(X, Y)
@@ -64,8 +88,9 @@ def test_fit_many_errors():
         fit_many(pair, X, Y)
     with pytest.raises(TypeError, match="method fit"):
         fit_many([3], X, Y)
-    with pytest.raises(ValueError, match="n_jobs"):
-        fit_many([model], X, Y, n_jobs=0)
+    for n_jobs in (0, -2):
+        with pytest.raises(ValueError, match=f"n_jobs must be an integer ≥ 1, got {n_jobs}"):
+            fit_many([model], X, Y, n_jobs=n_jobs)
     good = MLPClassifier(4, max_iter=2)
     with pytest.raises(ValueError, match="alpha"):
         fit_many([MLPClassifier(alpha=-1), good], X, Y)
@@ -89,7 +114,10 @@ def test_fits_side_by_side_take_one_thread_each():
         assert threads_for(None) == 8
         assert threads_for(-1) == 8
         assert threads_for(-3) == 6
+        assert threads_for(-8) == threads_for(-20) == threads_for(1) == 1
         assert threads_for(3) == 3
+        with pytest.raises(ValueError, match=r"n_jobs must be None, .*, got 0"):
+            threads_for(0)
         for backend in ("threading", "loky"):
             inside = joblib.Parallel(2, backend=backend)(
                 joblib.delayed(threads_for)(n) for n in (None, 3)

@@ -94,9 +94,26 @@ def test_repr_and_summary():
         "MLP([4, 8, 3, 2], activation=['relu', Activation(name='elu', parameter=0.5)], "
         "loss='softmax_cross_entropy', l2=0.1, dtype='float32')"
     )
-    summary = model.summary()
-    assert "8 → 3" in summary
-    assert f"{8 * 5 + 3 * 9 + 2 * 4}" in summary
+    wide = fastbp.MLP([1000, 1000, 1], dropout=0.25, loss="poisson", activation="tanh")
+    assert repr(wide) == (
+        "MLP([1000, 1000, 1], activation='tanh', loss='poisson', dropout=[0.25], dtype='float32')"
+    )
+    # 8 · 5 and 3 · 9 and 2 · 4 parameters; 1000 · 1001 and 1001
+    assert model.summary().splitlines() == [
+        "layer  shape  activation  dropout  parameters",
+        "    1  4 → 8  relu              0          40",
+        "    2  8 → 3  elu               0          27",
+        "    3  3 → 2  softmax           0           8",
+        "total                                      75",
+        "loss softmax_cross_entropy, float32",
+    ]
+    assert wide.summary().splitlines() == [
+        "layer  shape        activation  dropout  parameters",
+        "    1  1000 → 1000  tanh           0.25   1,001,000",
+        "    2  1000 → 1     exp               0       1,001",
+        "total                                     1,002,001",
+        "loss poisson, float32",
+    ]
 
 
 # Parameters

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +41,9 @@ def test_csv_with_byte_order_mark_quotes_and_windows_lines(tmp_path: Path) -> No
     [
         ("", "header"),
         ("a,b\n", "no rows"),
-        ("a,a\n1,2\n", "column name 'a' is there twice"),
+        ("b,a,a\n1,2,3\n", "column name 'a' is there twice"),
         ("a,b\n1,2\n3\n", "row 2 has 1 values, the header 2 names"),
+        ("a,b\n1,2\n3,4,5\n", "row 2 has 3 values, the header 2 names"),
         ("a,b\n1,2\n,4\n", r"column 'a', row 2: the value is missing"),
         ("a,b\n1,2\n3,NA\n", r"column 'b', row 2: the value is missing"),
         ("a,b\n1,x\n3,\n", r"column 'b', row 2: the value is missing"),
@@ -81,9 +84,10 @@ def test_npz(tmp_path: Path) -> None:
     }
 
 
-def test_npz_of_different_lengths(tmp_path: Path) -> None:
-    np.savez(tmp_path / "table.npz", X=np.zeros((3, 2)), y=np.zeros(2))
-    with pytest.raises(ValueError, match=r"different lengths \(X: 3, y: 2\)"):
+@pytest.mark.parametrize("length", [2, 4])
+def test_npz_of_different_lengths(tmp_path: Path, length: int) -> None:
+    np.savez(tmp_path / "table.npz", X=np.zeros((3, 2)), y=np.zeros(length))
+    with pytest.raises(ValueError, match=rf"different lengths \(X: 3, y: {length}\)"):
         read_table(tmp_path / "table.npz")
 
 
@@ -98,6 +102,9 @@ def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "table.npy", np.array([[{}]]), allow_pickle=True)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         read_table(tmp_path / "table.npy")
+    np.savez(tmp_path / "table.npz", x=np.array([{}]))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_table(tmp_path / "table.npz")
 
 
 @pytest.mark.parametrize("name", ["table.npy", "table.npz"])
@@ -110,6 +117,9 @@ def test_nan_in_an_array(tmp_path: Path) -> None:
     np.save(tmp_path / "table.npy", np.array([[0, 1], [2, np.nan]]))
     with pytest.raises(ValueError, match="column '1', row 2: the value is missing"):
         read_table(tmp_path / "table.npy")
+    np.savez(tmp_path / "table.npz", whole=np.arange(2), real=np.array([np.nan, 1]))
+    with pytest.raises(ValueError, match="column 'real', row 1: the value is missing"):
+        read_table(tmp_path / "table.npz")
 
 
 def test_unknown_suffix_and_missing_file(tmp_path: Path) -> None:
@@ -131,6 +141,11 @@ def test_parquet(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"colour": ["red", None]}), path)
     with pytest.raises(ValueError, match="column 'colour', row 2: the value is missing"):
         read_table(path)
+
+    for value in (datetime(2000, 1, 1), timedelta(1), Decimal("1.5"), b"red"):
+        parquet.write_table(pyarrow.table({"x": [value]}), path)
+        with pytest.raises(ValueError, match="column 'x' holds neither numbers nor text"):
+            read_table(path)
 
 
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
