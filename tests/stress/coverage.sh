@@ -45,17 +45,18 @@ RC
             -e 's/^  __pyx_r = 0;$/  memset(\&__pyx_r, 0, sizeof __pyx_r);/' $native/engine.c
         include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
         suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
-        for dtype in float32 float64; do
-            mkdir -p $native/baseline/$dtype
+        for kind in float32 float64 bf16; do
+            mkdir -p $native/baseline/$kind
             gcc -O1 -std=gnu11 -fno-strict-aliasing -w -fPIC -shared -pthread -I$native -I"$include" \
                 -DCYTHON_TRACE=1 -DCYTHON_TRACE_NOGIL=1 \
-                $([ $dtype = float32 ] || echo -DFASTBP_FLOAT64=1) \
-                $native/engine.c -o $native/baseline/$dtype/engine"$suffix" -lm
+                $([ $kind = float32 ] || echo -DFASTBP_"${kind^^}"=1) \
+                $native/engine.c -o $native/baseline/$kind/engine"$suffix" -lm
         done
-        # The heads of functions are no statements. Tracing is slow: without the tests of every number, and of what Python does.
+        # The heads of functions are no statements. Tracing is slow, and allocates: without the tests of
+        # every number, of allocations, and of what Python does.
         FASTBP_ISA=baseline measure tests/test_engine_*.py tests/test_dropout.py tests/test_jit_functions.py \
             tests/test_native_modules.py tests/test_memory.py \
-            -k "(native or memory) and not _ulp and not jit-" <<RC
+            -k "(native or memory or threads_rest) and not _ulp and not jit- and not allocation" <<RC
 [run]
 parallel = True
 include = $native/*

@@ -31,24 +31,41 @@ import hypothesis  # noqa: F401
 import numba  # noqa: F401
 import numpy as np  # noqa: F401
 import pytest
+import sklearn.neural_network  # noqa: F401
 from cosmic_ray.ast import get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
 ROOT = Path(__file__).parents[2]
 MEMORY = 8 << 30  # bytes that a mutant may ask for
+ESTIMATORS = "estimators_extras estimators_saturation estimators_parallel estimators_differential"
 TESTS = {
+    "_encoding": "encoding cli",
     "_functions": "functions jit_functions",
     "_inputs": "bad_input network",
     "_options": "bad_input network checkpoint",
     "_safetensors": "model_file",
+    "_tables": "tables",
+    "_text": "network bf16",
     "_validation": "validation bad_input",
     "activations": "validation network bad_input jit_functions",
     "checkpoint": "checkpoint",
+    "cli": "cli bf16",
+    "config": "engine_choice threads",
+    "data/__init__": "data",
+    "engines/__init__": "engine_choice engine_bf16 bf16 network bad_input",
     "engines/dropout": "dropout",
     "engines/interrupts": "interrupts",
+    "engines/jit/__init__": "engine_choice engine_bf16 jit_functions",
+    "engines/native/__init__": "engine_choice bf16",
     "engines/reference": "engine_optimizers engine_contract engine_jacobian dropout "
     "engine_saturation engine_epoch jit_functions",
+    "estimators/_base": ESTIMATORS + " bf16",
+    "estimators/classifier": ESTIMATORS,
+    "estimators/lbfgs": ESTIMATORS,
+    "estimators/parallel": ESTIMATORS,
+    "estimators/regressor": ESTIMATORS,
+    "estimators/trainer": ESTIMATORS,
     "history": "scores network",
     "initializers": "initializers validation bad_input",
     "losses": "validation network bad_input jit_functions",
@@ -117,10 +134,10 @@ def mutants(source: str, most: int, seed: int) -> tuple[list[str], int]:
         if len(found) == most:
             break
         tried += 1
-        code = mutate_code(source, get_operator(name)(), i)
         try:
+            code = mutate_code(source, get_operator(name)(), i)
             dump = meaning(code)
-        except SyntaxError:
+        except (SyntaxError, AttributeError):  # the latter for `except module.Error`
             continue
         if dump not in seen:
             seen.add(dump)
