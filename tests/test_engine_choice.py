@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -226,6 +230,29 @@ def test_what_is_told_of_the_engine(
 
 
 def test_built_asks_for_the_file() -> None:
-    assert not native.built("avx2", "float16")
-    assert not native.built("mmx", "float32")
-    assert native.built("baseline", "float32") == native.available()
+    folder = Path(native.__file__).parent
+    for isa, kind in itertools.product((*SETS, "mmx"), ("float32", "float64", "bf16", "float16")):
+        files = [folder / isa / kind / f"engine{suffix}" for suffix in EXTENSION_SUFFIXES]
+        assert native.built(isa, kind) == any(file.exists() for file in files)
+
+
+@pytest.mark.parametrize(
+    ("numba", "reason"),
+    [
+        (SimpleNamespace(__spec__="there"), "numba is installed"),
+        (None, "numba is not installed (pip install fastbp[jit])"),
+    ],
+)
+def test_the_jit_engine_needs_numba(
+    numba: Any, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "numba", numba)
+    jit.available.cache_clear()
+    try:
+        assert jit.available() == (numba is not None)
+        assert jit.reason() == jit.describe()["jit engine"] == reason
+        if numba is None:
+            with pytest.raises(ValueError, match="engine 'jit' is not available: numba is not"):
+                create(plan(2, 1), "jit")
+    finally:
+        jit.available.cache_clear()

@@ -6,6 +6,7 @@ scikit-learn may rely on, not what rounding needs.
 """
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 
 import scipy.sparse
 import sklearn.neural_network
+from sklearn.base import clone
 from sklearn.datasets import make_multilabel_classification
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils import get_tags
 
 import fastbp
 from fastbp.data import load_digits
@@ -240,6 +244,111 @@ def test_score(case):
     np.testing.assert_allclose(*weighted, rtol=RTOL)
 
 
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+@pytest.mark.parametrize("off", [0.0, 0.5])
+def test_score_of_constants(loss, off):
+    """R² of a constant target, of one of two, and of one that is met exactly."""
+    for y in (np.full(50, 2.0), np.column_stack([np.full(50, 2.0), np.arange(50.0)])):
+        theirs, ours = (m.fit(X[:50], y) for m in both("MLPRegressor", loss=loss, max_iter=1))
+        for model in (theirs, ours):
+            model.coefs_[-1][:] = 0
+            model.intercepts_[-1][:] = (np.log(2.0) if loss == "poisson" else 2.0) + off
+        weight = WEIGHT[:50]
+        for rows in (50, 40):  # engines and NumPy
+            assert ours.score(X[:rows], y[:rows]) == pytest.approx(
+                theirs.score(X[:rows], y[:rows]), rel=RTOL
+            )
+            assert ours.score(X[:rows], y[:rows], weight[:rows]) == pytest.approx(
+                theirs.score(X[:rows], y[:rows], weight[:rows]), rel=RTOL
+            )
+
+
+def test_defaults_are_the_same():
+    for theirs, ours in (both(name) for name in ("MLPClassifier", "MLPRegressor")):
+        defaults = type(ours)().get_params()
+        assert type(theirs)().get_params().items() <= defaults.items()
+
+
+def test_tags_are_the_same():
+    for name in ("MLPClassifier", "MLPRegressor"):
+        theirs, ours = map(get_tags, both(name))
+        assert ours == theirs
+
+
+@pytest.mark.parametrize("method", ["score", "partial_fit"])
+@pytest.mark.parametrize("case", ["multiclass", "binary", "one output", "three outputs"])
+def test_targets_of_another_length_or_shape(case, method):
+    name, X, y = DATA[case]
+    model = both(name, max_iter=1)[1].fit(X, y)
+    wrong = [y[:-1], np.concatenate([y, y[:1]]), y[:0]]
+    if case == "three outputs":
+        wrong += [y[:, 0], y[:, :2]]
+    for targets in wrong:
+        with pytest.raises(ValueError, match=r"\S"):
+            getattr(model, method)(X, targets)
+
+
+@pytest.mark.parametrize("labels", [[1, 3, 7], ["b", "d", "f"]], ids=str)
+def test_classes_that_there_were_not(labels):
+    """Below, between and above those that there were, which are told of in both ways to train."""
+    y = np.array(labels)[LABELS[:60] % 3]
+    others = [0, 5, 9] if labels[0] == 1 else ["a", "c", "g"]
+    for model in both("MLPClassifier", max_iter=1):
+        model.partial_fit(X[:60], y, classes=labels)
+        for other in others:
+            strange = y.copy()
+            strange[4] = other
+            assert model.score(X[:60], strange) == np.mean(model.predict(X[:60]) == strange)
+            with pytest.raises(ValueError, match="classes not in"):
+                model.partial_fit(X[:60], strange)
+            warm = clone(model).set_params(warm_start=True).fit(X[:60], y)
+            for changed in (strange, y[y != labels[0]]):
+                with pytest.raises(ValueError, match="warm_start can only be used where"):
+                    warm.fit(X[: len(changed)], changed)
+        with pytest.raises(ValueError, match="is not the same as on last call"):
+            model.partial_fit(X[:60], y, classes=labels[:2])
+
+
+def test_one_class_and_outputs_of_zero():
+    for model in both("MLPClassifier", max_iter=1):
+        model.fit(X, np.full(len(X), 7))
+        model.intercepts_[-1][:] = 9
+        assert set(model.predict(X)) == set(model.predict(X[:1])) == {7}
+    for case in ("binary", "multilabel"):
+        name, data, y = DATA[case]
+        theirs, ours = (m.fit(data, y) for m in both(name, max_iter=1))
+        for model in (theirs, ours):
+            model.coefs_[-1][:] = 0
+            model.intercepts_[-1][:] = 0
+        np.testing.assert_array_equal(ours.predict(data), theirs.predict(data))
+
+
+def test_partial_fit_weighs_plain_arrays():
+    theirs, ours = both("MLPRegressor")
+    for _ in range(3):
+        for model in (theirs, ours):
+            model.partial_fit(X, TARGETS[:, 2], sample_weight=WEIGHT)
+    assert_same(theirs, ours, X)
+
+
+def test_a_single_row_of_several_outputs_and_a_column():
+    theirs, ours = both("MLPRegressor", max_iter=2)
+    assert_same(theirs.fit(X[:1], TARGETS[:1]), ours.fit(X[:1], TARGETS[:1]), X)
+    for model in (theirs, ours):
+        with pytest.warns(DataConversionWarning, match="column-vector"):
+            model.fit(X, TARGETS[:, :1])
+    assert_same(theirs, ours, X)
+
+
+@pytest.mark.parametrize(("batch_size", "warns"), [(400, False), (401, True)])
+def test_a_batch_larger_than_the_data_is_warned_of(batch_size, warns):
+    for model in both("MLPClassifier", batch_size=batch_size, max_iter=1):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(X, LABELS)
+        assert any("Got `batch_size`" in str(w.message) for w in caught) == warns
+
+
 def test_a_shared_random_state_is_drawn_from_alike():
     generators = [np.random.RandomState(5), np.random.RandomState(5)]
     for generator, model in zip(generators, both("MLPClassifier", max_iter=3), strict=True):
@@ -254,6 +363,7 @@ def test_a_shared_random_state_is_drawn_from_alike():
         {"solver": "newton"},
         {"alpha": -1},
         {"hidden_layer_sizes": (3, 0)},
+        {"hidden_layer_sizes": -1},
         {"batch_size": 0},
         {"learning_rate": "never"},
         {"learning_rate_init": 0},

@@ -72,6 +72,8 @@ def test_class_weight():
     counts = np.bincount(Y)
     balanced = len(Y) / (10 * counts[Y])
     assert_identical(fit(class_weight="balanced"), fit(weight=balanced))
+    both = fit(class_weight=weights, weight=2.0 - Y / 10)
+    assert_identical(both, fit(weight=(2.0 - Y / 10) * (1.0 + Y)))
     partly = MLPClassifier(class_weight=weights, random_state=0)
     partly.partial_fit(X, Y, classes=range(10))
     other = MLPClassifier(random_state=0).partial_fit(X, Y, 1.0 + Y, classes=range(10))
@@ -161,8 +163,15 @@ def test_threads_make_no_difference():
 
 
 def test_progress(capsys):
-    fit(progress=True)
-    assert "epoch 5/5" in capsys.readouterr().err
+    model = fit(progress=True)
+    assert (
+        capsys.readouterr().err
+        == "".join(
+            f"\r[{'######' * i:30}] epoch {i}/5, loss {loss:.6f}"
+            for i, loss in enumerate(model.loss_curve_, 1)
+        )
+        + "\n"
+    )
 
 
 def test_precision():
@@ -171,6 +180,7 @@ def test_precision():
     assert_identical(single, fit(data=(X.astype(np.float32), Y)))
     double = fit(data=(X.astype(np.float32), Y), precision="float64")
     assert_identical(double, fit(data=(X.astype(np.float32).astype(np.float64), Y)))
+    assert fit(precision="float32", solver="lbfgs").coefs_[0].dtype == np.float32
 
 
 @pytest.mark.parametrize("rows", [2, 40])  # NumPy predicts a few, an engine more
@@ -211,6 +221,12 @@ def test_errors(parameters, says):
 def test_partial_fit_does_not_balance():
     with pytest.raises(ValueError, match="balanced"):
         MLPClassifier(class_weight="balanced").partial_fit(X, Y, classes=range(10))
+
+
+def test_partial_fit_is_for_stochastic_solvers():
+    for kind in (MLPClassifier, MLPRegressor):
+        assert hasattr(kind(), "partial_fit")
+        assert not hasattr(kind(solver="lbfgs"), "partial_fit")
 
 
 def test_another_number_of_outputs():
@@ -258,7 +274,17 @@ def test_in_a_pipeline_and_calibrated():
 
 def test_wrong_inputs_for_a_quick_prediction():
     model = fit()
-    for wrong in (X[:1, :5], X[0], X[:1] * np.nan, [["a"] * 64], np.empty((0, 64))):
+    many = np.hstack([X, X])
+    for wrong in (
+        X[:1, :5],
+        many[:1],
+        many[:64],
+        many,
+        X[0],
+        X[:1] * np.nan,
+        [["a"] * 64],
+        np.empty((0, 64)),
+    ):
         with pytest.raises(ValueError, match=r"\S"):
             model.predict(wrong)
 

@@ -56,7 +56,12 @@ TESTS = {
     "engines/__init__": "engine_choice engine_bf16 bf16 network bad_input",
     "engines/dropout": "dropout",
     "engines/interrupts": "interrupts",
-    "engines/jit/__init__": "engine_choice engine_bf16 jit_functions",
+    "engines/jit/__init__": "engine_choice",
+    "engines/jit/engine": "jit_functions engine_contract engine_epoch engine_optimizers",
+    "engines/jit/functions": "jit_functions",
+    "engines/jit/layout": "jit_functions engine_contract",
+    "engines/jit/library": "jit_functions jit_cache",
+    "engines/jit/target": "jit_functions jit_cache",
     "engines/native/__init__": "engine_choice bf16",
     "engines/reference": "engine_optimizers engine_contract engine_jacobian dropout "
     "engine_saturation engine_epoch jit_functions",
