@@ -1,10 +1,14 @@
-"""Which engine is made, and of the native one which module, on machines that are made up here."""
+"""Which engine is made, of the native one which module, and of the JIT engine's code which form.
+
+The machines are made up here.
+"""
 
 from __future__ import annotations
 
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +20,7 @@ import pytest
 import fastbp
 from fastbp import activations, config, losses
 from fastbp.engines import Plan, create, jit, native
+from fastbp.engines.jit import target as jit_target
 from fastbp.engines.reference import ReferenceEngine
 
 RELU = activations.get("relu")
@@ -256,3 +261,62 @@ def test_the_jit_engine_needs_numba(
                 create(plan(2, 1), "jit")
     finally:
         jit.available.cache_clear()
+
+
+X86 = {"avx": True, "avx2": True, "fma": True, "avx512f": False, "evex512": False, "sse2": True}
+AVX512 = X86 | {"avx512f": True, "evex512": True}
+ARM = {"neon": True}
+
+
+@pytest.mark.parametrize(
+    ("isa", "triple", "features", "left", "vector_bytes", "tile_rows", "fma"),
+    [
+        ("", "x86_64", AVX512, set(AVX512), 64, 14, True),
+        ("avx512", "x86_64", AVX512, set(AVX512), 64, 14, True),
+        (" avx2 ", "x86_64", AVX512, {"avx", "avx2", "fma", "sse2"}, 32, 6, True),
+        ("baseline", "x86_64", AVX512, {"sse2"}, 16, 4, False),
+        ("", "x86_64", X86, {"avx", "avx2", "fma", "sse2"}, 32, 6, True),
+        ("", "x86_64", {"avx2": True, "fma": True}, {"avx2", "fma"}, 32, 6, True),
+        ("", "x86_64", X86 | {"fma": False}, {"avx", "avx2", "sse2"}, 16, 4, False),
+        ("", "x86_64", X86 | {"avx2": False}, {"avx", "fma", "sse2"}, 16, 4, True),
+        ("", "aarch64", ARM, {"neon"}, 16, 14, True),
+        ("", "arm64", ARM, {"neon"}, 16, 14, True),
+    ],
+)
+def test_what_the_jit_engine_compiles_for(
+    isa: str,
+    triple: str,
+    features: dict[str, bool],
+    left: set[str],
+    vector_bytes: int,
+    tile_rows: int,
+    fma: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    llvm = pytest.importorskip("llvmlite.binding", reason="Numba is not installed")
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: llvm.targets.FeatureMap(features))
+    monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: "here")
+    monkeypatch.setattr(llvm, "get_process_triple", lambda: f"{triple}-system")
+    monkeypatch.setenv("FASTBP_ISA", isa)
+    jit_target.host.cache_clear()
+    try:
+        found = jit_target.host()
+    finally:
+        jit_target.host.cache_clear()
+    signs = found.features.split(",")
+    assert {sign[1:] for sign in signs if sign[0] == "+"} == left
+    assert {sign[1:] for sign in signs} == set(features)
+    assert found == jit_target.Target(
+        f"{triple}-system", "here", found.features, vector_bytes, tile_rows, fma
+    )
+    assert hash(found) == hash(replace(found))
+    assert 4 * found.lanes("float32") == 8 * found.lanes("float64") == vector_bytes
+    assert 4 * found.panel("float32") == 8 * found.panel("float64") == 2 * vector_bytes
+
+
+def test_the_jit_engine_knows_its_instruction_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llvmlite", reason="Numba is not installed")
+    monkeypatch.setenv("FASTBP_ISA", "avx3")
+    jit_target.host.cache_clear()
+    with pytest.raises(ValueError, match="FASTBP_ISA: unknown instruction set 'avx3'; did you"):
+        jit_target.host()

@@ -363,7 +363,7 @@ def test_a_shared_random_state_is_drawn_from_alike():
         {"solver": "newton"},
         {"alpha": -1},
         {"hidden_layer_sizes": (3, 0)},
-        {"hidden_layer_sizes": -1},
+        {"hidden_layer_sizes": (3, -1)},
         {"batch_size": 0},
         {"learning_rate": "never"},
         {"learning_rate_init": 0},

@@ -203,7 +203,8 @@ def test_engine():
     [
         ({"activation": ["relu"]}, "activation must be one value, or one for each of the 2"),
         ({"activation": ["relu", "cosine"]}, "unknown activation 'cosine'"),
-        ({"dropout": 1.0}, "dropout"),
+        ({"dropout": 1.0}, "The 'dropout' parameter of MLPClassifier must be"),
+        ({"hidden_layer_sizes": (4, -1)}, r"hidden_layer_sizes must be > 0, got \[4, -1\]"),
         ({"dropout": [0.1]}, "dropout must be one value, or one for each of the 2"),
         ({"dropout": 0.5, "solver": "lbfgs"}, "dropout needs a stochastic solver"),
         ({"n_jobs": 0}, "n_jobs"),
@@ -302,6 +303,14 @@ else:
     raise AssertionError
 """
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+def test_own_defaults():
+    own = {"dropout": 0.0, "callbacks": (), "n_jobs": None, "progress": False}
+    own |= {"precision": "auto", "engine": "auto"}
+    for kind in (MLPClassifier, MLPRegressor):
+        assert own.items() <= kind().get_params().items()
+    assert MLPClassifier().class_weight is None
 
 
 def test_names_are_there():

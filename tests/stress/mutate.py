@@ -60,8 +60,8 @@ TESTS = {
     "engines/jit/engine": "jit_functions engine_contract engine_epoch engine_optimizers",
     "engines/jit/functions": "jit_functions",
     "engines/jit/layout": "jit_functions engine_contract",
-    "engines/jit/library": "jit_functions jit_cache",
-    "engines/jit/target": "jit_functions jit_cache",
+    "engines/jit/library": "jit_cache jit_functions",
+    "engines/jit/target": "engine_choice",
     "engines/native/__init__": "engine_choice bf16",
     "engines/reference": "engine_optimizers engine_contract engine_jacobian dropout "
     "engine_saturation engine_epoch jit_functions",
