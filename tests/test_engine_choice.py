@@ -310,6 +310,7 @@ def test_what_the_jit_engine_compiles_for(
         f"{triple}-system", "here", found.features, vector_bytes, tile_rows, fma
     )
     assert hash(found) == hash(replace(found))
+    assert isinstance(found.lanes("float32"), int)
     assert 4 * found.lanes("float32") == 8 * found.lanes("float64") == vector_bytes
     assert 4 * found.panel("float32") == 8 * found.panel("float64") == 2 * vector_bytes
 

@@ -21,6 +21,7 @@ import fastbp
 from fastbp import MLPClassifier, MLPRegressor, optimizers, schedules
 from fastbp.activations import ACTIVATIONS, Activation
 from fastbp.data import load_digits
+from fastbp.engines.reference import ReferenceEngine
 from fastbp.estimators.trainer import DENSE_VALUES
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -303,6 +304,16 @@ else:
     raise AssertionError
 """
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+def test_another_engine_from_one_call_to_the_next():
+    model, other = fit(), fit(engine="reference")
+    for each in (model.set_params(engine="reference"), other):
+        each.partial_fit(X, Y)
+        assert isinstance(each._optimizer._engine, ReferenceEngine)
+    # an epoch more than in test_engine; the state went along
+    for p, q in zip(model.coefs_, other.coefs_, strict=True):
+        np.testing.assert_allclose(p, q, rtol=1e-8, atol=1e-10)
 
 
 def test_own_defaults():

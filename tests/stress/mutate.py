@@ -40,6 +40,7 @@ ROOT = Path(__file__).parents[2]
 MEMORY = 8 << 30  # bytes that a mutant may ask for
 ESTIMATORS = "estimators_extras estimators_saturation estimators_parallel estimators_differential"
 TESTS = {
+    "__init__": "estimators_extras",
     "_encoding": "encoding cli",
     "_functions": "functions jit_functions",
     "_inputs": "bad_input network",
@@ -65,6 +66,7 @@ TESTS = {
     "engines/native/__init__": "engine_choice bf16",
     "engines/reference": "engine_optimizers engine_contract engine_jacobian dropout "
     "engine_saturation engine_epoch jit_functions",
+    "estimators/__init__": "estimators_extras",
     "estimators/_base": ESTIMATORS + " bf16",
     "estimators/classifier": ESTIMATORS,
     "estimators/lbfgs": ESTIMATORS,
