@@ -59,7 +59,9 @@ RC
             -k "(native or memory or threads_rest) and not _ulp and not jit- and not allocation" <<RC
 [run]
 parallel = True
-include = $native/*
+include =
+    $native/*.pyx
+    $native/*.pxi
 plugins = Cython.Coverage
 
 [report]

@@ -58,7 +58,7 @@ TESTS = {
     "engines/dropout": "dropout",
     "engines/interrupts": "interrupts",
     "engines/jit/__init__": "engine_choice",
-    "engines/jit/engine": "jit_functions engine_contract engine_epoch engine_optimizers",
+    "engines/jit/engine": "engine_shapes jit_functions engine_contract engine_epoch engine_optimizers",
     "engines/jit/functions": "jit_functions",
     "engines/jit/layout": "jit_functions engine_contract",
     "engines/jit/library": "jit_cache jit_functions",
