@@ -354,7 +354,8 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
         for run in range(net.runs if net.back else 0):
             for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
                 task = &net.task[t]
-                gradient_tile(net, &batch, task, net.layer[task.layer].g + weights_at(net, task), start > 0, NULL)
+                g = net.layer[task.layer].g + weights_at(net, task)
+                gradient_tile(net, &batch, task, g, start > 0, NULL)
         if thread == 0:
             look_for_signals(net)
         team_barrier(&net.team)

@@ -253,7 +253,7 @@ cdef void gradient_tile(Net* net, const Minibatch* batch, const Task* task, real
     cdef int64_t tiles = (task.inputs + TILE_ROWS - 1) // TILE_ROWS, t, i, b, n, count = batch.count
     cdef int vectors = vectors_of(layer.n_out, task.j)
     if HALF:
-        gradient_half(net, task, batch.count, g, add)
+        gradient_half(net, task, count, g, add)
         return
     v = (batch.v_in if task.layer == 0 else layer.v_in) + task.k * net.stride * PANEL
     delta = layer.delta + task.j * net.stride * PANEL
