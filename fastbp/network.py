@@ -428,6 +428,8 @@ class MLP:
                 _inputs.check_weight_sum("sample_weight", data[2][rows])
 
             engine = self._use(plan)
+            with self._lock:
+                engine.keep_threads(True)
             if resumed is None:
                 history = History(score_name=self._score_name() if held_out is not None else "")
                 self._reset_optimizer(engine)
@@ -595,7 +597,7 @@ class MLP:
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        """Be the only one that trains the model."""
+        """Be the only one that trains the model; leave no threads of the engine behind."""
         if not self._training_lock.acquire(blocking=False):
             raise RuntimeError(
                 "this model is being trained by another call of fit or partial_fit; "
@@ -605,6 +607,9 @@ class MLP:
         try:
             yield
         finally:
+            with self._lock:
+                if self._engine is not None:
+                    self._engine.keep_threads(False)
             self._trainer = 0
             self._training_lock.release()
 

@@ -110,6 +110,13 @@ class Engine(Protocol):
         """Copy state in, in the form of `get_optimizer_state`."""
         ...
 
+    def keep_threads(self, keep: bool) -> None:
+        """Whether an engine that needs time to start its threads lets them wait for the next call.
+
+        Not at first. From `keep_threads(False)` on there are none between two calls.
+        """
+        ...
+
     def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
         """Write f(x), or the prediction link(f(x)), of every row to `out`, shape (n, n_L)."""
         ...

@@ -366,6 +366,9 @@ class ReferenceEngine:
         return self._forward(X)
 
     @_quiet
+    def keep_threads(self, keep: bool) -> None:
+        pass  # NumPy has its own
+
     def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
         f = self._forward(X)[0][-1]
         out[...] = LINKS[self.plan.loss.link](f) if link else f

@@ -371,6 +371,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         trainer.use(plan, self.engine, join(self.coefs_, self.intercepts_, plan.dtype))
         self.n_iter_ = 0
         try:
+            trainer.keep_threads(not incremental)
             for _ in range(1 if incremental else self.max_iter):
                 if self.shuffle:
                     random_state.shuffle(order)
@@ -387,6 +388,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         finally:
+            trainer.keep_threads(False)
             if self.progress and not incremental:
                 print(file=sys.stderr, flush=True)
         best = self._best_parameters

@@ -98,6 +98,12 @@ class Trainer:
                 self._state = None
         self._engine.set_parameters(parameters)
 
+    def keep_threads(self, keep: bool) -> None:
+        """Whether the engine's threads stay from epoch to epoch."""
+        assert self._engine is not None
+        with self._lock:
+            self._engine.keep_threads(keep)
+
     @property
     def plan(self) -> Plan:
         """What the engine was made from."""

@@ -253,6 +253,9 @@ class JitEngine:
 
     # Computations
 
+    def keep_threads(self, keep: bool) -> None:
+        pass  # they are Python's, which ends well only without any
+
     def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
         self._be_free()
         net = self._net

@@ -82,13 +82,14 @@ cdef extern from "half.h" nogil:
 cdef extern from "team.h" nogil:
     enum: TEAM_MOST
     ctypedef struct Team:
-        int members, threads, wanted
+        int members, threads, wanted, kept
     void team_run(Team* team, int threads, void (*work)(void*, int) noexcept nogil, void* argument)
     int team_barrier(Team* team)
     bint team_rest(Team* team, int thread)
     void team_over(Team* team)
     int64_t team_next(Team* team)
     void team_finish(Team* team)
+    void team_end(Team* team)
     double seconds_now()
 
 
@@ -577,6 +578,7 @@ cdef class Engine:
     cdef void* gradients
     cdef void* input_buffers
     cdef bint busy
+    cdef int64_t flops_done  # in this call, or since the threads are kept
     cdef readonly object plan
     cdef readonly int64_t nbytes  # of all buffers
 
@@ -650,6 +652,7 @@ cdef class Engine:
                 set_ones(layer.v + layer.n_out * net.stride, net.stride)
 
     def __dealloc__(self):
+        team_end(&self.net.team)
         free(self.block)
         free(self.layers)
         free(self.gradients)
@@ -736,10 +739,22 @@ cdef class Engine:
 
     # ---- computations ----
 
+    def keep_threads(self, bint keep):
+        """Whether threads stay from one call to the next."""
+        self._be_free()
+        self.net.team.kept = keep
+        self.flops_done = 0
+        if not keep:
+            with nogil:
+                team_end(&self.net.team)
+
     cdef void _run(self, void (*work)(void*, int) noexcept nogil, int64_t steps, int64_t flops
                    ) noexcept nogil:
         """Run work of so many steps, of so many FLOPs each, on as many threads as it is worth."""
-        cdef int64_t threads = min(flops // FLOPS_PER_THREAD, steps * flops // FLOPS_PER_START)
+        cdef int64_t threads
+        # Threads that stay are started once so much work has been done as makes them worth it.
+        self.flops_done = steps * flops + (self.flops_done if self.net.team.kept else 0)
+        threads = min(flops // FLOPS_PER_THREAD, self.flops_done // FLOPS_PER_START)
         threads = max(<int64_t> 1, min(self.net.threads, threads))
         if work == epoch_work:
             threads = start_pace(&self.net.pace, steps, flops, <int> threads)

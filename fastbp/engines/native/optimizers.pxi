@@ -49,17 +49,47 @@ cdef void update(const Optimizer* o, real eta, int64_t n, real* w, const real* g
             w[i] -= eta * m / (sqrt_real(s) + epsilon)
 
 
+cdef double sum_squares(int64_t n, const real* w) noexcept nogil:
+    """Σ w², n being a multiple of LANES. A sum for each lane: the compiler may not reorder one."""
+    cdef int64_t i, lane
+    cdef double total = 0
+    cdef double sums[LANES]
+    memset(sums, 0, sizeof(sums))
+    for i from 0 <= i < n by LANES:
+        for lane in range(LANES):
+            sums[lane] += <double> w[i + lane] * w[i + lane]
+    for lane in range(LANES):
+        total += sums[lane]
+    return total
+
+
+cdef double sum_absolute(int64_t n, const real* w) noexcept nogil:
+    """Σ |w|, likewise."""
+    cdef int64_t i, lane
+    cdef double total = 0
+    cdef double sums[LANES]
+    memset(sums, 0, sizeof(sums))
+    for i from 0 <= i < n by LANES:
+        for lane in range(LANES):
+            sums[lane] += -w[i + lane] if w[i + lane] < 0 else w[i + lane]
+    for lane in range(LANES):
+        total += sums[lane]
+    return total
+
+
 cdef double penalize(real l1, real l2, int64_t n, const real* w, real* g) noexcept nogil:
     """g ← g + l1 sign(w) + l2 w; returns l1 Σ|w| + ½ l2 Σ w²."""
     cdef int64_t i
-    cdef real sign
-    cdef double absolute = 0, squares = 0
-    for i in range(n):
-        sign = (1 if w[i] > 0 else 0) - (1 if w[i] < 0 else 0)
-        absolute += sign * w[i]
-        squares += <double> w[i] * w[i]
-        g[i] += l1 * sign + l2 * w[i]
-    return l1 * absolute + 0.5 * l2 * squares
+    cdef double penalty = 0
+    if l2 != 0:
+        for i in range(n):
+            g[i] += l2 * w[i]
+        penalty = 0.5 * l2 * sum_squares(n, w)
+    if l1 != 0:
+        for i in range(n):
+            g[i] += l1 * ((1 if w[i] > 0 else 0) - (1 if w[i] < 0 else 0))
+        penalty += l1 * sum_absolute(n, w)
+    return penalty
 
 
 cdef void shrink(real factor, int64_t n, real* w) noexcept nogil:

@@ -354,13 +354,9 @@ cdef void take_task(Net* net, const Minibatch* batch, Task* task, real* g) noexc
 cdef void measure_task(Net* net, const Minibatch* batch, Task* task) noexcept nogil:
     """Gradient of a tile into the layer's, and its share of ‖g‖²."""
     cdef real* g = net.layer[task.layer].g + weights_at(net, task)
-    cdef int64_t i
-    cdef double squares = 0
     gradient_tile(net, batch, task, g, False, NULL)
     task.penalty = penalize_tile(net, batch, task, g)
-    for i in range(task.inputs * PANEL):
-        squares += <double> g[i] * g[i]
-    task.squares = squares
+    task.squares = sum_squares(task.inputs * PANEL, g)
 
 
 cdef void clip_task(Net* net, const Minibatch* batch, Task* task, double norm) noexcept nogil:

@@ -1,9 +1,11 @@
-/* A team of threads that lives as long as one call, and its barrier.
+/* A team of threads, the jobs they share, and their barrier.
 
-   team_run starts threads 1 … n−1, is itself thread 0, and returns when all have finished: nothing runs
-   on between calls, so a process may fork at any time. The barrier spins (a step is often shorter than a
-   system call), then lets others run on its CPU, then sleeps. At a barrier the team may change the number
-   of its threads that share the work; the others rest. */
+   team_run gives threads 1 … n−1 their parts of a job, does thread 0's itself, and returns when all are
+   done. The threads end with the call, or where team->kept wait for the next one until team_end. A forked
+   child has none of its parent's threads, sees that, and starts its own: a process may fork at any time
+   between two calls. Whoever waits spins (a step is often shorter than a system call), then lets others
+   run on its CPU, then sleeps. At a barrier the team may change the number of its threads that share the
+   work; the others rest. */
 #ifndef FASTBP_TEAM_H
 #define FASTBP_TEAM_H
 
@@ -14,6 +16,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <time.h>
+#include <unistd.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #else
@@ -21,46 +24,10 @@
 #endif
 #include <stdint.h>
 
-/* A new thread often starts on its maker's CPU and stays there for milliseconds. So each member starts on
-   a CPU of its own, where the process may use enough of them, and is free to move from then on. */
-typedef struct {
-#if defined(__linux__)
-    cpu_set_t allowed;
-#endif
-    int placed;
-} Placement;
-
-#if defined(__linux__)
-static int start_member(pthread_t *id, void *(*run)(void *), void *member, Placement *place, int thread) {
-    pthread_attr_t attributes;
-    cpu_set_t one;
-    int cpu, here = sched_getcpu(), left = thread;
-    place->placed = !sched_getaffinity(0, sizeof place->allowed, &place->allowed) &&
-                    CPU_COUNT(&place->allowed) > thread;
-    if (!place->placed) return pthread_create(id, NULL, run, member);
-    for (cpu = 0; cpu < CPU_SETSIZE; cpu++) /* the thread-th allowed CPU that is not this one */
-        if (cpu != here && CPU_ISSET(cpu, &place->allowed) && --left == 0) break;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    pthread_attr_init(&attributes);
-    pthread_attr_setaffinity_np(&attributes, sizeof one, &one);
-    int error = pthread_create(id, &attributes, run, member);
-    pthread_attr_destroy(&attributes);
-    return error;
-}
-static void set_free(const Placement *place) {
-    if (place->placed) sched_setaffinity(0, sizeof place->allowed, &place->allowed);
-}
-#else
-static int start_member(pthread_t *id, void *(*run)(void *), void *member, Placement *place, int thread) {
-    place->placed = 0;
-    return pthread_create(id, NULL, run, member);
-}
-static void set_free(const Placement *place) {}
-#endif
+#define TEAM_MOST 256 /* threads in a team at most */
 
 typedef struct {
-    int members; /* threads that there are */
+    int members; /* threads that have the job */
     int threads; /* of them, 0 … threads−1 share the work */
     int wanted;  /* as many shall from the next barrier on; thread 0 says */
     int over;    /* nobody need rest any longer */
@@ -69,17 +36,53 @@ typedef struct {
     atomic_int waiting;
     atomic_llong phase; /* counts barriers passed, and below PHASE says how many threads share the work */
     atomic_llong next;  /* for team_next */
+
+    int kept;   /* the threads stay from job to job */
+    int others; /* threads that there are, besides thread 0 */
+    int seated; /* of them, those that have taken their number */
+    pid_t process; /* that they belong to; 0: none, and nothing below is set up */
+    pthread_t id[TEAM_MOST];
+    atomic_int busy;   /* the others that have not done their part of the job */
+    atomic_llong job;  /* counts jobs, and below PHASE says for how many threads: for none, all end */
+    atomic_llong done; /* the last job that nobody is busy with */
     pthread_mutex_t mutex;
     pthread_cond_t passed, woken;
+#if defined(__linux__)
+    cpu_set_t allowed; /* CPUs, if each new thread has been placed on one of them */
+    int placed;
+#endif
 } Team;
 
-typedef struct {
-    Team *team;
-    int thread;
-    Placement placement;
-} Member;
+/* A new thread often starts on its maker's CPU and stays there for milliseconds. So each member starts on
+   a CPU of its own, where the process may use enough of them, and is free to move from then on. */
+#if defined(__linux__)
+static int start_member(Team *team, int thread, void *(*run)(void *)) {
+    pthread_attr_t attributes;
+    cpu_set_t one;
+    int cpu, here = sched_getcpu(), left = thread;
+    team->placed = !sched_getaffinity(0, sizeof team->allowed, &team->allowed) &&
+                   CPU_COUNT(&team->allowed) > thread;
+    if (!team->placed) return pthread_create(&team->id[thread], NULL, run, team);
+    for (cpu = 0; cpu < CPU_SETSIZE; cpu++) /* the thread-th allowed CPU that is not this one */
+        if (cpu != here && CPU_ISSET(cpu, &team->allowed) && --left == 0) break;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    pthread_attr_init(&attributes);
+    pthread_attr_setaffinity_np(&attributes, sizeof one, &one);
+    int error = pthread_create(&team->id[thread], &attributes, run, team);
+    pthread_attr_destroy(&attributes);
+    return error;
+}
+static void set_free(const Team *team) {
+    if (team->placed) sched_setaffinity(0, sizeof team->allowed, &team->allowed);
+}
+#else
+static int start_member(Team *team, int thread, void *(*run)(void *)) {
+    return pthread_create(&team->id[thread], NULL, run, team);
+}
+static void set_free(const Team *team) {}
+#endif
 
-#define TEAM_MOST 256 /* threads in a team at most */
 #define PHASE 512
 #define SPINS 300   /* turns of the waiting loop, a few microseconds */
 #define YIELDS 2000 /* then offers of the CPU to another thread before sleeping */
@@ -92,35 +95,41 @@ static inline void relax(void) {
 #endif
 }
 
+/* Wait until the word is no longer what it was, and return what it is. Who changes it has the mutex, and
+   broadcasts `changed`. */
+static long long await_change(Team *team, atomic_llong *word, long long was, pthread_cond_t *changed) {
+    long long now;
+    for (int i = 0; i < SPINS + YIELDS; i++) {
+        now = atomic_load_explicit(word, memory_order_acquire);
+        if (now != was) return now;
+        if (i < SPINS) relax();
+        else sched_yield();
+    }
+    pthread_mutex_lock(&team->mutex);
+    while ((now = atomic_load_explicit(word, memory_order_acquire)) == was)
+        pthread_cond_wait(changed, &team->mutex);
+    pthread_mutex_unlock(&team->mutex);
+    return now;
+}
+
 /* Returns how many threads share the work from here on: where it is not more than its own number, a
    thread must rest. Should that number have changed again before it looks, it sees the newer one. */
 static int team_barrier(Team *team) {
     const int threads = team->threads; /* the last to arrive may change it */
     if (threads == 1 && team->wanted == 1) return 1;
     const long long phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
-    long long now;
     if (atomic_fetch_add_explicit(&team->waiting, 1, memory_order_acq_rel) == threads - 1) {
         atomic_store_explicit(&team->waiting, 0, memory_order_relaxed);
         pthread_mutex_lock(&team->mutex); /* no sleeper may miss the change */
         if (team->wanted > threads) pthread_cond_broadcast(&team->woken);
         team->threads = team->wanted;
-        now = (phase / PHASE + 1) * PHASE + team->threads;
+        const long long now = (phase / PHASE + 1) * PHASE + team->threads;
         atomic_store_explicit(&team->phase, now, memory_order_release);
         pthread_cond_broadcast(&team->passed);
         pthread_mutex_unlock(&team->mutex);
         return (int)(now % PHASE);
     }
-    for (int i = 0; i < SPINS + YIELDS; i++) {
-        now = atomic_load_explicit(&team->phase, memory_order_acquire);
-        if (now != phase) return (int)(now % PHASE);
-        if (i < SPINS) relax();
-        else sched_yield();
-    }
-    pthread_mutex_lock(&team->mutex);
-    while ((now = atomic_load_explicit(&team->phase, memory_order_acquire)) == phase)
-        pthread_cond_wait(&team->passed, &team->mutex);
-    pthread_mutex_unlock(&team->mutex);
-    return (int)(now % PHASE);
+    return (int)(await_change(team, &team->phase, phase, &team->passed) % PHASE);
 }
 
 /* Sleep until this thread shares the work again: 1, or until the team is over: 0. */
@@ -177,52 +186,82 @@ static inline int64_t team_next(Team *team) { return atomic_fetch_add(&team->nex
 static inline void team_finish(Team *team) { atomic_store(&team->next, INT64_MAX / 2); }
 
 static void *team_member(void *p) {
-    Member *member = p;
-    Team *team = member->team;
-    set_free(&member->placement);
-    pthread_mutex_lock(&team->mutex); /* held until the team is complete */
+    Team *team = p;
+    long long job = -1; /* the first it sees is the one it was started for */
+    pthread_mutex_lock(&team->mutex); /* held until that is complete */
+    const int thread = ++team->seated;
+    set_free(team);
     pthread_mutex_unlock(&team->mutex);
-    team->work(team->argument, member->thread);
+    while ((job = await_change(team, &team->job, job, &team->woken)) % PHASE > 0) {
+        if (job % PHASE <= thread) continue;
+        team->work(team->argument, thread);
+        if (atomic_fetch_sub_explicit(&team->busy, 1, memory_order_acq_rel) > 1) continue;
+        pthread_mutex_lock(&team->mutex);
+        atomic_store_explicit(&team->done, job, memory_order_release);
+        pthread_cond_broadcast(&team->passed);
+        pthread_mutex_unlock(&team->mutex);
+    }
     return NULL;
 }
 
+/* From thread 0, with the mutex: the next job, for so many threads. */
+static void announce(Team *team, int threads) {
+    const long long job = atomic_load_explicit(&team->job, memory_order_relaxed);
+    atomic_store_explicit(&team->job, (job / PHASE + 1) * PHASE + threads, memory_order_release);
+    pthread_cond_broadcast(&team->woken);
+}
+
+/* End the threads that stayed. */
+static void team_end(Team *team) {
+    if (team->process != 0 && team->process == getpid()) {
+        pthread_mutex_lock(&team->mutex);
+        announce(team, 0);
+        pthread_mutex_unlock(&team->mutex);
+        for (int i = 1; i <= team->others; i++) pthread_join(team->id[i], NULL);
+        pthread_cond_destroy(&team->passed);
+        pthread_cond_destroy(&team->woken);
+        pthread_mutex_destroy(&team->mutex);
+    }
+    team->process = 0;
+}
+
 /* Run work(argument, thread) on up to `threads` threads that may call team_barrier; where the system
-   refuses a thread the team is smaller, as team->members says. */
+   refuses a thread they are fewer, as team->members says. */
 static void team_run(Team *team, int threads, void (*work)(void *, int), void *argument) {
-    pthread_t ids[TEAM_MOST];
-    Member members[TEAM_MOST];
-    int started = 1;
     const unsigned arithmetic = standard_arithmetic();
-    team->members = team->threads = team->wanted = 1;
+    const int alone = threads == 1;
+    long long done = 0;
+    if (!alone) {
+        if (team->process != getpid()) {
+            team->process = getpid();
+            team->others = team->seated = 0;
+            atomic_init(&team->job, 0);
+            atomic_init(&team->done, 0);
+            pthread_mutex_init(&team->mutex, NULL);
+            pthread_cond_init(&team->passed, NULL);
+            pthread_cond_init(&team->woken, NULL);
+        }
+        pthread_mutex_lock(&team->mutex);
+        while (team->others < threads - 1 && !start_member(team, team->others + 1, team_member))
+            team->others++;
+        if (threads > team->others + 1) threads = team->others + 1;
+        done = atomic_load_explicit(&team->done, memory_order_relaxed);
+    }
+    team->members = team->threads = team->wanted = threads;
     team->over = 0;
     team->work = work;
     team->argument = argument;
     atomic_init(&team->waiting, 0);
-    atomic_init(&team->phase, 1);
+    atomic_init(&team->phase, threads);
     atomic_init(&team->next, 0);
-    if (threads == 1) {
-        work(argument, 0);
-        restore_arithmetic(arithmetic);
-        return;
+    atomic_init(&team->busy, threads - 1);
+    if (!alone) {
+        if (threads > 1) announce(team, threads);
+        pthread_mutex_unlock(&team->mutex);
     }
-    pthread_mutex_init(&team->mutex, NULL);
-    pthread_cond_init(&team->passed, NULL);
-    pthread_cond_init(&team->woken, NULL);
-    pthread_mutex_lock(&team->mutex);
-    while (started < threads) {
-        Member *member = &members[started];
-        member->team = team;
-        member->thread = started;
-        if (start_member(&ids[started], team_member, member, &member->placement, started)) break;
-        started++;
-    }
-    team->members = team->threads = team->wanted = started;
-    pthread_mutex_unlock(&team->mutex);
     work(argument, 0);
-    for (int i = 1; i < started; i++) pthread_join(ids[i], NULL);
-    pthread_cond_destroy(&team->passed);
-    pthread_cond_destroy(&team->woken);
-    pthread_mutex_destroy(&team->mutex);
+    if (threads > 1) await_change(team, &team->done, done, &team->passed);
+    if (!team->kept) team_end(team);
     restore_arithmetic(arithmetic);
 }
 
