@@ -21,6 +21,7 @@ from fastbp.engines.jit.target import host
 _options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 kernel = njit(**_options, no_rewrites=True)
 inline = njit(**_options, no_rewrites=True, forceinline=True)
+any_order = njit(**_options, no_rewrites=True, fastmath={"reassoc"})  # sums in vectors
 of_user = njit(**_options, forceinline=True)
 
 _int = ir.IntType(64)

@@ -6,7 +6,7 @@ those of fastbp/optimizers.py.
 
 from __future__ import annotations
 
-from fastbp.engines.jit.kernels.intrinsics import fma, kernel, number, select, sqrt
+from fastbp.engines.jit.kernels.intrinsics import any_order, fma, kernel, number, select, sqrt
 from fastbp.engines.jit.layout import OPTIMIZERS
 
 SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM = range(len(OPTIMIZERS))
@@ -44,19 +44,41 @@ def update(net, eta, n, w, g, first, second):
             w[i] = w[i] - eta * m / (sqrt(s) + epsilon)
 
 
+@any_order
+def sum_squares(n, w):
+    """Σ w², in float64."""
+    total = 0.0
+    for i in range(n):
+        wide = number(0.0, w[i])
+        total += wide * wide
+    return total
+
+
+@any_order
+def sum_absolute(n, w):
+    """Σ |w|, in float64."""
+    total = 0.0
+    for i in range(n):
+        total += abs(number(0.0, w[i]))
+    return total
+
+
 @kernel
 def penalize(l1, l2, n, w, g):
     """g ← g + l1 sign(w) + l2 w; returns l1 Σ|w| + ½ l2 Σ w²."""
-    absolute, squares = 0.0, 0.0
+    penalty = 0.0
     zero, one = number(w, 0.0), number(w, 1.0)
     slope_1, slope_2 = number(w, l1), number(w, l2)
-    for i in range(n):
-        sign = select(w[i] > zero, one, select(w[i] < zero, -one, zero))
-        wide = number(0.0, w[i])
-        absolute += abs(wide)
-        squares += wide * wide
-        g[i] = g[i] + (slope_1 * sign + slope_2 * w[i])
-    return l1 * absolute + 0.5 * l2 * squares
+    if l2 != 0.0:
+        for i in range(n):
+            g[i] = fma(slope_2, w[i], g[i])
+        penalty += 0.5 * l2 * sum_squares(n, w)
+    if l1 != 0.0:
+        for i in range(n):
+            sign = select(w[i] > zero, one, select(w[i] < zero, -one, zero))
+            g[i] = fma(slope_1, sign, g[i])
+        penalty += l1 * sum_absolute(n, w)
+    return penalty
 
 
 @kernel

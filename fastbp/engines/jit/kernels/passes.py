@@ -37,7 +37,7 @@ from fastbp.engines.jit.kernels.losses import (
     row_of,
     softmax_targets,
 )
-from fastbp.engines.jit.kernels.optimizers import penalize, shrink, update
+from fastbp.engines.jit.kernels.optimizers import penalize, shrink, sum_squares, update
 from fastbp.engines.jit.kernels.tile import tile_features, tile_rows
 from fastbp.engines.jit.layout import USER_ACTIVATION
 from fastbp.engines.jit.target import host
@@ -389,11 +389,7 @@ def update_phase(net, batch, thread):
         g = gradient_at(net, task)
         gradient_tile(net, batch, task, g)
         task.penalty = penalize_tile(net, batch, task, g)
-        squares = 0.0
-        for i in range(task.inputs * panel):
-            wide = number(0.0, g[i])
-            squares += wide * wide
-        task.squares = squares
+        task.squares = sum_squares(task.inputs * panel, g)
     barrier(net)
     norm = 0.0
     for t in range(net.tasks):
