@@ -75,9 +75,13 @@ def test_bits_do_not_depend_on_how_many_threads_rest(threads: int, hidden: int) 
     trained = []
     for count in (1, threads):
         engine = make_engine("native", replace(case, plan=replace(case.plan, threads=count)))
-        steps, losses = epoch(engine, case, 0.01)
-        assert steps == 1000
-        trained.append([losses, *engine.get_parameters()])
+        trained.append([])
+        for keep in (True, True, False, False):
+            engine.keep_threads(keep)
+            steps, losses = epoch(engine, case, 0.01)
+            assert steps == 1000
+            trained[-1].append(losses)
+        trained[-1] += engine.get_parameters()
     for got, wanted in zip(*trained, strict=True):
         np.testing.assert_array_equal(got, wanted)
 

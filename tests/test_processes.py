@@ -14,14 +14,23 @@ import numpy as np
 import pytest
 
 import fastbp
+from fastbp.engines import native
 
 X = np.random.default_rng(0).standard_normal((512, 64)).astype(np.float32)
 LABELS = np.arange(512) % 10
 FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 
+def thread_costs(*costs):
+    """What the native engine takes threads to cost, from now on; returns what it took before."""
+    if native.available():
+        return native.module(native.choice()[0] or "", "float32").thread_costs(*costs)
+    return ()
+
+
 def train(seed):
-    """A fit that is worth two threads."""
+    """A fit on two threads."""
+    thread_costs(1, 1)  # here, as a new process may have come to this
     model = fastbp.MLP([64, 256, 10], seed=seed, threads=2)
     model.fit(X, LABELS, epochs=3, batch_size=128, optimizer="momentum")
     return model
@@ -40,7 +49,10 @@ EXPECTED = {}
 
 @pytest.fixture(autouse=True, scope="module")
 def _expected():
+    costs = thread_costs()
     EXPECTED.update({seed: weights(seed) for seed in range(16)})
+    yield
+    thread_costs(*costs)
 
 
 def in_child(target):
@@ -190,14 +202,37 @@ def test_a_fork_during_another_threads_prediction():
 
 @FORK
 def test_a_fork_in_a_callback_has_a_whole_model():
-    results = []
+    forks = []
+
+    def results(model):
+        return [predict(model), *model.parameters, *model.gradient(X, LABELS)]
 
     def fork(model, history):
-        results.append(in_child(lambda: (predict(model), model.parameters)))
-        np.testing.assert_array_equal(results[-1][0], predict(model))
+        # The parent's threads wait for the next epoch; the child has to start its own.
+        for got, wanted in zip(in_child(lambda: results(model)), results(model), strict=True):
+            np.testing.assert_array_equal(got, wanted)
+        forks.append(history.epochs)
 
     train(0).fit(X, LABELS, epochs=2, callbacks=[fork])
-    assert len(results) == 2
+    assert forks == [1, 2]
+
+
+@pytest.mark.skipif(not native.available(), reason=f"native engine: {native.reason()}")
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="no /proc here")
+def test_threads_stay_from_epoch_to_epoch_and_end_with_the_fit():
+    def threads():
+        return set(os.listdir("/proc/self/task"))
+
+    model, seen = train(0), []
+    before = threads()
+    for epochs in (3, 1):
+        model.fit(X, LABELS, epochs=epochs, callbacks=[lambda *_: seen.append(threads() - before)])
+        deadline = time.monotonic() + 60
+        while threads() > before and time.monotonic() < deadline:
+            time.sleep(0.001)  # one that was joined may not have left yet
+        assert threads() <= before
+    assert seen[0] == seen[1] == seen[2]
+    assert [len(s) for s in seen] == [1, 1, 1, 1]
 
 
 def test_sixteen_threads_train_sixteen_models():
@@ -251,11 +286,14 @@ CHILD = """
 import gc, os, sys, tempfile, threading
 import numpy as np
 import fastbp
+from fastbp.engines import native
 
 X = np.random.default_rng(0).standard_normal((64, 16), dtype=np.float32)
 y = np.arange(64) % 4
 folder = tempfile.TemporaryDirectory()
 path = os.path.join(folder.name, "run.safetensors")
+if native.available():
+    native.module(native.choice()[0] or "", "float32").thread_costs(1, 1)
 kept = fastbp.MLP([16, 32, 4], seed=0, threads=2)
 
 def fits(count):

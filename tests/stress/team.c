@@ -1,4 +1,4 @@
-/* The team and its barrier under ThreadSanitizer: plain data that only barriers and joins protect.
+/* The team, its jobs and its barrier under ThreadSanitizer: plain data that nothing else protects.
 
    Every thread writes its own place of an array, a barrier passes, and every thread reads all of them,
    as the two phases of a training step do. A barrier that let one through early, or that did not order
@@ -72,25 +72,38 @@ static void regroup(void *argument, int thread) {
     if (thread == 0) team_over(&shared->team);
 }
 
+/* Both jobs on so many threads. */
+static int wrong(Shared *shared, int threads) {
+    long taken = 0;
+    shared->wrong = 0;
+    for (int i = 0; i < MOST; i++) shared->taken[i] = 0;
+    team_run(&shared->team, threads, work, shared);
+    for (int i = 0; i < MOST; i++) taken += shared->taken[i];
+    if (shared->wrong || taken != shared->pieces || shared->team.members != threads) {
+        printf("%d threads: %d wrong sums, %ld pieces\n", threads, shared->wrong, taken);
+        return 1;
+    }
+    team_run(&shared->team, threads, regroup, shared);
+    if (shared->wrong) printf("%d threads: %d wrong sums while regrouping\n", threads, shared->wrong);
+    return shared->wrong;
+}
+
 int main(void) {
+    Shared *shared = calloc(1, sizeof *shared);
+    shared->pieces = 1000;
     for (int run = 0; run < 3; run++)
-        for (int threads = 1; threads <= MOST; threads++) {
-            Shared *shared = calloc(1, sizeof *shared);
-            shared->pieces = 1000;
-            team_run(&shared->team, threads, work, shared);
-            long taken = 0;
-            for (int i = 0; i < MOST; i++) taken += shared->taken[i];
-            if (shared->wrong || taken != shared->pieces || shared->team.members != threads) {
-                printf("%d threads: %d wrong sums, %ld pieces\n", threads, shared->wrong, taken);
-                return 1;
-            }
-            team_run(&shared->team, threads, regroup, shared);
-            if (shared->wrong) {
-                printf("%d threads: %d wrong sums while regrouping\n", threads, shared->wrong);
-                return 1;
-            }
-            free(shared);
+        for (int threads = 1; threads <= MOST; threads++)
+            if (wrong(shared, threads)) return 1;
+    for (int run = 0; run < 3; run++) { /* threads that stay, some for jobs that they have no part in */
+        shared->team.kept = 1;
+        for (int job = 0; job < 12; job++) {
+            if (job % 4 == run) usleep(5000); /* long enough for them to fall asleep */
+            if (wrong(shared, 1 + (job * 5 + run) % MOST)) return 1;
         }
+        team_end(&shared->team);
+        team_end(&shared->team);
+    }
+    free(shared);
     puts("the team's barriers hold");
     return 0;
 }
