@@ -256,3 +256,28 @@ def test_dropout_by_hand(name: str, dtype: str) -> None:
     got = engine.get_parameters()
     assert_within(got[0], first - 0.1 * delta.T @ x1 / rows, step_limit)
     assert_within(got[1], second - 0.1 * residual.T @ v / rows, step_limit)
+
+
+@engines
+@dtypes
+@pytest.mark.parametrize("in_sum", [False, True])
+def test_the_penalty_of_each_step_is_told(name: str, dtype: str, in_sum: bool) -> None:
+    fields: dict[str, Any] = {"dtype": dtype, "rows": 23, "batch_size": 6, "weighted": True}
+    case = make_case((5, 9, 33, 3), "tanh", l1=0.2, l2=1.5, penalty_in_sum=in_sum, **fields)
+    engine = make_engine(name, case)
+    order, losses, penalties = np.arange(23), np.empty(4), np.empty(4)
+    data = case.X, case.y, case.sample_weight, order, np.zeros(4)  # no step changes the weights
+    assert engine.epoch(*data, losses, penalties) == 4
+    whole = 0.0
+    for W in engine.get_parameters():
+        w = W[:, :-1].astype(np.float64)
+        whole += 0.2 * np.abs(w).sum() + 0.75 * np.square(w).sum()
+    weight = np.add.reduceat(case.sample_weight, np.arange(0, 23, 6), dtype=np.float64)
+    # each share of l1 and l2 is rounded to the dtype once, the sums are in float64
+    wanted = whole / weight if in_sum else np.full(4, whole)
+    np.testing.assert_allclose(penalties, wanted, rtol=4 * np.finfo(dtype).eps)
+    bare = make_engine(name, replace(case, plan=replace(case.plan, l1=0.0, l2=0.0)))
+    alone, none = np.empty(4), np.empty(4)
+    assert bare.epoch(*data, alone, none) == 4
+    np.testing.assert_array_equal(none, 0)
+    np.testing.assert_array_equal(losses, alone + penalties)

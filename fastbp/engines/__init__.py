@@ -144,11 +144,13 @@ class Engine(Protocol):
         order: NDArray[np.int64],
         learning_rates: NDArray[np.float64],
         losses: NDArray[np.float64],
+        penalties: NDArray[np.float64] | None = None,
     ) -> int:
         """Train on rows order[0 : batch_size], order[batch_size : 2 batch_size], … of X.
 
-        Step s uses learning_rates[s] and writes its objective, taken before its update, to losses[s];
-        both have ⌈len(order) / batch_size⌉ entries. A step whose loss is not finite is not applied and
+        Step s uses learning_rates[s] and writes its objective, taken before its update, to losses[s],
+        and the part of it that the penalties are to penalties[s], where given; each has
+        ⌈len(order) / batch_size⌉ entries. A step whose loss is not finite is not applied and
         ends the epoch. The optimizer's step count goes on from call to call. Returns the number of
         steps applied.
         """

@@ -334,8 +334,8 @@ class ReferenceEngine:
         out: list[Array] | None = None,
         *,
         dropout: bool = False,
-    ) -> float:
-        """Return the objective; its gradient goes to `out`, if given."""
+    ) -> tuple[float, float]:
+        """Return loss and penalty; the gradient of their sum goes to `out`, if given."""
         slopes: list[Array] | None = None if out is None else []
         z, v = self._forward(X, slopes, dropout=dropout)
         loss = self.plan.loss
@@ -349,7 +349,7 @@ class ReferenceEngine:
         if out is not None and slopes is not None:
             delta = delta * share[:, None].astype(delta.dtype)
             self._backward(v, slopes, delta, penalty_share, out)
-        return float(share @ row_losses) + penalty_share * self._penalty()
+        return float(share @ row_losses), penalty_share * self._penalty()
 
     def _penalty(self) -> float:
         total = 0.0
@@ -365,19 +365,19 @@ class ReferenceEngine:
         """Return z¹ … zᴸ (the last is f) and v⁰ … vᴸ⁻¹ (each with its bias node, the 1)."""
         return self._forward(X)
 
-    @_quiet
     def keep_threads(self, keep: bool) -> None:
         pass  # NumPy has its own
 
+    @_quiet
     def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
         f = self._forward(X)[0][-1]
         out[...] = LINKS[self.plan.loss.link](f) if link else f
 
     def loss(self, X: Array, y: Array, sample_weight: Array | None) -> float:
-        return self._objective(X, y, sample_weight)
+        return sum(self._objective(X, y, sample_weight))
 
     def gradient(self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]) -> float:
-        return self._objective(X, y, sample_weight, out)
+        return sum(self._objective(X, y, sample_weight, out))
 
     @_quiet
     def jacobian(self, X: Array, out: Array) -> None:
@@ -400,13 +400,17 @@ class ReferenceEngine:
         order: NDArray[np.int64],
         learning_rates: NDArray[np.float64],
         losses: NDArray[np.float64],
+        penalties: NDArray[np.float64] | None = None,
     ) -> int:
         gradient = self._zeros()
         with between_steps() as let_interrupt:
             for s, rate in enumerate(learning_rates.tolist()):
                 batch = order[s * self.plan.batch_size : (s + 1) * self.plan.batch_size]
                 w = None if sample_weight is None else sample_weight[batch]
-                losses[s] = self._objective(X[batch], y[batch], w, gradient, dropout=True)
+                loss, penalty = self._objective(X[batch], y[batch], w, gradient, dropout=True)
+                losses[s] = loss + penalty
+                if penalties is not None:
+                    penalties[s] = penalty
                 if not math.isfinite(losses[s]):
                     return s
                 self._update(gradient, rate)

@@ -403,9 +403,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         plan = trainer.plan
         # scikit-learn averages the squared errors over the outputs, but not their gradient, nor the
         # penalty: the two must be told apart.
-        averaged = self.n_outputs_ > 1 and plan.loss.name == "squared_error"
-        steps, penalty = trainer.epoch(X, y, weight, order, penalties=averaged and plan.l2 > 0)
-        if averaged:
+        steps, penalty = trainer.epoch(X, y, weight, order)
+        if self.n_outputs_ > 1 and plan.loss.name == "squared_error":
             steps = (steps - penalty) / self.n_outputs_ + penalty
         rest = (len(steps) - 1) * plan.batch_size
         self.loss_ = float((plan.batch_size * steps[:-1].sum() + (n - rest) * steps[-1]) / n)

@@ -26,7 +26,7 @@ class Objective:
     def __init__(
         self, plan: Plan, engine: str, X: Any, y: Array, weight: Array | None, share: float
     ) -> None:
-        self._engine = create(replace(plan, l2=0.0), engine)
+        self.engine = create(replace(plan, l2=0.0), engine)
         self._alpha = plan.l2
         self._data = X, y, weight
         self._share = share  # of the sum over the outputs in the reported loss
@@ -45,14 +45,14 @@ class Objective:
 
     def __call__(self, packed: Vector) -> tuple[float, Vector]:
         """The reported loss, and the gradient."""
-        self._engine.set_parameters(self.unpack(packed))
+        self.engine.set_parameters(self.unpack(packed))
         X, y, weight = self._data
         loss = 0.0
         gradient = np.zeros_like(packed)
         for rows, block in row_blocks(X, dense_rows(X.shape[1])):
             w = None if weight is None else weight[rows]
             share = (len(block) if w is None else float(w.sum())) / self._total
-            loss += share * self._engine.gradient(block, y[rows], w, self._gradient)
+            loss += share * self.engine.gradient(block, y[rows], w, self._gradient)
             for vector, part in self._parts(gradient, self._gradient):
                 vector += share * part
         weights = packed[: self._weights]
@@ -75,10 +75,14 @@ def minimize(
     objective: Objective, start: Vector, *, max_fun: int, max_iter: int, tol: float
 ) -> Any:
     """SciPy's result."""
-    return scipy.optimize.minimize(
-        objective,
-        start,
-        method="L-BFGS-B",
-        jac=True,
-        options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
-    )
+    objective.engine.keep_threads(True)
+    try:
+        return scipy.optimize.minimize(
+            objective,
+            start,
+            method="L-BFGS-B",
+            jac=True,
+            options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+        )
+    finally:
+        objective.engine.keep_threads(False)

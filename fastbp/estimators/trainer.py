@@ -122,12 +122,12 @@ class Trainer:
         self._engine.set_parameters(value)
 
     def epoch(
-        self, X: Any, y: Array, weight: Array | None, order: NDArray[np.int64], *, penalties: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | float]:
+        self, X: Any, y: Array, weight: Array | None, order: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Train on the rows of X in this order; return each step's objective and penalty.
 
-        The penalty is part of the objective. Without `penalties` it is not measured, and is 0. The
-        objective of a step that diverges is NaN or infinite, and from there on everything is NaN.
+        The penalty is part of the objective. The objective of a step that diverges is NaN or
+        infinite, and from there on everything is NaN.
         """
         assert self._engine is not None
         plan = self._engine.plan
@@ -138,30 +138,21 @@ class Trainer:
             self.learning_rate = float(rates[-1])
         else:
             rates = np.full(steps, self.learning_rate)
-        losses = np.full(steps, np.nan)
+        losses, penalties = np.full((2, steps), np.nan)
         dense = isinstance(X, np.ndarray)
-        penalty = np.zeros(steps) if penalties else 0.0
-        each = 1 if penalties else steps if dense else dense_rows(X.shape[1], batch) // batch
+        each = steps if dense else dense_rows(X.shape[1], batch) // batch
         with self._lock:
             for s in range(0, steps, each):
                 e = min(s + each, steps)
                 rows = order[s * batch : e * batch]
-                if isinstance(penalty, np.ndarray):
-                    penalty[s] = self._penalty(rows, weight)
                 data: Batches = (X, y, weight, rows) if dense else _gather(X, y, weight, rows)
-                if self._engine.epoch(*data, rates[s:e], losses[s:e]) < e - s:
+                done = self._engine.epoch(*data, rates[s:e], losses[s:e], penalties[s:e])
+                if done < e - s:
                     # scikit-learn goes on; what it goes on with is not finite.
                     self._engine.set_parameters([np.full_like(p, np.nan) for p in self.parameters])
                     break
         self._step += steps
-        return losses, penalty
-
-    def _penalty(self, rows: NDArray[np.int64], weight: Array | None) -> float:
-        """½ l2 Σ w² / total weight, as it is in the objective of a step on these rows."""
-        assert self._engine is not None
-        total = len(rows) if weight is None else float(weight[rows].sum())
-        squares = sum(float(np.vdot(p[:, :-1], p[:, :-1])) for p in self.parameters)
-        return 0.5 * self._engine.plan.l2 * squares / total if total > 0 else 0.0
+        return losses, penalties
 
     def outputs(self, X: Any, *, link: bool = False) -> Array:
         """f(x), or the prediction link(f(x)), of every row."""

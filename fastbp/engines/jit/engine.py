@@ -304,13 +304,16 @@ class JitEngine:
         order: NDArray[np.int64],
         learning_rates: NDArray[np.float64],
         losses: NDArray[np.float64],
+        penalties: NDArray[np.float64] | None = None,
     ) -> int:
         net, steps = self._net, len(learning_rates)
         self._set_data(X, y, sample_weight)
         etas = self._step_sizes(learning_rates)
         net["rows"], net["order"] = len(order), order.ctypes.data
         net["learning_rates"], net["etas"] = learning_rates.ctypes.data, etas.ctypes.data
-        net["losses"] = losses.ctypes.data
+        if penalties is None:
+            penalties = np.empty(steps)
+        net["losses"], net["penalties"] = losses.ctypes.data, penalties.ctypes.data
         net["done"] = net["stop"] = net["interrupted"] = 0
         net["back"] = 1
         chunk = max(1, FLOPS_UNCHECKED // self._flops)

@@ -127,6 +127,7 @@ NET: Fields = (
     ("learning_rates", "f8*"),
     ("etas", "f8*"),
     ("losses", "f8*"),
+    ("penalties", "f8*"),
     ("total", "f8"),  # Σ of the rows' weighted losses
     ("out", "real*"),
     ("with_link", "i8"),

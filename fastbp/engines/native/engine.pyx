@@ -183,6 +183,7 @@ ctypedef struct Net:
     const int64_t* order
     const double* learning_rates
     double* losses
+    double* penalties   # NULL: not wanted
     double total        # Σ of the rows' weighted losses
     real* out
     bint link, back
@@ -289,7 +290,7 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
     cdef int64_t s = 0, steps = (net.rows + net.batch - 1) // net.batch, ahead
-    cdef double loss, weight
+    cdef double loss, weight, penalty
     batch.training = True
     batch.offset = 0
     while s < steps:
@@ -320,7 +321,10 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
         if team_barrier(&net.team) <= thread and not team_rest(&net.team, thread):
             break
         if thread == 0:
-            net.losses[s] = loss + sum_penalties(net)
+            penalty = sum_penalties(net)
+            net.losses[s] = loss + penalty
+            if net.penalties != NULL:
+                net.penalties[s] = penalty
         if net.stop:
             break
         s = net.at
@@ -839,13 +843,15 @@ cdef class Engine:
         raise_pending(self.net.stop)
 
     def epoch(self, const real[:, ::1] X, y, const real[::1] sample_weight,
-              const int64_t[::1] order, const double[::1] learning_rates, double[::1] losses):
+              const int64_t[::1] order, const double[::1] learning_rates, double[::1] losses,
+              double[::1] penalties=None):
         """Train on X's rows in this order; returns the number of steps applied."""
         self._set_data(X, y, sample_weight)
         self.net.rows = order.shape[0]
         self.net.order = &order[0]
         self.net.learning_rates = &learning_rates[0]
         self.net.losses = &losses[0]
+        self.net.penalties = &penalties[0] if penalties is not None else NULL
         self.net.done = 0
         with nogil:
             self._run(epoch_work, (self.net.rows + self.net.batch - 1) // self.net.batch, self.net.flops)

@@ -91,7 +91,8 @@ def epoch(net, thread, first, last):
             net.stop = net.interrupted  # between two barriers: all threads read the same
         barrier(net)
         if thread == 0:
-            net.losses[s] = loss + sum_penalties(net)
+            net.penalties[s] = sum_penalties(net)
+            net.losses[s] = loss + net.penalties[s]
         if net.stop:
             return
 
