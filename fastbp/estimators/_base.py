@@ -7,7 +7,6 @@ for a fit and read back after it, so whoever changes them changes the model.
 from __future__ import annotations
 
 import functools
-import math
 import sys
 import warnings
 from abc import abstractmethod
@@ -33,6 +32,7 @@ from sklearn.utils.validation import (
 )
 
 from fastbp import _options, activations, optimizers
+from fastbp._inputs import all_finite
 from fastbp.activations import Activation
 from fastbp.engines import ENGINES, Array, Plan
 from fastbp.engines.reference import ACTIVATIONS, LINKS
@@ -173,7 +173,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             self._fit_lbfgs(make_plan(), X, y, weight)
         else:
             self._fit_stochastic(make_plan, X, y, weight, stratify, random_state, incremental)
-        if not all(map(_finite, (*self.coefs_, *self.intercepts_))):
+        if not all(map(all_finite, (*self.coefs_, *self.intercepts_))):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large "
                 "values and need to be preprocessed."
@@ -248,7 +248,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             and X.dtype.char in "fd"
             and X.dtype.isnative
             and not hasattr(self, "feature_names_in_")
-            and math.isfinite(np.vdot(X, X))
+            and all_finite(X)
         )
 
     def _given_dtype(self) -> np.dtype[Any] | None:
@@ -508,11 +508,6 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _finite(a: Array) -> bool:
-    # A finite sum of squares, which BLAS takes, is the rule; only a sum that is not needs a look.
-    return math.isfinite(np.vdot(a, a)) or bool(np.isfinite(a).all())
 
 
 def _as_matrix(X: Any, dtype: np.dtype[Any]) -> Any:

@@ -56,7 +56,8 @@ class Objective:
             for vector, part in self._parts(gradient, self._gradient):
                 vector += share * part
         weights = packed[: self._weights]
-        loss = self._share * loss + 0.5 * self._alpha * float(weights @ weights) / self._total
+        squares = float(np.einsum("i,i->", weights, weights))  # BLAS would wake threads of its own
+        loss = self._share * loss + 0.5 * self._alpha * squares / self._total
         gradient[: self._weights] += self._alpha / self._total * weights
         return loss, gradient
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,6 +10,7 @@ from sklearn import neural_network
 from sklearn.base import RegressorMixin
 
 from fastbp import losses
+from fastbp._inputs import all_finite
 from fastbp.engines import Array
 from fastbp.estimators._base import BaseMLP, constraints, partial_fit_if_stochastic, store
 from fastbp.losses import Loss
@@ -165,7 +165,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     def _quick_targets(self, y: Any, rows: int) -> Array | None:
         plain = type(y) is np.ndarray and y.dtype.char in "fd" and y.shape == (rows,)
-        if not plain or self.n_outputs_ != 1 or not math.isfinite(np.vdot(y, y)):
+        if not plain or self.n_outputs_ != 1 or not all_finite(y):
             return None
         column: Array = y.reshape(-1, 1)
         return column
