@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-SETTLE = 0.005  # seconds for the last contender's threads to stop spinning
+SETTLE = 0.05  # seconds for the threads of the last contender to sleep: OpenBLAS has its own spin for 2²⁶ ticks
 
 
 class Spread(NamedTuple):
