@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-SETTLE = 0.05  # seconds for the threads of the last contender to sleep: OpenBLAS has its own spin for 2²⁶ ticks
+# Seconds for the threads of the last contender to sleep: OpenBLAS has its own spin for 2²⁶ ticks.
+SETTLE = 0.05
 
 
 class Spread(NamedTuple):

@@ -25,6 +25,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
 import fastbp
+from benchmarks.interleave import SETTLE
 
 PAGE = Path(__file__).parents[1] / "docs" / "migration.md"
 CONTENDERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -126,6 +127,7 @@ def measure(rounds: int) -> list[tuple[str, list[float]]]:
         times: list[list[float]] = [[] for _ in runs]
         for _ in range(min(rounds, most)):
             for run, taken in zip(runs, times, strict=True):
+                time.sleep(SETTLE)
                 taken.append(seconds(run, calls))
         results.append((what, [statistics.median(taken) for taken in times]))
         print(what, results[-1][1], flush=True)
