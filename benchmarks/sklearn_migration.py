@@ -8,6 +8,7 @@ instead of 5.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import platform
 import statistics
@@ -25,7 +26,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
 import fastbp
-from benchmarks.interleave import SETTLE
+from benchmarks import interleave
 
 PAGE = Path(__file__).parents[1] / "docs" / "migration.md"
 CONTENDERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -123,13 +124,9 @@ def seconds(run: Callable[[], object], calls: int) -> float:
 def measure(rounds: int) -> list[tuple[str, list[float]]]:
     results = []
     for what, calls, most, prepare in CASES:
-        runs = [prepare(name) for name in CONTENDERS]
-        times: list[list[float]] = [[] for _ in runs]
-        for _ in range(min(rounds, most)):
-            for run, taken in zip(runs, times, strict=True):
-                time.sleep(SETTLE)
-                taken.append(seconds(run, calls))
-        results.append((what, [statistics.median(taken) for taken in times]))
+        runs = {name: functools.partial(seconds, prepare(name), calls) for name in CONTENDERS}
+        times = interleave.run(runs, min(rounds, most))
+        results.append((what, [statistics.median(taken) for taken in times.values()]))
         print(what, results[-1][1], flush=True)
     return results
 
