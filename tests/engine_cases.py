@@ -203,6 +203,15 @@ THREAD_SHAPES: dict[str, dict[str, Any]] = {
         "batch_size": 128,
         "optimizer": SGD(0.9, nesterov=True),
     },
+    "plain": {
+        "sizes": (65, 96, 33, 3),
+        "hidden": "relu",
+        "loss": "softmax_cross_entropy",
+        "rows": 200,
+        "labels": True,
+        "batch_size": 97,
+        "optimizer": SGD(),
+    },
 }
 
 

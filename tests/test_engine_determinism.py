@@ -56,6 +56,19 @@ def test_bits_do_not_depend_on_threads(name: str, dtype: str, shape: str, thread
 
 
 @pytest.mark.skipif(not native.available(), reason=f"native engine: {native.reason()}")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", THREAD_SHAPES)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_bits_do_not_depend_on_what_is_fetched_ahead(dtype: str, shape: str, threads: int) -> None:
+    module = native.module(native.choice()[0] or "", dtype)
+    before = module.fetch_ahead(0, 1)  # all weights are far
+    fetched = train("native", dtype, shape, threads)
+    module.fetch_ahead(*before)
+    for got, wanted in zip(fetched, one_thread("native", dtype, shape, 1), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.skipif(not native.available(), reason=f"native engine: {native.reason()}")
 @pytest.mark.parametrize("hidden", [20, 330])  # 330: each of the threads has its own v⁰
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_bits_do_not_depend_on_how_many_threads_rest(threads: int, hidden: int) -> None:

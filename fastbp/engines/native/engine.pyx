@@ -55,13 +55,17 @@ cdef extern from "vecmath.h" nogil:
 
 
 cdef extern from "tile.h" nogil:
+    ctypedef struct Ahead:
+        int streams
+        int64_t n
+        const real* at[4]
     void tile_rows(int m, int vectors, int64_t K, const real* a, int64_t a_panel, const real* w, real* c,
-                   int add)
+                   Ahead* ahead)
     int panels_at_once(int m)
     void tile_few(int m, int64_t K, const real* a, int64_t a_panel, const real* w, int64_t w_panel, real* c,
                   int64_t c_panel)
     void tile_gradient(int m, int vectors, int64_t K, const real* a, const real* w, real* c, int add,
-                       real* weights, real eta)
+                       real* weights, real eta, Ahead* ahead)
 
 
 cdef extern from "half.h" nogil:
@@ -128,6 +132,7 @@ ctypedef struct Layer:
     operand* w_pairs
     operand* wt_pairs
     int64_t task        # the first of its tasks
+    bint far            # its weights are more than stay in the L2 cache: they are fetched ahead
 
 
 ctypedef struct Task:   # a tile of the weight gradient: one input panel by one output panel
@@ -214,10 +219,16 @@ cdef enum:
 # A FLOP of float64 takes twice the time, one of bf16 less.
 cdef int64_t FLOPS_PER_THREAD = <int64_t> HALF_SPEED * 200_000 * 4 // <int64_t> sizeof(real)
 cdef int64_t FLOPS_PER_START = <int64_t> HALF_SPEED * 100_000_000 * 4 // <int64_t> sizeof(real)
-# Phase 1 is cut by columns where a thread had fewer rows than this, unless the weights, of so many bytes,
-# are close to every thread in any case.
-cdef int64_t ROWS_TO_SPLIT = 2 * TILE_ROWS
+# Phase 1 is cut by columns where a thread had fewer rows than this: activations, not weights, then go from
+# CPU to CPU, where it can take several times as long as from memory. Not where the weights, of so many bytes,
+# are close to every thread in any case; and with UNEVEN_ROWS only where columns do not divide as well as rows.
+cdef int64_t ROWS_TO_SPLIT = 80
+cdef int64_t UNEVEN_ROWS = 2 * TILE_ROWS
 cdef int64_t BYTES_TO_SPLIT = 0 if HALF else 65_536
+# Weights of more bytes, about what a core's L2 cache holds, are fetched ahead where there are so many rows:
+# the work on fewer is over before what is fetched arrives.
+cdef int64_t NEAR_BYTES = 1 << 20
+cdef int64_t FAR_ROWS = 64
 # Signals are looked for every so many seconds, and the clock after so much work, a millisecond or less.
 cdef double SIGNAL_SECONDS = 0.02
 cdef int64_t FLOPS_UNCHECKED = 20_000_000
@@ -515,6 +526,13 @@ cdef void lay_out_operands(Net* net, int64_t l, char* base, int64_t* used) noexc
     layer.d_pairs = <operand*> take(base, used, outputs * (net.stride - 1) * panel)
 
 
+cdef bint columns_divide(layer_sizes, int64_t threads):
+    """Whether the widest share of all layers' panels is at most a quarter more than an even one."""
+    panels = [(panels_of(n), m + 1) for m, n in zip(layer_sizes, layer_sizes[1:])]
+    widest = sum((p + threads - 1) // threads * inputs for p, inputs in panels)
+    return 4 * threads * widest <= 5 * sum(p * inputs for p, inputs in panels)
+
+
 cdef void cut_tasks(Net* net) noexcept nogil:
     """The list of weight-gradient tiles and their cumulative cost.
 
@@ -596,7 +614,9 @@ cdef class Engine:
         net.threads = min(plan.threads, TEAM_MOST)
         net.block = HALF_BLOCK if HALF else ROW_BLOCK
         weights = sum((m + 1) * n for m, n in zip(plan.layer_sizes, plan.layer_sizes[1:]))
-        net.rows_to_split = ROWS_TO_SPLIT if weights * sizeof(real) > BYTES_TO_SPLIT else 1
+        net.rows_to_split = 1
+        if weights * sizeof(real) > BYTES_TO_SPLIT:
+            net.rows_to_split = ROWS_TO_SPLIT if columns_divide(plan.layer_sizes, net.threads) else ROWS_TO_SPLIT // 3
         net.by_columns = net.batch < net.rows_to_split * net.threads
         net.own_inputs = net.by_columns and not HALF and panels_of(plan.layer_sizes[1]) >= 2 * net.threads > 2
         # an odd number of rows keeps panels apart in the cache's sets
@@ -626,6 +646,7 @@ cdef class Engine:
             layer = &net.layer[l]
             layer.n_in = plan.layer_sizes[l]
             layer.n_out = plan.layer_sizes[l + 1]
+            layer.far = panels_of(layer.n_out) * (layer.n_in + 1) * PANEL * <int64_t> sizeof(real) > NEAR_BYTES
             if l < net.layers - 1:
                 layer.a = plan.activations[l].parameter
                 if plan.activations[l].function is None:
@@ -927,6 +948,17 @@ def thread_costs(per_step=None, per_start=None, rows=None, bytes_=None, window=N
     ROWS_TO_SPLIT = ROWS_TO_SPLIT if rows is None else rows
     BYTES_TO_SPLIT = BYTES_TO_SPLIT if bytes_ is None else bytes_
     FLOPS_PER_WINDOW = FLOPS_PER_WINDOW if window is None else window
+    return before
+
+
+def fetch_ahead(bytes_=None, rows=None):
+    """The bytes of a layer's weights beyond which they are fetched ahead, and the rows that it takes. Set
+    where given, the bytes for engines made from then on; returns what was.
+    """
+    global NEAR_BYTES, FAR_ROWS
+    before = (NEAR_BYTES, FAR_ROWS)
+    NEAR_BYTES = NEAR_BYTES if bytes_ is None else bytes_
+    FAR_ROWS = FAR_ROWS if rows is None else rows
     return before
 
 

@@ -158,6 +158,20 @@ cdef void backward_half(Net* net, int thread, int64_t l, int64_t first, int64_t 
                 write_deltas(net, below, p, r + c, min(<int64_t> PANEL, rows - c), delta + c * PANEL)
 
 
+cdef inline void fetch_half(Net* net, const Task* task) noexcept nogil:
+    """Have what update_tile reads and writes on its way while the tile's gradient is computed."""
+    cdef Layer* layer = &net.layer[task.layer]
+    cdef int64_t s
+    prefetch(layer.w + weights_at(net, task), task.inputs * PANEL)
+    for s in range(net.optimizer.slots):
+        prefetch(layer.slot[s] + weights_at(net, task), task.inputs * PANEL)
+    prefetch(<const real*> (layer.w_pairs + (task.j * pair_rows(layer.n_in) + task.k * PANEL) * PANEL),
+             task.inputs * PANEL // 2)
+    if task.layer > 0:
+        prefetch(<const real*> (layer.wt_pairs + (task.k * pair_rows(layer.n_out) + task.j * PANEL) * PANEL),
+                 PANEL * PANEL // 2)
+
+
 cdef void gradient_half(Net* net, const Task* task, int64_t count, real* g, bint add) noexcept nogil:
     """g = Σ_samples v δᵀ (added to g, or over it) for the inputs and outputs of one task."""
     cdef Layer* layer = &net.layer[task.layer]
@@ -165,7 +179,7 @@ cdef void gradient_half(Net* net, const Task* task, int64_t count, real* g, bint
     for b from 0 <= b < max(count, <int64_t> 1) by HALF_BLOCK:  # both operands stay in the L1 cache
         n = min(<int64_t> HALF_BLOCK, count - b)
         if b + n == count:
-            fetch_tile(net, task)
+            fetch_half(net, task)
         half_panel(task.inputs, vectors_of(layer.n_out, task.j), pair_rows(n),
                    layer.v_columns + (b * features // PANEL + task.k * PANEL) * PANEL, features * PANEL,
                    layer.d_pairs + (task.j * (net.stride - 1) + b) * PANEL, NULL, g, add or b > 0)

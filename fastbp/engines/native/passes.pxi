@@ -4,22 +4,41 @@
 # tiles of weights and reads all rows; nothing else is shared, so a barrier after each is enough.
 
 
+cdef inline void look_ahead(Ahead* ahead, const real* p) noexcept nogil:
+    """Add a stream of memory to fetch."""
+    ahead.at[ahead.streams] = p
+    ahead.streams += 1
+
+
+cdef inline int64_t fetch_size(int64_t reals, int64_t tiles, int64_t K) noexcept nogil:
+    """How much of a stream to fetch at a time, in whole cache lines, where tiles that sum over K fetch all."""
+    cdef int64_t line = 64 // <int64_t> sizeof(real), fetches = tiles * ((K + PANEL - 1) // PANEL) * line
+    return (reals + fetches - 1) // fetches * line
+
+
 cdef int64_t multiply(Net* net, const real* a, int64_t K, const real* w, int64_t columns, int64_t p,
-                      int64_t end, int64_t first, int64_t last, real* c) noexcept nogil:
+                      int64_t end, int64_t first, int64_t last, real* c, bint far) noexcept nogil:
     """C = A W for rows first … last − 1 in panel p, or in some more panels before `end` where there are
     few rows; returns the panel after."""
     cdef int64_t rows = last - first, tiles = (rows + TILE_ROWS - 1) // TILE_ROWS, t, r, next = 0
     cdef int64_t wide = panels_at_once(<int> rows) if rows <= 3 else 1, stride = net.stride * PANEL
+    cdef bint fetching = far and rows >= FAR_ROWS and p + 1 < end
+    cdef Ahead ahead
     w += p * K * PANEL
     a += first * PANEL
     c += p * stride + first * PANEL
     if wide > 1 and p + wide <= end and (p + wide) * PANEL <= columns:
         tile_few(<int> rows, K, a, stride, w, K * PANEL, c, stride)
         return p + wide
+    if fetching:  # the next panel of W, a part with each tile
+        ahead.streams = 0
+        look_ahead(&ahead, w + K * PANEL)
+        ahead.n = fetch_size(K * PANEL, tiles, K)
     for t in range(tiles):
         r = next
         next = part(rows, t + 1, tiles)
-        tile_rows(<int> (next - r), vectors_of(columns, p), K, a + r * PANEL, stride, w, c + r * PANEL, 0)
+        tile_rows(<int> (next - r), vectors_of(columns, p), K, a + r * PANEL, stride, w, c + r * PANEL,
+                  &ahead if fetching else NULL)
     return p + 1
 
 
@@ -46,7 +65,7 @@ cdef void forward_layer(Net* net, const Minibatch* batch, int thread, int64_t l,
         forward_half(net, batch, thread, l, first, last, p, end)
         return
     while p < end:
-        next = multiply(net, v, layer.n_in + 1, layer.w, layer.n_out, p, end, first, last, layer.v)
+        next = multiply(net, v, layer.n_in + 1, layer.w, layer.n_out, p, end, first, last, layer.v, layer.far)
         if l < net.layers - 1:
             while p < next:
                 activate_panel(net, batch, l, p, first, last, layer.v + (p * net.stride + first) * PANEL)
@@ -92,7 +111,7 @@ cdef void backward_layer(Net* net, const Minibatch* batch, int thread, int64_t l
         backward_half(net, thread, l, first, last, p, end)
         return
     while p < end:
-        next = multiply(net, layer.delta, layer.n_out, layer.wt, layer.n_in, p, end, first, last, out)
+        next = multiply(net, layer.delta, layer.n_out, layer.wt, layer.n_in, p, end, first, last, out, layer.far)
         while p < next:
             at = (p * net.stride + first) * PANEL
             if kept:
@@ -226,23 +245,6 @@ cdef inline int64_t weights_at(Net* net, const Task* task) noexcept nogil:
     return (task.j * (net.layer[task.layer].n_in + 1) + task.k * PANEL) * PANEL
 
 
-cdef inline void fetch_tile(Net* net, const Task* task) noexcept nogil:
-    """Have what update_tile reads and writes on its way while the tile's gradient is computed."""
-    cdef Layer* layer = &net.layer[task.layer]
-    cdef int64_t s
-    prefetch(layer.w + weights_at(net, task), task.inputs * PANEL)
-    for s in range(net.optimizer.slots):
-        prefetch(layer.slot[s] + weights_at(net, task), task.inputs * PANEL)
-    if HALF:
-        prefetch(<const real*> (layer.w_pairs + (task.j * pair_rows(layer.n_in) + task.k * PANEL) * PANEL),
-                 task.inputs * PANEL // 2)
-        if task.layer > 0:
-            prefetch(<const real*> (layer.wt_pairs + (task.k * pair_rows(layer.n_out) + task.j * PANEL) * PANEL),
-                     PANEL * PANEL // 2)
-    elif task.layer > 0:
-        prefetch(layer.wt + (task.k * layer.n_out + task.j * PANEL) * PANEL, PANEL * PANEL)
-
-
 cdef void gradient_tile(Net* net, const Minibatch* batch, const Task* task, real* g, bint add, real* w
                         ) noexcept nogil:
     """g = Σ_rows v δᵀ (added to g, or over it) for the inputs and outputs of one task; where w, its tile of
@@ -252,20 +254,29 @@ cdef void gradient_tile(Net* net, const Minibatch* batch, const Task* task, real
     cdef const real* delta
     cdef int64_t tiles = (task.inputs + TILE_ROWS - 1) // TILE_ROWS, t, i, b, n, count = batch.count
     cdef int vectors = vectors_of(layer.n_out, task.j)
+    cdef bint fetching = layer.far and count >= FAR_ROWS
+    cdef Ahead ahead
     if HALF:
         gradient_half(net, task, count, g, add)
         return
     v = (batch.v_in if task.layer == 0 else layer.v_in) + task.k * net.stride * PANEL
     delta = layer.delta + task.j * net.stride * PANEL
+    if fetching:  # what the step that follows reads and writes
+        ahead.streams = 0
+        look_ahead(&ahead, layer.w + weights_at(net, task))
+        for i in range(net.optimizer.slots):
+            look_ahead(&ahead, layer.slot[i] + weights_at(net, task))
+        if task.layer > 0:
+            look_ahead(&ahead, layer.wt + (task.k * layer.n_out + task.j * PANEL) * PANEL)
+        ahead.n = fetch_size(PANEL * PANEL, tiles, count)
     for b from 0 <= b < max(count, <int64_t> 1) by GRADIENT_ROWS:  # both operands stay in the L1 cache
         n = min(<int64_t> GRADIENT_ROWS, count - b)
-        if b + n == count:
-            fetch_tile(net, task)
         for t in range(tiles):
             i = part(task.inputs, t, tiles)
             tile_gradient(<int> (part(task.inputs, t + 1, tiles) - i), vectors, n,
                           v + b * PANEL + i, delta + b * PANEL, g + i * PANEL, add or b > 0,
-                          w + i * PANEL if w != NULL and b + n == count else NULL, batch.eta)
+                          w + i * PANEL if w != NULL and b + n == count else NULL, batch.eta,
+                          &ahead if fetching else NULL)
     if vectors == 1 and w == NULL:  # keeps the columns past the last zero in everything made from g
         for i in range(task.inputs):
             store(g + i * PANEL + LANES, splat(0))

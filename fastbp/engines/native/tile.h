@@ -16,15 +16,34 @@
    neither computed nor stored. With m ≤ 3 rows one panel has too few sums to hide the latency of a
    multiply-add: tile_few takes `panels_at_once(m)` whole panels. `add` says whether C is added to or overwritten.
    tile_gradient may leave C as it is and take a step of gradient descent instead, W −= η (C + …), on a
-   tile of weights laid out as C, before the gradient leaves the registers. K may be 0. */
+   tile of weights laid out as C, before the gradient leaves the registers. K may be 0.
+
+   While a tile computes, memory that is wanted soon comes closer (Ahead). A burst of prefetches between
+   tiles would hold up the tile's own loads, hence a few every PANEL steps of k. */
 #ifndef FASTBP_TILE_H
 #define FASTBP_TILE_H
 
 #include "simd.h"
 
 #define PANELS_MOST 4
+#define STREAMS_MOST 4 /* weights, their transpose, two arrays of optimizer state */
 static inline int panels_at_once(int m) {
     return m == 1 ? 4 : m == 2 ? 2 : m == 3 && TILE_ROWS >= 14 ? 2 : 1;
+}
+
+/* From each of some streams of memory, n reals before every PANEL steps of k. An instance of its own: where
+   nothing is far, even the test for it costs small tiles some percent. */
+typedef struct {
+    int streams;
+    int64_t n;
+    const real *at[STREAMS_MOST];
+} Ahead;
+
+INLINE void fetch(Ahead *ahead) {
+    for (int s = 0; s < ahead->streams; s++) {
+        prefetch(ahead->at[s], ahead->n);
+        ahead->at[s] += ahead->n;
+    }
 }
 
 /* Constant m and vectors turn `acc` into registers; hence one instance for each pair, below. Vectors past
@@ -45,18 +64,20 @@ INLINE void accumulate(const int m, const int vectors, vec acc[TILE_ROWS][2 * PA
 
 INLINE void tile(const int m, const int vectors, const int by_rows, int64_t K, const real *a,
                  int64_t a_panel, const real *w, int64_t w_panel, real *c, int64_t c_panel, int add,
-                 real *weights, real eta) {
+                 real *weights, real eta, Ahead *ahead) {
+    const int64_t a_next = by_rows ? a_panel : PANEL * PANEL;
+    const int64_t a_row = by_rows ? PANEL : 1, a_k = by_rows ? 1 : PANEL;
     vec acc[TILE_ROWS][2 * PANELS_MOST];
     UNROLL for (int i = 0; i < m; i++)
         UNROLL for (int v = 0; v < vectors; v++)
             acc[i][v] = add ? load(c + v / 2 * c_panel + i * PANEL + v % 2 * LANES) : splat(0);
-    if (by_rows) {
-        for (; K > PANEL; K -= PANEL, a += a_panel, w += PANEL * PANEL)
-            accumulate(m, vectors, acc, PANEL, a, PANEL, 1, w, w_panel);
-        accumulate(m, vectors, acc, K, a, PANEL, 1, w, w_panel);
-    } else {
-        accumulate(m, vectors, acc, K, a, 1, PANEL, w, w_panel);
-    }
+    if (by_rows || ahead)
+        for (; K > PANEL; K -= PANEL, a += a_next, w += PANEL * PANEL) {
+            if (ahead) fetch(ahead);
+            accumulate(m, vectors, acc, PANEL, a, a_row, a_k, w, w_panel);
+        }
+    if (ahead) fetch(ahead);
+    accumulate(m, vectors, acc, K, a, a_row, a_k, w, w_panel);
     if (weights) {
         UNROLL for (int i = 0; i < m; i++)
             UNROLL for (int v = 0; v < vectors; v++) {
@@ -70,45 +91,71 @@ INLINE void tile(const int m, const int vectors, const int by_rows, int64_t K, c
             store(c + v / 2 * c_panel + i * PANEL + v % 2 * LANES, acc[i][v]);
 }
 
-#define TILE_CASE(m, by_rows)                                                \
-    case m:                                                                  \
-        if (m <= TILE_ROWS) {                                                \
-            const int rows = m <= TILE_ROWS ? m : 1;                         \
-            if (vectors == 2) tile(rows, 2, by_rows, K, a, a_panel, w, 0, c, 0, add, weights, eta); \
-            else tile(rows, 1, by_rows, K, a, a_panel, w, 0, c, 0, add, weights, eta);        \
-        }                                                                    \
+#define TILE_CASE(m, by_rows, ahead)                                                               \
+    case m:                                                                                        \
+        if (m <= TILE_ROWS) {                                                                      \
+            const int rows = m <= TILE_ROWS ? m : 1;                                               \
+            if (vectors == 2) tile(rows, 2, by_rows, K, a, a_panel, w, 0, c, 0, add, weights, eta, ahead); \
+            else tile(rows, 1, by_rows, K, a, a_panel, w, 0, c, 0, add, weights, eta, ahead);      \
+        }                                                                                          \
         break;
-#define TILE_SWITCH(by_rows)                                                                  \
-    switch (m) {                                                                              \
-        TILE_CASE(1, by_rows) TILE_CASE(2, by_rows) TILE_CASE(3, by_rows) TILE_CASE(4, by_rows) \
-        TILE_CASE(5, by_rows) TILE_CASE(6, by_rows) TILE_CASE(7, by_rows) TILE_CASE(8, by_rows) \
-        TILE_CASE(9, by_rows) TILE_CASE(10, by_rows) TILE_CASE(11, by_rows)                     \
-        TILE_CASE(12, by_rows) TILE_CASE(13, by_rows) TILE_CASE(14, by_rows)                    \
+#define TILE_SWITCH(by_rows, ahead)                                                                    \
+    switch (m) {                                                                                       \
+        TILE_CASE(1, by_rows, ahead) TILE_CASE(2, by_rows, ahead) TILE_CASE(3, by_rows, ahead)         \
+        TILE_CASE(4, by_rows, ahead) TILE_CASE(5, by_rows, ahead) TILE_CASE(6, by_rows, ahead)         \
+        TILE_CASE(7, by_rows, ahead) TILE_CASE(8, by_rows, ahead) TILE_CASE(9, by_rows, ahead)         \
+        TILE_CASE(10, by_rows, ahead) TILE_CASE(11, by_rows, ahead) TILE_CASE(12, by_rows, ahead)      \
+        TILE_CASE(13, by_rows, ahead) TILE_CASE(14, by_rows, ahead)                                    \
     }
+#define FUNCTION static __attribute__((noinline)) void
 
-/* a_panel: reals from one panel of A to the next. */
-static __attribute__((noinline)) void tile_rows(int m, int vectors, int64_t K, const real *a,
-                                                int64_t a_panel, const real *w, real *c, int add) {
+FUNCTION tile_rows_near(int m, int vectors, int64_t K, const real *a, int64_t a_panel, const real *w, real *c) {
     real *const weights = NULL;
     const real eta = 0;
-    TILE_SWITCH(1)
+    const int add = 0;
+    TILE_SWITCH(1, NULL)
 }
 
-static __attribute__((noinline)) void tile_gradient(int m, int vectors, int64_t K, const real *a,
-                                                    const real *w, real *c, int add,
-                                                    real *weights, real eta) {
+FUNCTION tile_rows_ahead(int m, int vectors, int64_t K, const real *a, int64_t a_panel, const real *w, real *c,
+                         Ahead *ahead) {
+    real *const weights = NULL;
+    const real eta = 0;
+    const int add = 0;
+    TILE_SWITCH(1, ahead)
+}
+
+FUNCTION tile_gradient_near(int m, int vectors, int64_t K, const real *a, const real *w, real *c, int add,
+                            real *weights, real eta) {
     const int64_t a_panel = 0;
-    TILE_SWITCH(0)
+    TILE_SWITCH(0, NULL)
+}
+
+FUNCTION tile_gradient_ahead(int m, int vectors, int64_t K, const real *a, const real *w, real *c, int add,
+                             real *weights, real eta, Ahead *ahead) {
+    const int64_t a_panel = 0;
+    TILE_SWITCH(0, ahead)
+}
+
+/* C overwritten. a_panel: reals from one panel of A to the next. ahead may be NULL. */
+INLINE void tile_rows(int m, int vectors, int64_t K, const real *a, int64_t a_panel, const real *w, real *c,
+                      Ahead *ahead) {
+    if (ahead) tile_rows_ahead(m, vectors, K, a, a_panel, w, c, ahead);
+    else tile_rows_near(m, vectors, K, a, a_panel, w, c);
+}
+
+INLINE void tile_gradient(int m, int vectors, int64_t K, const real *a, const real *w, real *c, int add,
+                          real *weights, real eta, Ahead *ahead) {
+    if (ahead) tile_gradient_ahead(m, vectors, K, a, w, c, add, weights, eta, ahead);
+    else tile_gradient_near(m, vectors, K, a, w, c, add, weights, eta);
 }
 
 /* tile_rows on panels_at_once(m) whole panels, c overwritten. */
-static __attribute__((noinline)) void tile_few(int m, int64_t K, const real *a, int64_t a_panel,
-                                               const real *w, int64_t w_panel, real *c,
-                                               int64_t c_panel) {
+FUNCTION tile_few(int m, int64_t K, const real *a, int64_t a_panel, const real *w, int64_t w_panel,
+                  real *c, int64_t c_panel) {
     switch (m) {
-        case 1: tile(1, 8, 1, K, a, a_panel, w, w_panel, c, c_panel, 0, NULL, 0); break;
-        case 2: tile(2, 4, 1, K, a, a_panel, w, w_panel, c, c_panel, 0, NULL, 0); break;
-        case 3: tile(3, 4, 1, K, a, a_panel, w, w_panel, c, c_panel, 0, NULL, 0); break;
+        case 1: tile(1, 8, 1, K, a, a_panel, w, w_panel, c, c_panel, 0, NULL, 0, NULL); break;
+        case 2: tile(2, 4, 1, K, a, a_panel, w, w_panel, c, c_panel, 0, NULL, 0, NULL); break;
+        case 3: tile(3, 4, 1, K, a, a_panel, w, w_panel, c, c_panel, 0, NULL, 0, NULL); break;
     }
 }
 
