@@ -62,8 +62,10 @@ def test_bits_do_not_depend_on_threads(name: str, dtype: str, shape: str, thread
 def test_bits_do_not_depend_on_what_is_fetched_ahead(dtype: str, shape: str, threads: int) -> None:
     module = native.module(native.choice()[0] or "", dtype)
     before = module.fetch_ahead(0, 1)  # all weights are far
-    fetched = train("native", dtype, shape, threads)
-    module.fetch_ahead(*before)
+    try:
+        fetched = train("native", dtype, shape, threads)
+    finally:
+        module.fetch_ahead(*before)
     for got, wanted in zip(fetched, one_thread("native", dtype, shape, 1), strict=True):
         np.testing.assert_array_equal(got, wanted)
 

@@ -55,10 +55,11 @@ cdef extern from "vecmath.h" nogil:
 
 
 cdef extern from "tile.h" nogil:
+    enum: STREAMS_MOST
     ctypedef struct Ahead:
         int streams
         int64_t n
-        const real* at[4]
+        const real* at[STREAMS_MOST]
     void tile_rows(int m, int vectors, int64_t K, const real* a, int64_t a_panel, const real* w, real* c,
                    Ahead* ahead)
     int panels_at_once(int m)
@@ -220,10 +221,10 @@ cdef enum:
 cdef int64_t FLOPS_PER_THREAD = <int64_t> HALF_SPEED * 200_000 * 4 // <int64_t> sizeof(real)
 cdef int64_t FLOPS_PER_START = <int64_t> HALF_SPEED * 100_000_000 * 4 // <int64_t> sizeof(real)
 # Phase 1 is cut by columns where a thread had fewer rows than this: activations, not weights, then go from
-# CPU to CPU, where it can take several times as long as from memory. Not where the weights, of so many bytes,
-# are close to every thread in any case; and with UNEVEN_ROWS only where columns do not divide as well as rows.
+# CPU to CPU, which can take longer than the work on them. Not where the weights, of so many bytes, are
+# close to every thread in any case; and where columns do not divide as rows do, from a third of the rows on
+# by rows.
 cdef int64_t ROWS_TO_SPLIT = 80
-cdef int64_t UNEVEN_ROWS = 2 * TILE_ROWS
 cdef int64_t BYTES_TO_SPLIT = 0 if HALF else 65_536
 # Weights of more bytes, about what a core's L2 cache holds, are fetched ahead where there are so many rows:
 # the work on fewer is over before what is fetched arrives.
