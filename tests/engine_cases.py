@@ -212,6 +212,18 @@ THREAD_SHAPES: dict[str, dict[str, Any]] = {
         "batch_size": 97,
         "optimizer": SGD(),
     },
+    "online": {
+        "sizes": (37, 230, 33, 3),
+        "hidden": ("relu", "silu"),
+        "loss": "softmax_cross_entropy",
+        "rows": 40,
+        "labels": True,
+        "weighted": True,
+        "batch_size": 1,
+        "optimizer": SGD(),
+        "dropout": (0.25, 0.5),
+        "seed": 3,
+    },
 }
 
 

@@ -3,9 +3,10 @@
 """The native engine, compiled once for each instruction set and dtype (see setup.py).
 
 Reading order: layout.pxi (how arrays lie), tile.h (the micro-kernel), activations.pxi, losses.pxi,
-optimizers.pxi, passes.pxi (the two phases of a step), half.pxi (the same on bf16 operands), pace.pxi (how
-many threads share a step), and here the buffers, the threads and the contract of
-fastbp/engines/__init__.py. The letters are those of the notes; l counts layers from 0.
+optimizers.pxi, passes.pxi (the two phases of a step), online.h (where minibatches are single rows),
+half.pxi (the same on bf16 operands), pace.pxi (how many threads share a step), and here the buffers, the
+threads and the contract of fastbp/engines/__init__.py. The letters are those of the notes; l counts layers
+from 0.
 """
 
 from libc.math cimport INFINITY, isfinite, log, log1p, pow, sqrt
@@ -67,6 +68,11 @@ cdef extern from "tile.h" nogil:
                   int64_t c_panel)
     void tile_gradient(int m, int vectors, int64_t K, const real* a, const real* w, real* c, int add,
                        real* weights, real eta, Ahead* ahead)
+
+
+cdef extern from "online.h" nogil:
+    int online_step(int64_t panels, int64_t n_in, const real* x, const real* x_next, real eta, const real* delta,
+                    real* w, real* z, int64_t row_panel)
 
 
 cdef extern from "half.h" nogil:
@@ -152,6 +158,7 @@ ctypedef struct Net:
     int64_t layers, batch, stride, threads
     int64_t rows_to_split # rows a thread must have, or phase 1 is cut by columns
     bint by_columns     # it may be
+    bint online         # minibatches of one row and no more to the update than w −= η g: see online.h
     bint own_inputs     # each thread then has all of v⁰ to itself: no row of it crosses from CPU to CPU
     int64_t block       # rows that go through all layers together in forward
     int64_t steps_unchecked # steps between two looks at the clock, which says whether to look for signals
@@ -206,6 +213,8 @@ ctypedef struct Minibatch:
     double inverse_weight # 1 / Σ of its sample weights
     int64_t step
     bint training         # with dropout
+    bint begun            # z¹ is there already, from the step before
+    bint begins_next      # the update computes z¹ of the step that follows
     real* v_in            # v⁰, as this thread has it
     double learning_rate
     real eta              # with the bias corrections of Adam
@@ -304,12 +313,14 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
     cdef int64_t s = 0, steps = (net.rows + net.batch - 1) // net.batch, ahead
     cdef double loss, weight, penalty
     batch.training = True
+    batch.begun = False
     batch.offset = 0
     while s < steps:
         batch.rows = net.order + s * net.batch
         batch.count = min(net.batch, net.rows - s * net.batch)
         weight = weight_of(net, &batch)
         batch.inverse_weight = 1 / weight if weight > 0 else 0
+        batch.begins_next = net.online and s + 1 < steps
         batch.step = net.step + s
         batch.learning_rate = net.learning_rates[s]
         batch.eta = step_size(net, batch.step + 1, batch.learning_rate)
@@ -339,6 +350,7 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
                 net.penalties[s] = penalty
         if net.stop:
             break
+        batch.begun = batch.begins_next
         s = net.at
     if thread == 0:
         team_over(&net.team)
@@ -353,6 +365,7 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
     cdef Task* task
     cdef real* g
     batch.training = False
+    batch.begun = False
     batch.step = 0
     batch.eta = 0
     batch.v_in = net.layer[0].v_in
@@ -421,6 +434,7 @@ cdef void forward_work(void* argument, int thread) noexcept nogil:
     cdef real* f = net.layer[net.layers - 1].v
     cdef real* out
     batch.training = False
+    batch.begun = False
     batch.step = 0
     while take_rows(net, thread, &batch) > 0:
         last = first + batch.count
@@ -447,6 +461,7 @@ cdef void jacobian_work(void* argument, int thread) noexcept nogil:
     cdef int64_t first = thread * net.block, n_in = net.layer[0].n_in, i, l, r, k
     cdef real* row
     batch.training = False
+    batch.begun = False
     batch.step = 0
     while take_rows(net, thread, &batch) > 0:
         for l in range(net.layers):
@@ -545,7 +560,7 @@ cdef void cut_tasks(Net* net) noexcept nogil:
     cdef int64_t t = 0, l, j, j0, k, together = 1 if net.batch <= GRADIENT_ROWS else 4
     cdef Layer* layer
     cdef Task* task
-    net.runs = net.layers if net.by_columns else 1
+    net.runs = net.layers if net.by_columns or net.online else 1
     for l in range(net.layers):
         layer = &net.layer[l]
         layer.task = t
@@ -635,6 +650,8 @@ cdef class Engine:
         net.clip_norm = plan.clip_norm
         net.seed = plan.seed
         self._set_optimizer(plan.optimizer)
+        net.online = (net.batch == 1 and net.optimizer.kind == SGD and net.l1 == 0 and net.l2 == 0
+                      and net.clip_norm == 0 and not HALF)
         wanted = 8 * max(plan.layer_sizes) * (sum(plan.layer_sizes) + 4 * plan.batch_size)
         if wanted > 2**60:  # nothing below may overflow
             raise MemoryError(f"an engine for layers {plan.layer_sizes} with batches of "

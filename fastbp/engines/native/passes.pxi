@@ -65,7 +65,12 @@ cdef void forward_layer(Net* net, const Minibatch* batch, int thread, int64_t l,
         forward_half(net, batch, thread, l, first, last, p, end)
         return
     while p < end:
-        next = multiply(net, v, layer.n_in + 1, layer.w, layer.n_out, p, end, first, last, layer.v, layer.far)
+        if l == 0 and batch.begun:
+            next = p + 1
+            memcpy(layer.v + p * net.stride * PANEL, begun_row(net, p), PANEL * sizeof(real))
+        else:
+            next = multiply(net, v, layer.n_in + 1, layer.w, layer.n_out, p, end, first, last, layer.v,
+                            layer.far)
         if l < net.layers - 1:
             while p < next:
                 activate_panel(net, batch, l, p, first, last, layer.v + (p * net.stride + first) * PANEL)
@@ -330,11 +335,29 @@ cdef int64_t first_task(Net* net, int64_t run, int thread) noexcept nogil:
     return low - 1 if low > net.layer[run].task and goal - cost[low - 1] < cost[low] - goal else low
 
 
+cdef inline real* begun_row(Net* net, int64_t p) noexcept nogil:
+    """Where a step leaves z¹ of the next, panel p of it: in row 1, which minibatches of one row do not use."""
+    return net.layer[0].v + (p * net.stride + 1) * PANEL
+
+
+cdef void begin_next(Net* net, const Minibatch* batch, int thread) noexcept nogil:
+    """The first layer's step and the next row's z¹, for the panels whose columns are this thread's."""
+    cdef Layer* layer = &net.layer[0]
+    cdef int64_t panels = panels_of(layer.n_out), n_in = layer.n_in
+    cdef int64_t p = part(panels, thread, net.team.threads), end = part(panels, thread + 1, net.team.threads)
+    while p < end:
+        p += online_step(end - p, n_in, net.X + batch.rows[0] * n_in, net.X + batch.rows[1] * n_in, batch.eta,
+                         layer.delta + p * net.stride * PANEL, layer.w + p * (n_in + 1) * PANEL,
+                         begun_row(net, p), net.stride * PANEL)
+
+
 cdef void update_phase(Net* net, const Minibatch* batch, int thread) noexcept nogil:
     """Phase 2: gradient, penalty and update of this thread's tiles."""
     cdef int64_t run, t
     cdef double norm = 0
-    for run in range(net.runs):
+    if batch.begins_next:
+        begin_next(net, batch, thread)
+    for run in range(1 if batch.begins_next else 0, net.runs):
         for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
             if net.clip_norm > 0:
                 measure_task(net, batch, &net.task[t])
