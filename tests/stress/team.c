@@ -14,6 +14,7 @@
 
 typedef struct {
     Team team;
+    Seat seat[MOST];
     long place[MOST];
     long sum[MOST];
     int stop;
@@ -27,7 +28,7 @@ static void work(void *argument, int thread) {
     Shared *shared = argument;
     for (long round = 0; round < ROUNDS; round++) {
         shared->place[thread] = round * (thread + 1);
-        team_barrier(&shared->team);
+        team_barrier(&shared->team, thread);
         long sum = 0, expected = 0;
         for (int i = 0; i < shared->team.threads; i++) {
             sum += shared->place[i];
@@ -36,12 +37,12 @@ static void work(void *argument, int thread) {
         shared->sum[thread] = sum - expected;
         if (thread == 0) shared->stop = round == ROUNDS - 1;
         if (round % 50 == thread) usleep(2000); /* long enough for the others to fall asleep */
-        team_barrier(&shared->team);
+        team_barrier(&shared->team, thread);
         if (thread == 0)
             for (int i = 0; i < shared->team.threads; i++) shared->wrong += shared->sum[i] != 0;
         if (shared->stop) break;
     }
-    team_barrier(&shared->team);
+    team_barrier(&shared->team, thread);
     while (team_next(&shared->team) < shared->pieces) shared->taken[thread]++;
 }
 
@@ -52,7 +53,7 @@ static void regroup(void *argument, int thread) {
     while (round < ROUNDS) {
         const int threads = shared->team.threads;
         shared->place[thread] = round * (thread + 1);
-        team_barrier(&shared->team);
+        team_barrier(&shared->team, thread);
         long sum = 0, expected = 0;
         for (int i = 0; i < threads; i++) {
             sum += shared->place[i];
@@ -64,7 +65,8 @@ static void regroup(void *argument, int thread) {
             shared->round = round + 1;
             shared->team.wanted = 1 + (int)(round * 7 + round / 3) % shared->team.members;
         }
-        if (team_barrier(&shared->team) <= thread && !team_rest(&shared->team, thread)) return;
+        team_barrier(&shared->team, thread);
+        if (!team_change(&shared->team, thread)) return;
         if (thread == 0)
             for (int i = 0; i < threads; i++) shared->wrong += shared->sum[i] != 0;
         round = shared->round;
@@ -90,6 +92,7 @@ static int wrong(Shared *shared, int threads) {
 
 int main(void) {
     Shared *shared = calloc(1, sizeof *shared);
+    shared->team.seat = shared->seat;
     shared->pieces = 1000;
     for (int run = 0; run < 3; run++)
         for (int threads = 1; threads <= MOST; threads++)

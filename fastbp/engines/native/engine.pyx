@@ -92,11 +92,14 @@ cdef extern from "half.h" nogil:
 
 cdef extern from "team.h" nogil:
     enum: TEAM_MOST
+    ctypedef struct Seat:
+        pass
     ctypedef struct Team:
+        Seat* seat
         int members, threads, wanted, kept
     void team_run(Team* team, int threads, void (*work)(void*, int) noexcept nogil, void* argument)
-    int team_barrier(Team* team)
-    bint team_rest(Team* team, int thread)
+    void team_barrier(Team* team, int thread)
+    bint team_change(Team* team, int thread)
     void team_over(Team* team)
     int64_t team_next(Team* team)
     void team_finish(Team* team)
@@ -313,13 +316,13 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
     cdef int64_t s = 0, steps = (net.rows + net.batch - 1) // net.batch, ahead
     cdef double loss, weight, penalty
     batch.training = True
-    batch.begun = False
     batch.offset = 0
     while s < steps:
         batch.rows = net.order + s * net.batch
         batch.count = min(net.batch, net.rows - s * net.batch)
         weight = weight_of(net, &batch)
         batch.inverse_weight = 1 / weight if weight > 0 else 0
+        batch.begun = net.online and s > 0
         batch.begins_next = net.online and s + 1 < steps
         batch.step = net.step + s
         batch.learning_rate = net.learning_rates[s]
@@ -328,7 +331,7 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
         ahead = min(net.batch, net.rows - (s + 1) * net.batch)
         fetch_rows(net.X, net.layer[0].n_in, batch.rows + net.batch, part(ahead, thread, net.team.threads),
                    part(ahead, thread + 1, net.team.threads))
-        team_barrier(&net.team)
+        team_barrier(&net.team, thread)
         loss = sum_losses(net, batch.count) * batch.inverse_weight
         if not isfinite(loss):  # every thread finds the same
             if thread == 0:
@@ -341,7 +344,8 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
             if s % net.steps_unchecked == 0:
                 look_for_signals(net)
             set_pace(&net.pace, &net.team)
-        if team_barrier(&net.team) <= thread and not team_rest(&net.team, thread):
+        team_barrier(&net.team, thread)
+        if not team_change(&net.team, thread):
             break
         if thread == 0:
             penalty = sum_penalties(net)
@@ -350,7 +354,6 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
                 net.penalties[s] = penalty
         if net.stop:
             break
-        batch.begun = batch.begins_next
         s = net.at
     if thread == 0:
         team_over(&net.team)
@@ -378,7 +381,7 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
         batch.offset = start
         batch.count = min(net.batch, net.rows - start)
         row_phase(net, &batch, thread, net.back)
-        team_barrier(&net.team)
+        team_barrier(&net.team, thread)
         if thread == 0:
             net.total += sum_losses(net, batch.count) * batch.inverse_weight
         for run in range(net.runs if net.back else 0):
@@ -388,7 +391,7 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
                 gradient_tile(net, &batch, task, g, start > 0, NULL)
         if thread == 0:
             look_for_signals(net)
-        team_barrier(&net.team)
+        team_barrier(&net.team, thread)
         if net.stop:
             return
     for run in range(net.runs):
@@ -521,6 +524,7 @@ cdef int64_t lay_out(Net* net, char* base, bint clipped) noexcept nogil:
                 layer.slope = <real*> take(base, &used, panels_of(layer.n_out) * net.stride * panel)
     net.task = <Task*> take(base, &used, net.tasks * sizeof(Task))
     net.task_cost = <int64_t*> take(base, &used, (net.tasks + 1) * sizeof(int64_t))
+    net.team.seat = <Seat*> take(base, &used, net.threads * sizeof(Seat))
     net.row_loss = <double*> take(base, &used, net.stride * sizeof(double))
     net.outputs = <vec*> take(base, &used, net.threads * 2 * net.layer[net.layers - 1].n_out * sizeof(vec))
     net.tile = <real*> take(base, &used, net.threads * PANEL * panel)

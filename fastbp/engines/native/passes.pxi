@@ -230,17 +230,17 @@ cdef void row_phase_by_columns(Net* net, const Minibatch* batch, int thread, bin
         take_inputs(net, batch, thread, first, last)
     for l in range(net.layers):
         if l > 0 or not net.own_inputs:
-            team_barrier(&net.team)
+            team_barrier(&net.team, thread)
         panels = panels_of(net.layer[l].n_out)
         forward_layer(net, batch, thread, l, 0, batch.count, part(panels, thread, threads),
                       part(panels, thread + 1, threads))
-    team_barrier(&net.team)
+    team_barrier(&net.team, thread)
     loss_rows(net, batch, first, last, net.outputs + thread * 2 * net.layer[net.layers - 1].n_out)
     if back:
         if HALF:
             write_output_deltas(net, first, last)
         for l in range(net.layers - 1, 0, -1):
-            team_barrier(&net.team)
+            team_barrier(&net.team, thread)
             panels = panels_of(net.layer[l].n_in)
             backward_layer(net, batch, thread, l, 0, batch.count, part(panels, thread, threads),
                            part(panels, thread + 1, threads))
@@ -365,7 +365,7 @@ cdef void update_phase(Net* net, const Minibatch* batch, int thread) noexcept no
                 take_task(net, batch, &net.task[t], net.tile + thread * PANEL * PANEL)
     if net.clip_norm == 0:
         return
-    team_barrier(&net.team)
+    team_barrier(&net.team, thread)
     for t in range(net.tasks):
         norm += net.task[t].squares
     norm = sqrt(norm)

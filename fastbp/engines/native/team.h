@@ -4,8 +4,8 @@
    done. The threads end with the call, or where team->kept wait for the next one until team_end. A forked
    child has none of its parent's threads, sees that, and starts its own: a process may fork at any time
    between two calls. Whoever waits spins (a step is often shorter than a system call), then lets others
-   run on its CPU, then sleeps. At a barrier the team may change the number of its threads that share the
-   work; the others rest. */
+   run on its CPU, then sleeps. After a barrier the team may change the number of its threads that share
+   the work; the others rest. */
 #ifndef FASTBP_TEAM_H
 #define FASTBP_TEAM_H
 
@@ -25,16 +25,24 @@
 #include <stdint.h>
 
 #define TEAM_MOST 256 /* threads in a team at most */
+#define ROUNDS_MOST 8 /* of a barrier: log2 of that */
+
+/* A thread's signals at barriers, counted by itself, read by the others: a pair of cache lines of its own,
+   as they are fetched in pairs. */
+typedef struct {
+    atomic_llong signals;
+    char rest[128 - sizeof(atomic_llong)];
+} Seat;
 
 typedef struct {
+    Seat *seat;  /* for each of the threads there may be; room for them is the caller's */
     int members; /* threads that have the job */
     int threads; /* of them, 0 … threads−1 share the work */
-    int wanted;  /* as many shall from the next barrier on; thread 0 says */
+    int wanted;  /* as many shall; thread 0 may change it between two barriers */
     int over;    /* nobody need rest any longer */
+    long long start; /* the count of signals with which a thread comes to share the work */
     void (*work)(void *argument, int thread);
     void *argument;
-    atomic_int waiting;
-    atomic_llong phase; /* counts barriers passed, and below PHASE says how many threads share the work */
     atomic_llong next;  /* for team_next */
 
     int kept;   /* the threads stay from job to job */
@@ -83,7 +91,7 @@ static int start_member(Team *team, int thread, void *(*run)(void *)) {
 static void set_free(const Team *team) {}
 #endif
 
-#define PHASE 512
+#define PHASE 512   /* more than TEAM_MOST */
 #define SPINS 300   /* turns of the waiting loop, a few microseconds */
 #define YIELDS 2000 /* then offers of the CPU to another thread before sleeping */
 
@@ -112,31 +120,52 @@ static long long await_change(Team *team, atomic_llong *word, long long was, pth
     return now;
 }
 
-/* Returns how many threads share the work from here on: where it is not more than its own number, a
-   thread must rest. Should that number have changed again before it looks, it sees the newer one. */
-static int team_barrier(Team *team) {
-    const int threads = team->threads; /* the last to arrive may change it */
-    if (threads == 1 && team->wanted == 1) return 1;
-    const long long phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&team->waiting, 1, memory_order_acq_rel) == threads - 1) {
-        atomic_store_explicit(&team->waiting, 0, memory_order_relaxed);
-        pthread_mutex_lock(&team->mutex); /* no sleeper may miss the change */
-        if (team->wanted > threads) pthread_cond_broadcast(&team->woken);
-        team->threads = team->wanted;
-        const long long now = (phase / PHASE + 1) * PHASE + team->threads;
-        atomic_store_explicit(&team->phase, now, memory_order_release);
-        pthread_cond_broadcast(&team->passed);
-        pthread_mutex_unlock(&team->mutex);
-        return (int)(now % PHASE);
+/* Wait until a thread has given so many signals. The last thing tried are naps, longer and longer: a call
+   to wake up would need a lock at every barrier. */
+static void await_signals(Seat *seat, long long signals) {
+    struct timespec nap = {0, 50000};
+    for (int i = 0; atomic_load_explicit(&seat->signals, memory_order_acquire) < signals; i++) {
+        if (i < SPINS) relax();
+        else if (i < SPINS + YIELDS) sched_yield();
+        else {
+            nanosleep(&nap, NULL);
+            if (nap.tv_nsec < 1000000) nap.tv_nsec *= 2;
+        }
     }
-    return (int)(await_change(team, &team->phase, phase, &team->passed) % PHASE);
 }
 
-/* Sleep until this thread shares the work again: 1, or until the team is over: 0. */
-static int team_rest(Team *team, int thread) {
+/* A dissemination barrier: in round r each thread signals to the one 2^r places on and waits for the one
+   2^r places back, and after log2(threads) rounds has heard from all. Two threads just look at each
+   other, so that only two cache lines move, and at the same time. */
+static void pass_barrier(Team *team, int thread, int threads) {
+    Seat *own = &team->seat[thread];
+    long long signals = atomic_load_explicit(&own->signals, memory_order_relaxed);
+    for (int distance = 1; distance < threads; distance *= 2) {
+        atomic_store_explicit(&own->signals, ++signals, memory_order_release);
+        await_signals(&team->seat[thread >= distance ? thread - distance : thread - distance + threads], signals);
+    }
+}
+
+static void team_barrier(Team *team, int thread) { pass_barrier(team, thread, team->threads); }
+
+/* Right after a barrier, before which thread 0 may have changed team->wanted: let as many share the work
+   from here on. A thread that is not among them rests until it is. Returns 0 where instead the team is over. */
+static int team_change(Team *team, int thread) {
+    const int threads = team->threads;
+    if (team->wanted == threads) return 1;
+    pass_barrier(team, thread, threads); /* all have seen that */
+    if (thread == 0) {
+        pthread_mutex_lock(&team->mutex);
+        team->threads = team->wanted;
+        team->start = atomic_load_explicit(&team->seat[0].signals, memory_order_relaxed) + ROUNDS_MOST;
+        pthread_cond_broadcast(&team->woken);
+        pthread_mutex_unlock(&team->mutex);
+    }
+    pass_barrier(team, thread, threads); /* it is done */
     pthread_mutex_lock(&team->mutex);
     while (team->threads <= thread && !team->over) pthread_cond_wait(&team->woken, &team->mutex);
     const int over = team->over;
+    atomic_store_explicit(&team->seat[thread].signals, team->start, memory_order_relaxed);
     pthread_mutex_unlock(&team->mutex);
     return !over;
 }
@@ -194,6 +223,7 @@ static void *team_member(void *p) {
     pthread_mutex_unlock(&team->mutex);
     while ((job = await_change(team, &team->job, job, &team->woken)) % PHASE > 0) {
         if (job % PHASE <= thread) continue;
+        atomic_store_explicit(&team->seat[thread].signals, team->start, memory_order_relaxed);
         team->work(team->argument, thread);
         if (atomic_fetch_sub_explicit(&team->busy, 1, memory_order_acq_rel) > 1) continue;
         pthread_mutex_lock(&team->mutex);
@@ -251,8 +281,7 @@ static void team_run(Team *team, int threads, void (*work)(void *, int), void *a
     team->over = 0;
     team->work = work;
     team->argument = argument;
-    atomic_init(&team->waiting, 0);
-    atomic_init(&team->phase, threads);
+    team->start = atomic_load_explicit(&team->seat[0].signals, memory_order_relaxed); /* nobody's is higher */
     atomic_init(&team->next, 0);
     atomic_init(&team->busy, threads - 1);
     if (!alone) {
