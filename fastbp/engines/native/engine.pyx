@@ -72,7 +72,7 @@ cdef extern from "tile.h" nogil:
 
 cdef extern from "online.h" nogil:
     int online_step(int64_t panels, int64_t n_in, const real* x, const real* x_next, real eta, const real* delta,
-                    real* w, real* z, int64_t row_panel)
+                    real* w, int64_t w_panel, real* z, int64_t row_panel)
 
 
 cdef extern from "half.h" nogil:
@@ -123,6 +123,7 @@ ctypedef void (*UserLoss)(const real* f, const real* y, real* loss, real* slope,
 
 ctypedef struct Layer:
     int64_t n_in, n_out
+    int64_t rows        # from one panel of w to the next
     int activation
     real a              # the activation's parameter
     UserActivation user
@@ -162,7 +163,8 @@ ctypedef struct Net:
     int64_t rows_to_split # rows a thread must have, or phase 1 is cut by columns
     bint by_columns     # it may be
     bint online         # minibatches of one row and no more to the update than w −= η g: see online.h
-    bint own_inputs     # each thread then has all of v⁰ to itself: no row of it crosses from CPU to CPU
+    bint inputs_owned   # each thread then has all of v⁰ to itself: no row of it crosses from CPU to CPU
+    int64_t own_stride  # rows of a panel of that
     int64_t block       # rows that go through all layers together in forward
     int64_t steps_unchecked # steps between two looks at the clock, which says whether to look for signals
     int loss
@@ -187,6 +189,7 @@ ctypedef struct Net:
     vec* outputs        # for each thread: outputs and targets of LANES rows
     real* tile          # for each thread: a PANEL × PANEL tile of gradient
     real* panel         # for each thread, in bf16 modules: HALF_BLOCK rows of a panel before they are rounded
+    real* own_inputs    # v⁰ for each thread, or NULL
     real* delta_input   # ∂f/∂x of the Jacobian
     # the call
     Team team
@@ -219,6 +222,7 @@ ctypedef struct Minibatch:
     bint begun            # z¹ is there already, from the step before
     bint begins_next      # the update computes z¹ of the step that follows
     real* v_in            # v⁰, as this thread has it
+    int64_t stride        # rows of a panel of it
     double learning_rate
     real eta              # with the bias corrections of Adam
 
@@ -242,6 +246,10 @@ cdef int64_t BYTES_TO_SPLIT = 0 if HALF else 65_536
 # the work on fewer is over before what is fetched arrives.
 cdef int64_t NEAR_BYTES = 1 << 20
 cdef int64_t FAR_ROWS = 64
+# Where phase 1 is cut by columns, a thread has its own v⁰ and its own panels of W, so many bytes from those
+# of the next: prefetchers run on past the end of what they see read, and what they take out of another CPU's
+# cache that CPU has to fetch back.
+cdef int64_t BYTES_APART = 1 << 16
 # Signals are looked for every so many seconds, and the clock after so much work, a millisecond or less.
 cdef double SIGNAL_SECONDS = 0.02
 cdef int64_t FLOPS_UNCHECKED = 20_000_000
@@ -372,6 +380,7 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
     batch.step = 0
     batch.eta = 0
     batch.v_in = net.layer[0].v_in
+    batch.stride = net.stride
     batch.rows = NULL
     batch.offset = 0
     batch.count = net.rows
@@ -422,6 +431,7 @@ cdef int64_t take_rows(Net* net, int thread, Minibatch* batch) noexcept nogil:
     start *= net.block
     batch.rows = NULL
     batch.v_in = net.layer[0].v_in
+    batch.stride = net.stride
     batch.offset = start - first
     batch.count = min(net.block, net.rows - start)
     take_inputs(net, batch, thread, first, first + batch.count)
@@ -500,19 +510,21 @@ cdef int64_t lay_out(Net* net, char* base, bint clipped) noexcept nogil:
     cdef Layer* layer
     cdef real* v = NULL
     if not HALF:
-        v = <real*> take(base, &used, inputs_size(net) * (net.threads if net.own_inputs else 1) * sizeof(real))
+        v = <real*> take(base, &used, panels_of(net.layer[0].n_in + 1) * net.stride * panel)
+    if net.inputs_owned:
+        net.own_inputs = <real*> take(base, &used, net.threads * own_size(net) * sizeof(real))
     for l in range(net.layers):
         layer = &net.layer[l]
         layer.v_in = v
-        layer.w = <real*> take(base, &used, panels_of(layer.n_out) * (layer.n_in + 1) * panel)
+        layer.w = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
         if HALF:
             lay_out_operands(net, l, base, &used)
         elif l > 0:
             layer.wt = <real*> take(base, &used, panels_of(layer.n_in) * layer.n_out * panel)
         for s in range(net.optimizer.slots):
-            layer.slot[s] = <real*> take(base, &used, panels_of(layer.n_out) * (layer.n_in + 1) * panel)
+            layer.slot[s] = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
         if clipped:
-            layer.g = <real*> take(base, &used, panels_of(layer.n_out) * (layer.n_in + 1) * panel)
+            layer.g = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
         if not HALF or l == net.layers - 1:
             v = <real*> take(base, &used, panels_of(layer.n_out + 1) * net.stride * panel)
             layer.v = v
@@ -638,7 +650,8 @@ cdef class Engine:
         if weights * sizeof(real) > BYTES_TO_SPLIT:
             net.rows_to_split = ROWS_TO_SPLIT if columns_divide(plan.layer_sizes, net.threads) else ROWS_TO_SPLIT // 3
         net.by_columns = net.batch < net.rows_to_split * net.threads
-        net.own_inputs = net.by_columns and not HALF and panels_of(plan.layer_sizes[1]) >= 2 * net.threads > 2
+        net.own_stride = net.batch | 1
+        net.inputs_owned = net.by_columns and not HALF and panels_of(plan.layer_sizes[1]) >= 2 * net.threads > 2
         # an odd number of rows keeps panels apart in the cache's sets
         net.stride = max(net.batch, net.threads * net.block)
         net.stride = (net.stride + PANEL - 1) // PANEL * PANEL + 1 if HALF else net.stride | 1
@@ -668,6 +681,9 @@ cdef class Engine:
             layer = &net.layer[l]
             layer.n_in = plan.layer_sizes[l]
             layer.n_out = plan.layer_sizes[l + 1]
+            layer.rows = layer.n_in + 1
+            if net.by_columns and net.threads > 1 and not HALF:
+                layer.rows += BYTES_APART // (PANEL * <int64_t> sizeof(real))
             layer.far = panels_of(layer.n_out) * (layer.n_in + 1) * PANEL * <int64_t> sizeof(real) > NEAR_BYTES
             if l < net.layers - 1:
                 layer.a = plan.activations[l].parameter
@@ -747,7 +763,7 @@ cdef class Engine:
         self._be_free()
         parameters = self._arrays()
         for l in range(self.net.layers):
-            unpack_parameters(self.net.layer[l].w, parameters[l])
+            unpack_parameters(self.net.layer[l].w, self.net.layer[l].rows, parameters[l])
         return parameters
 
     def set_parameters(self, parameters):
@@ -755,7 +771,7 @@ cdef class Engine:
         cdef int64_t l
         self._be_free()
         for l in range(self.net.layers):
-            pack_parameters(parameters[l], self.net.layer[l].w)
+            pack_parameters(parameters[l], self.net.layer[l].rows, self.net.layer[l].w)
             if HALF:
                 round_weights(&self.net, l)
             elif l > 0:
@@ -768,7 +784,7 @@ cdef class Engine:
         slots = [self._arrays() for _ in range(self.net.optimizer.slots)]
         for s in range(self.net.optimizer.slots):
             for l in range(self.net.layers):
-                unpack_parameters(self.net.layer[l].slot[s], slots[s][l])
+                unpack_parameters(self.net.layer[l].slot[s], self.net.layer[l].rows, slots[s][l])
         return self.net.step, slots
 
     def set_optimizer_state(self, step, slots):
@@ -778,7 +794,7 @@ cdef class Engine:
         self.net.step = step
         for s in range(self.net.optimizer.slots):
             for l in range(self.net.layers):
-                pack_parameters(slots[s][l], self.net.layer[l].slot[s])
+                pack_parameters(slots[s][l], self.net.layer[l].rows, self.net.layer[l].slot[s])
 
     def _arrays(self):
         sizes = self.plan.layer_sizes
@@ -862,7 +878,7 @@ cdef class Engine:
         self.net.back = True
         value = self._objective(3)
         for l in range(self.net.layers):
-            unpack_parameters(self.net.layer[l].g, out[l])
+            unpack_parameters(self.net.layer[l].g, self.net.layer[l].rows, out[l])
         return value
 
     cdef double _objective(self, int64_t passes) except? -1:
@@ -910,7 +926,7 @@ cdef class Engine:
             return 0
         for l in range(self.net.layers):
             layer = &self.net.layer[l]
-            bytes += panels_of(layer.n_out) * (layer.n_in + 1) * panel
+            bytes += panels_of(layer.n_out) * layer.rows * panel
         self.gradients = allocate(bytes)
         if self.gradients == NULL:
             raise MemoryError(f"the gradient needs {bytes:,} bytes")
@@ -918,7 +934,7 @@ cdef class Engine:
         for l in range(self.net.layers):
             layer = &self.net.layer[l]
             layer.g = <real*> (<char*> self.gradients + bytes)
-            bytes += panels_of(layer.n_out) * (layer.n_in + 1) * panel
+            bytes += panels_of(layer.n_out) * layer.rows * panel
         return 0
 
     cdef int _need_input_buffers(self) except -1:

@@ -114,7 +114,7 @@ cdef void forward_half(Net* net, const Minibatch* batch, int thread, int64_t l, 
             rows = min(<int64_t> HALF_BLOCK, last - r)
             z = layer.v + (p * net.stride + r) * PANEL if top else net.panel + thread * HALF_BLOCK * PANEL
             multiply_half(net, rows, layer.v_rows + r * PANEL, K, layer.w_pairs, layer.n_out, p,
-                          layer.w + (p * (layer.n_in + 1) + layer.n_in) * PANEL, z)
+                          layer.w + (p * layer.rows + layer.n_in) * PANEL, z)
             if not top:
                 activate_panel(net, batch, l, p, r, r + rows, z)
                 for c from 0 <= c < rows by PANEL:
@@ -195,7 +195,7 @@ cdef void round_tile(Net* net, int64_t l, int64_t j, int64_t k, bint transposed)
     cdef vec low, zero = splat(0)
     cdef int64_t rows = min(<int64_t> PANEL, layer.n_in - k * PANEL), r, half, i
     cdef int64_t couples = (min(<int64_t> PANEL, layer.n_out - j * PANEL) + 1) // 2
-    cdef const real* w = layer.w + (j * (layer.n_in + 1) + k * PANEL) * PANEL
+    cdef const real* w = layer.w + (j * layer.rows + k * PANEL) * PANEL
     cdef operand* out = layer.w_pairs + (j * pair_rows(layer.n_in) + k * PANEL) * PANEL
     for r from 0 <= r < rows by 2:
         for half in range(2):

@@ -5,7 +5,8 @@
 #
 #   activations, deltas   [P][stride][PANEL]       row = sample of the minibatch, column = feature;
 #                                                  v has the feature n_l = 1 of the notes after its last
-#   weights W             [P_out][n_in + 1][PANEL]  row = input k (the bias is row n_in), column = output
+#   weights W             [P_out][rows][PANEL]     row = input k (the bias is row n_in), column = output;
+#                                                  rows is n_in + 1, or more where panels lie apart
 #   weights transposed    [P_in][n_out][PANEL]      row = output, column = input, without the bias
 #
 # Forward, backward-data and weight gradient each read these as they are. Columns past the last one are
@@ -93,7 +94,7 @@ cdef void transpose_weights(Layer* layer) noexcept nogil:
 
 cdef inline void transpose_tile(Layer* layer, int64_t j, int64_t k) noexcept nogil:
     """The block of wt that mirrors input panel k of output panel j of w."""
-    transpose_block(layer.w + (j * (layer.n_in + 1) + k * PANEL) * PANEL,
+    transpose_block(layer.w + (j * layer.rows + k * PANEL) * PANEL,
                     min(<int64_t> PANEL, layer.n_in - k * PANEL),
                     min(<int64_t> PANEL, layer.n_out - j * PANEL),
                     layer.wt + (k * layer.n_out + j * PANEL) * PANEL)
@@ -103,10 +104,10 @@ cdef inline void transpose_tile(Layer* layer, int64_t j, int64_t k) noexcept nog
 # registers; what is left over at the edges goes one by one.
 
 
-cdef void pack_parameters(const real[:, ::1] W, real* w) noexcept nogil:
+cdef void pack_parameters(const real[:, ::1] W, int64_t rows, real* w) noexcept nogil:
     cdef vec square[LANES]
     cdef int64_t j, k, i, n_out = W.shape[0], columns = W.shape[1]
-    memset(w, 0, panels_of(n_out) * columns * PANEL * sizeof(real))  # a NaN may have come past the last column
+    memset(w, 0, panels_of(n_out) * rows * PANEL * sizeof(real))  # a NaN may have come past the last column
     for j from 0 <= j < n_out by LANES:
         for k from 0 <= k < columns by LANES:
             if j + LANES <= n_out and k + LANES <= columns:
@@ -114,37 +115,37 @@ cdef void pack_parameters(const real[:, ::1] W, real* w) noexcept nogil:
                     square[i] = load_unaligned(&W[j + i, k])
                 transpose_square(square)
                 for i in range(LANES):
-                    store(place(w, columns, j, k + i), square[i])
+                    store(place(w, rows, j, k + i), square[i])
             else:
-                copy_edge(W, w, j, k, False)
+                copy_edge(W, rows, w, j, k, False)
 
 
-cdef void unpack_parameters(const real* w, real[:, ::1] W) noexcept nogil:
+cdef void unpack_parameters(const real* w, int64_t rows, real[:, ::1] W) noexcept nogil:
     cdef vec square[LANES]
     cdef int64_t j, k, i, n_out = W.shape[0], columns = W.shape[1]
     for j from 0 <= j < n_out by LANES:
         for k from 0 <= k < columns by LANES:
             if j + LANES <= n_out and k + LANES <= columns:
                 for i in range(LANES):
-                    square[i] = load(place(<real*> w, columns, j, k + i))
+                    square[i] = load(place(<real*> w, rows, j, k + i))
                 transpose_square(square)
                 for i in range(LANES):
                     store_unaligned(&W[j + i, k], square[i])
             else:
-                copy_edge(W, <real*> w, j, k, True)
+                copy_edge(W, rows, <real*> w, j, k, True)
 
 
-cdef inline real* place(real* w, int64_t columns, int64_t j, int64_t k) noexcept nogil:
+cdef inline real* place(real* w, int64_t rows, int64_t j, int64_t k) noexcept nogil:
     """Where panels of so many rows have W[j, k]."""
-    return w + (j // PANEL * columns + k) * PANEL + j % PANEL
+    return w + (j // PANEL * rows + k) * PANEL + j % PANEL
 
 
-cdef void copy_edge(const real[:, ::1] W, real* w, int64_t j0, int64_t k0, bint out) noexcept nogil:
+cdef void copy_edge(const real[:, ::1] W, int64_t rows, real* w, int64_t j0, int64_t k0, bint out) noexcept nogil:
     """What there is of the square at W[j0, k0], one by one; out: from w to W."""
     cdef int64_t j, k
     for j in range(j0, min(j0 + LANES, W.shape[0])):
         for k in range(k0, min(k0 + LANES, W.shape[1])):
             if out:
-                (<real*> &W[j, k])[0] = place(w, W.shape[1], j, k)[0]
+                (<real*> &W[j, k])[0] = place(w, rows, j, k)[0]
             else:
-                place(w, W.shape[1], j, k)[0] = W[j, k]
+                place(w, rows, j, k)[0] = W[j, k]

@@ -27,8 +27,7 @@ INLINE void online_input(const int panels, real x, real x_next, const vec *delta
 }
 
 INLINE void online_panels(const int panels, int64_t n_in, const real *x, const real *x_next, real eta,
-                          const real *delta, real *w, real *z, int64_t row_panel) {
-    const int64_t w_panel = (n_in + 1) * PANEL;
+                          const real *delta, real *w, int64_t w_panel, real *z, int64_t row_panel) {
     vec d[2 * ONLINE_PANELS], sum[2 * ONLINE_PANELS];
     UNROLL for (int v = 0; v < 2 * panels; v++) {
         d[v] = load(delta + v / 2 * row_panel + v % 2 * LANES);
@@ -39,12 +38,12 @@ INLINE void online_panels(const int panels, int64_t n_in, const real *x, const r
     UNROLL for (int v = 0; v < 2 * panels; v++) store(z + v / 2 * row_panel + v % 2 * LANES, sum[v]);
 }
 
-/* For the first one or two of so many panels of a layer with n_in inputs; returns which. row_panel: reals
-   from one panel of δ, and of z, to the next. */
+/* For the first one or two of so many panels of a layer with n_in inputs; returns which. w_panel and
+   row_panel: reals from one panel to the next, of W and of δ and z. */
 static int online_step(int64_t panels, int64_t n_in, const real *x, const real *x_next, real eta,
-                       const real *delta, real *w, real *z, int64_t row_panel) {
-    if (panels == 1) return online_panels(1, n_in, x, x_next, eta, delta, w, z, row_panel), 1;
-    return online_panels(ONLINE_PANELS, n_in, x, x_next, eta, delta, w, z, row_panel), ONLINE_PANELS;
+                       const real *delta, real *w, int64_t w_panel, real *z, int64_t row_panel) {
+    if (panels == 1) return online_panels(1, n_in, x, x_next, eta, delta, w, w_panel, z, row_panel), 1;
+    return online_panels(ONLINE_PANELS, n_in, x, x_next, eta, delta, w, w_panel, z, row_panel), ONLINE_PANELS;
 }
 
 #endif

@@ -16,35 +16,36 @@ cdef inline int64_t fetch_size(int64_t reals, int64_t tiles, int64_t K) noexcept
     return (reals + fetches - 1) // fetches * line
 
 
-cdef int64_t multiply(Net* net, const real* a, int64_t K, const real* w, int64_t columns, int64_t p,
-                      int64_t end, int64_t first, int64_t last, real* c, bint far) noexcept nogil:
+cdef int64_t multiply(Net* net, const real* a, int64_t a_panel, int64_t K, const real* w, int64_t w_panel,
+                      int64_t columns, int64_t p, int64_t end, int64_t first, int64_t last, real* c, bint far
+                      ) noexcept nogil:
     """C = A W for rows first … last − 1 in panel p, or in some more panels before `end` where there are
-    few rows; returns the panel after."""
+    few rows; returns the panel after. a_panel, w_panel: reals from one panel of A, of W, to the next."""
     cdef int64_t rows = last - first, tiles = (rows + TILE_ROWS - 1) // TILE_ROWS, t, r, next = 0
     cdef int64_t wide = panels_at_once(<int> rows) if rows <= 3 else 1, stride = net.stride * PANEL
     cdef bint fetching = far and rows >= FAR_ROWS and p + 1 < end
     cdef Ahead ahead
-    w += p * K * PANEL
+    w += p * w_panel
     a += first * PANEL
     c += p * stride + first * PANEL
     if wide > 1 and p + wide <= end and (p + wide) * PANEL <= columns:
-        tile_few(<int> rows, K, a, stride, w, K * PANEL, c, stride)
+        tile_few(<int> rows, K, a, a_panel, w, w_panel, c, stride)
         return p + wide
     if fetching:  # the next panel of W, a part with each tile
         ahead.streams = 0
-        look_ahead(&ahead, w + K * PANEL)
+        look_ahead(&ahead, w + w_panel)
         ahead.n = fetch_size(K * PANEL, tiles, K)
     for t in range(tiles):
         r = next
         next = part(rows, t + 1, tiles)
-        tile_rows(<int> (next - r), vectors_of(columns, p), K, a + r * PANEL, stride, w, c + r * PANEL,
+        tile_rows(<int> (next - r), vectors_of(columns, p), K, a + r * PANEL, a_panel, w, c + r * PANEL,
                   &ahead if fetching else NULL)
     return p + 1
 
 
-cdef inline int64_t inputs_size(Net* net) noexcept nogil:
-    """Reals that v⁰ takes."""
-    return panels_of(net.layer[0].n_in + 1) * net.stride * PANEL
+cdef inline int64_t own_size(Net* net) noexcept nogil:
+    """Reals from one thread's own v⁰ to the next's."""
+    return panels_of(net.layer[0].n_in + 1) * net.own_stride * PANEL + BYTES_APART // <int64_t> sizeof(real)
 
 
 cdef void take_inputs(Net* net, const Minibatch* batch, int thread, int64_t first, int64_t last) noexcept nogil:
@@ -52,7 +53,7 @@ cdef void take_inputs(Net* net, const Minibatch* batch, int thread, int64_t firs
     if HALF:
         gather_half(net, batch, thread, first, last)
     else:
-        gather(net.X, net.layer[0].n_in, batch.rows, batch.offset, first, last, batch.v_in, net.stride)
+        gather(net.X, net.layer[0].n_in, batch.rows, batch.offset, first, last, batch.v_in, batch.stride)
 
 
 cdef void forward_layer(Net* net, const Minibatch* batch, int thread, int64_t l, int64_t first, int64_t last,
@@ -60,7 +61,7 @@ cdef void forward_layer(Net* net, const Minibatch* batch, int thread, int64_t l,
     """vˡ = φ(Wˡ vˡ⁻¹), for the output layer f = Wᴸ vᴸ⁻¹: rows first … last − 1 of panels p … end − 1."""
     cdef Layer* layer = &net.layer[l]
     cdef const real* v = batch.v_in if l == 0 else layer.v_in
-    cdef int64_t next
+    cdef int64_t v_panel = (batch.stride if l == 0 else net.stride) * PANEL, next
     if HALF:
         forward_half(net, batch, thread, l, first, last, p, end)
         return
@@ -69,8 +70,8 @@ cdef void forward_layer(Net* net, const Minibatch* batch, int thread, int64_t l,
             next = p + 1
             memcpy(layer.v + p * net.stride * PANEL, begun_row(net, p), PANEL * sizeof(real))
         else:
-            next = multiply(net, v, layer.n_in + 1, layer.w, layer.n_out, p, end, first, last, layer.v,
-                            layer.far)
+            next = multiply(net, v, v_panel, layer.n_in + 1, layer.w, layer.rows * PANEL, layer.n_out, p, end,
+                            first, last, layer.v, layer.far)
         if l < net.layers - 1:
             while p < next:
                 activate_panel(net, batch, l, p, first, last, layer.v + (p * net.stride + first) * PANEL)
@@ -116,7 +117,8 @@ cdef void backward_layer(Net* net, const Minibatch* batch, int thread, int64_t l
         backward_half(net, thread, l, first, last, p, end)
         return
     while p < end:
-        next = multiply(net, layer.delta, layer.n_out, layer.wt, layer.n_in, p, end, first, last, out, layer.far)
+        next = multiply(net, layer.delta, net.stride * PANEL, layer.n_out, layer.wt, layer.n_out * PANEL,
+                        layer.n_in, p, end, first, last, out, layer.far)
         while p < next:
             at = (p * net.stride + first) * PANEL
             if kept:
@@ -198,9 +200,11 @@ cdef void row_phase(Net* net, Minibatch* batch, int thread, bint back) noexcept 
     cdef int64_t blocks = (last - first + net.block - 1) // net.block
     cdef int64_t b, l, r0, r1
     batch.v_in = net.layer[0].v_in
+    batch.stride = net.stride
     if net.team.threads > 1 and batch.count < net.rows_to_split * net.team.threads:
-        if net.own_inputs:
-            batch.v_in += thread * inputs_size(net)
+        if net.own_inputs != NULL:
+            batch.v_in = net.own_inputs + thread * own_size(net)
+            batch.stride = net.own_stride
         row_phase_by_columns(net, batch, thread, back)
         return
     for b in range(blocks):
@@ -224,12 +228,12 @@ cdef void row_phase_by_columns(Net* net, const Minibatch* batch, int thread, bin
     cdef int64_t first = part_of_rows(batch.count, thread, threads)
     cdef int64_t last = part_of_rows(batch.count, thread + 1, threads)
     cdef int64_t l, panels
-    if net.own_inputs:
+    if net.own_inputs != NULL:
         take_inputs(net, batch, thread, 0, batch.count)
     else:
         take_inputs(net, batch, thread, first, last)
     for l in range(net.layers):
-        if l > 0 or not net.own_inputs:
+        if l > 0 or net.own_inputs == NULL:
             team_barrier(&net.team, thread)
         panels = panels_of(net.layer[l].n_out)
         forward_layer(net, batch, thread, l, 0, batch.count, part(panels, thread, threads),
@@ -247,7 +251,7 @@ cdef void row_phase_by_columns(Net* net, const Minibatch* batch, int thread, bin
 
 
 cdef inline int64_t weights_at(Net* net, const Task* task) noexcept nogil:
-    return (task.j * (net.layer[task.layer].n_in + 1) + task.k * PANEL) * PANEL
+    return (task.j * net.layer[task.layer].rows + task.k * PANEL) * PANEL
 
 
 cdef void gradient_tile(Net* net, const Minibatch* batch, const Task* task, real* g, bint add, real* w
@@ -264,7 +268,8 @@ cdef void gradient_tile(Net* net, const Minibatch* batch, const Task* task, real
     if HALF:
         gradient_half(net, task, count, g, add)
         return
-    v = (batch.v_in if task.layer == 0 else layer.v_in) + task.k * net.stride * PANEL
+    v = (batch.v_in + task.k * batch.stride * PANEL if task.layer == 0
+         else layer.v_in + task.k * net.stride * PANEL)
     delta = layer.delta + task.j * net.stride * PANEL
     if fetching:  # what the step that follows reads and writes
         ahead.streams = 0
@@ -347,8 +352,8 @@ cdef void begin_next(Net* net, const Minibatch* batch, int thread) noexcept nogi
     cdef int64_t p = part(panels, thread, net.team.threads), end = part(panels, thread + 1, net.team.threads)
     while p < end:
         p += online_step(end - p, n_in, net.X + batch.rows[0] * n_in, net.X + batch.rows[1] * n_in, batch.eta,
-                         layer.delta + p * net.stride * PANEL, layer.w + p * (n_in + 1) * PANEL,
-                         begun_row(net, p), net.stride * PANEL)
+                         layer.delta + p * net.stride * PANEL, layer.w + p * layer.rows * PANEL,
+                         layer.rows * PANEL, begun_row(net, p), net.stride * PANEL)
 
 
 cdef void update_phase(Net* net, const Minibatch* batch, int thread) noexcept nogil:
