@@ -272,7 +272,7 @@ cdef double weight_of(Net* net, const Minibatch* batch) noexcept nogil:
     if net.weight == NULL:
         return batch.count
     for r in range(batch.count):
-        total += net.weight[batch.rows[r] if batch.rows != NULL else batch.offset + r]
+        total += net.weight[row_of(batch, r)]
     return total
 
 

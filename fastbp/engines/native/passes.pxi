@@ -128,6 +128,11 @@ cdef void backward_layer(Net* net, const Minibatch* batch, int thread, int64_t l
             p += 1
 
 
+cdef inline int64_t row_of(const Minibatch* batch, int64_t r) noexcept nogil:
+    """X's row of the minibatch's row r."""
+    return batch.rows[r] if batch.rows != NULL else batch.offset + r
+
+
 cdef void read_outputs(Net* net, int64_t first, int64_t rows, vec* T) noexcept nogil:
     """The outputs f of `rows` ≤ LANES rows from `first` on, transposed; lanes beyond them are 0."""
     cdef vec square[LANES]
@@ -158,36 +163,37 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
     cdef int64_t r, i, j, k, m, outputs = net.layer[net.layers - 1].n_out
     cdef vec* Y = T + outputs
     cdef real* y = <real*> Y
-    cdef double weight[LANES]
-    cdef vec losses, scales
+    cdef vec losses, scales = splat(<real> batch.inverse_weight)
     cdef real scale[LANES]
     cdef integer labels[LANES]
     cdef real row_losses[LANES]
+    memset(labels, 0, sizeof(labels))
+    memset(scale, 0, sizeof(scale))
     for r from first <= r < last by LANES:
         m = min(<int64_t> LANES, last - r)
         read_outputs(net, r, m, T)
-        for i in range(LANES):
-            labels[i] = 0
-            scale[i] = 0
-        if m < LANES:  # rows that are not there compute with zeros
-            memset(Y, 0, outputs * sizeof(vec))
-        for i in range(m):
-            k = batch.rows[r + i] if batch.rows != NULL else batch.offset + r + i
-            weight[i] = net.weight[k] if net.weight != NULL else 1
-            scale[i] = <real> (weight[i] * batch.inverse_weight)
-            if net.labels != NULL:
-                labels[i] = <integer> net.labels[k]
-            else:
-                for j in range(outputs):
-                    y[j * LANES + i] = net.y[k * outputs + j]
         if net.labels != NULL:
+            for i in range(m):
+                labels[i] = <integer> net.labels[row_of(batch, r + i)]
             losses = loss_labels(T, outputs, load_integers(labels), net.loss_low, net.loss_high)
         else:
+            if m < LANES:  # rows that are not there compute with zeros
+                memset(Y, 0, outputs * sizeof(vec))
+            for i in range(m):
+                k = row_of(batch, r + i)
+                for j in range(outputs):
+                    y[j * LANES + i] = net.y[k * outputs + j]
             losses = loss_targets(net, T, Y, outputs)
         store_unaligned(row_losses, losses)
-        for i in range(m):
-            net.row_loss[r + i] = weight[i] * row_losses[i] if weight[i] != 0 else 0
-        scales = load_unaligned(scale)
+        if net.weight == NULL:
+            for i in range(m):
+                net.row_loss[r + i] = row_losses[i]
+        else:
+            for i in range(m):
+                k = row_of(batch, r + i)
+                scale[i] = <real> (net.weight[k] * batch.inverse_weight)
+                net.row_loss[r + i] = net.weight[k] * row_losses[i] if net.weight[k] != 0 else 0
+            scales = load_unaligned(scale)
         for j in range(outputs):
             T[j] = T[j] * scales
         write_outputs(T, outputs, m, net.layer[net.layers - 1].delta + r * PANEL, net.stride * PANEL)
