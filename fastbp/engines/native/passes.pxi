@@ -242,9 +242,13 @@ cdef void row_phase_by_columns(Net* net, const Minibatch* batch, int thread, bin
         if l > 0 or net.own_inputs == NULL:
             team_barrier(&net.team, thread)
         panels = panels_of(net.layer[l].n_out)
+        if l == net.layers - 1 and panels < threads:  # not one for each: by rows, as the loss
+            forward_layer(net, batch, thread, l, first, last, 0, panels)
+            break
         forward_layer(net, batch, thread, l, 0, batch.count, part(panels, thread, threads),
                       part(panels, thread + 1, threads))
-    team_barrier(&net.team, thread)
+    else:
+        team_barrier(&net.team, thread)
     loss_rows(net, batch, first, last, net.outputs + thread * 2 * net.layer[net.layers - 1].n_out)
     if back:
         if HALF:
