@@ -2,12 +2,14 @@
 #
 # A barrier costs what other programs on the machine make it cost, which no model knows. So where a step
 # takes less than milliseconds, thread 0 times windows of steps, now and then lets half as many threads, or
-# twice as many, do a window, and stays with what is faster, in the next calls too. The results do not
-# depend on it.
+# twice as many, do a window, and stays with what is faster, in the next calls too. The first steps after a
+# change are not counted: each thread's caches hold what its share was before. The results do not depend on it.
 
 cdef enum:
+    WARM_UP = 6          # steps not counted after a change
+    LEAST_WINDOW = 12    # steps
     FIRST_PATIENCE = 2   # windows until the next trial; doubled after each that failed
-    LAST_PATIENCE = 1024
+    LAST_PATIENCE = 256
 
 cdef int64_t FLOPS_PER_WINDOW = <int64_t> HALF_SPEED * 40_000_000 * 4 // <int64_t> sizeof(real)
 
@@ -19,7 +21,8 @@ ctypedef struct Pace:
     int64_t window          # steps of a window, which may go on in the next call; 0: no trials here
     int64_t counted         # steps of this window so far
     double seconds          # that they took
-    double start            # of the step; 0: it is not counted, as it waits for threads to start or wake
+    int64_t warm_up         # steps that are not counted yet
+    double start            # of the step; 0: it is not counted, as it waits for threads to start
     double usual            # seconds of the last window that was no trial
     int64_t patience, windows # windows from a trial to the next, and since the last
 
@@ -36,7 +39,7 @@ cdef int start_pace(Pace* pace, int64_t steps, int64_t flops, int most) noexcept
     pace.window = 0
     if most == 1 or flops >= 8 * FLOPS_PER_WINDOW:
         return most
-    pace.window = max(<int64_t> 4, FLOPS_PER_WINDOW // flops)
+    pace.window = max(<int64_t> LEAST_WINDOW, FLOPS_PER_WINDOW // flops)
     if pace.threads == 0:
         pace.threads = most
         pace.patience = FIRST_PATIENCE
@@ -54,6 +57,10 @@ cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
     if pace.start == 0:
         pace.start = now
         team.wanted = min(pace.trial if pace.trial > 0 else pace.threads, team.members)
+        return
+    if pace.warm_up > 0:
+        pace.warm_up -= 1
+        pace.start = now
         return
     pace.seconds += now - pace.start
     pace.start = now
@@ -84,5 +91,5 @@ cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
             team.wanted = pace.trial
     pace.counted = 0
     pace.seconds = 0
-    if team.wanted > team.threads:
-        pace.start = 0
+    if team.wanted != team.threads:
+        pace.warm_up = WARM_UP

@@ -27,11 +27,11 @@
 #define TEAM_MOST 256 /* threads in a team at most */
 #define ROUNDS_MOST 8 /* of a barrier: log2 of that */
 
-/* A thread's signals at barriers, counted by itself, read by the others: a pair of cache lines of its own,
-   as they are fetched in pairs. */
+/* How many rounds of barriers a thread has come to: it counts, the others read. A pair of cache lines of its
+   own, as they are fetched in pairs. */
 typedef struct {
-    atomic_llong signals;
-    char rest[128 - sizeof(atomic_llong)];
+    atomic_llong rounds;
+    char unused[128 - sizeof(atomic_llong)];
 } Seat;
 
 typedef struct {
@@ -40,7 +40,7 @@ typedef struct {
     int threads; /* of them, 0 … threads−1 share the work */
     int wanted;  /* as many shall; thread 0 may change it between two barriers */
     int over;    /* nobody need rest any longer */
-    long long start; /* the count of signals with which a thread comes to share the work */
+    long long start; /* the count of rounds with which a thread comes to share the work */
     void (*work)(void *argument, int thread);
     void *argument;
     atomic_llong next;  /* for team_next */
@@ -120,11 +120,11 @@ static long long await_change(Team *team, atomic_llong *word, long long was, pth
     return now;
 }
 
-/* Wait until a thread has given so many signals. The last thing tried are naps, longer and longer: a call
+/* Wait until a thread has come to so many rounds. The last thing tried are naps, longer and longer: a call
    to wake up would need a lock at every barrier. */
-static void await_signals(Seat *seat, long long signals) {
+static void await_round(Seat *seat, long long rounds) {
     struct timespec nap = {0, 50000};
-    for (int i = 0; atomic_load_explicit(&seat->signals, memory_order_acquire) < signals; i++) {
+    for (int64_t i = 0; atomic_load_explicit(&seat->rounds, memory_order_acquire) < rounds; i++) {
         if (i < SPINS) relax();
         else if (i < SPINS + YIELDS) sched_yield();
         else {
@@ -134,15 +134,15 @@ static void await_signals(Seat *seat, long long signals) {
     }
 }
 
-/* A dissemination barrier: in round r each thread signals to the one 2^r places on and waits for the one
-   2^r places back, and after log2(threads) rounds has heard from all. Two threads just look at each
+/* A dissemination barrier: in round r each thread waits for the one 2^r places before it to come to that
+   round, and after log2(threads) of them has heard, through others, from all. Two threads just look at each
    other, so that only two cache lines move, and at the same time. */
 static void pass_barrier(Team *team, int thread, int threads) {
     Seat *own = &team->seat[thread];
-    long long signals = atomic_load_explicit(&own->signals, memory_order_relaxed);
+    long long rounds = atomic_load_explicit(&own->rounds, memory_order_relaxed);
     for (int distance = 1; distance < threads; distance *= 2) {
-        atomic_store_explicit(&own->signals, ++signals, memory_order_release);
-        await_signals(&team->seat[thread >= distance ? thread - distance : thread - distance + threads], signals);
+        atomic_store_explicit(&own->rounds, ++rounds, memory_order_release);
+        await_round(&team->seat[thread >= distance ? thread - distance : thread - distance + threads], rounds);
     }
 }
 
@@ -157,7 +157,7 @@ static int team_change(Team *team, int thread) {
     if (thread == 0) {
         pthread_mutex_lock(&team->mutex);
         team->threads = team->wanted;
-        team->start = atomic_load_explicit(&team->seat[0].signals, memory_order_relaxed) + ROUNDS_MOST;
+        team->start = atomic_load_explicit(&team->seat[0].rounds, memory_order_relaxed) + ROUNDS_MOST;
         pthread_cond_broadcast(&team->woken);
         pthread_mutex_unlock(&team->mutex);
     }
@@ -165,7 +165,7 @@ static int team_change(Team *team, int thread) {
     pthread_mutex_lock(&team->mutex);
     while (team->threads <= thread && !team->over) pthread_cond_wait(&team->woken, &team->mutex);
     const int over = team->over;
-    atomic_store_explicit(&team->seat[thread].signals, team->start, memory_order_relaxed);
+    atomic_store_explicit(&team->seat[thread].rounds, team->start, memory_order_relaxed);
     pthread_mutex_unlock(&team->mutex);
     return !over;
 }
@@ -223,7 +223,7 @@ static void *team_member(void *p) {
     pthread_mutex_unlock(&team->mutex);
     while ((job = await_change(team, &team->job, job, &team->woken)) % PHASE > 0) {
         if (job % PHASE <= thread) continue;
-        atomic_store_explicit(&team->seat[thread].signals, team->start, memory_order_relaxed);
+        atomic_store_explicit(&team->seat[thread].rounds, team->start, memory_order_relaxed);
         team->work(team->argument, thread);
         if (atomic_fetch_sub_explicit(&team->busy, 1, memory_order_acq_rel) > 1) continue;
         pthread_mutex_lock(&team->mutex);
@@ -281,7 +281,7 @@ static void team_run(Team *team, int threads, void (*work)(void *, int), void *a
     team->over = 0;
     team->work = work;
     team->argument = argument;
-    team->start = atomic_load_explicit(&team->seat[0].signals, memory_order_relaxed); /* nobody's is higher */
+    team->start = atomic_load_explicit(&team->seat[0].rounds, memory_order_relaxed); /* nobody's is higher */
     atomic_init(&team->next, 0);
     atomic_init(&team->busy, threads - 1);
     if (!alone) {
