@@ -84,7 +84,7 @@ cdef void gather_half(Net* net, const Minibatch* batch, int thread, int64_t firs
             if columns < PANEL:
                 memset(panel, 0, rows * PANEL * sizeof(real))
             for r in range(rows):
-                k = batch.rows[c + r] if batch.rows != NULL else batch.offset + c + r
+                k = row_of(batch, c + r)
                 memcpy(panel + r * PANEL, net.X + k * n_in + p * PANEL, columns * sizeof(real))
                 if columns < PANEL:
                     panel[r * PANEL + columns] = 1
