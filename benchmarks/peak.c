@@ -40,14 +40,17 @@ static double now(void) {
 }
 
 /* Twelve independent chains: enough to fill two units of latency 4 (or 5), and they fit 16 registers.
- * The values converge to 2, so there is nothing denormal or infinite about them. */
+ * The values converge to 2, so there is nothing denormal or infinite about them. The compiler must not
+ * know it: a chain that starts at 2 would be no work. */
 #define CHAINS(OP) OP(0) OP(1) OP(2) OP(3) OP(4) OP(5) OP(6) OP(7) OP(8) OP(9) OP(10) OP(11)
 #define START(i) x##i = one + (i);
 #define MULTIPLY_ADD(i) x##i = x##i * half + one;
 #define KEEP(i) __asm__ volatile("" : : "m"(x##i));
 #define FMA_LOOP(name, type)                                                                  \
     static void name(int64_t iterations) {                                                    \
-        type one = (type){0} + 1, half = one / 2;                                             \
+        type one = (type){0} + 1;                                                             \
+        __asm__("" : "+m"(one));                                                              \
+        type half = one / 2;                                                                  \
         type x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11;                                 \
         CHAINS(START)                                                                         \
         for (int64_t i = 0; i < iterations; i++) {                                            \
