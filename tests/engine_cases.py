@@ -224,6 +224,25 @@ THREAD_SHAPES: dict[str, dict[str, Any]] = {
         "dropout": (0.25, 0.5),
         "seed": 3,
     },
+    "one hidden layer": {
+        "sizes": (33, 250, 7),
+        "hidden": "gelu",
+        "loss": "softmax_cross_entropy",
+        "rows": 120,
+        "labels": True,
+        "batch_size": 17,
+        "optimizer": AdamW(),
+        "dropout": (0.25,),
+        "seed": 3,
+    },
+    "one hidden layer online": {
+        "sizes": (70, 256, 1),
+        "hidden": "tanh",
+        "loss": "squared_error",
+        "rows": 60,
+        "batch_size": 1,
+        "optimizer": SGD(),
+    },
 }
 
 

@@ -73,17 +73,21 @@ def test_bits_do_not_depend_on_what_is_fetched_ahead(dtype: str, shape: str, thr
 @pytest.mark.skipif(not native.available(), reason=f"native engine: {native.reason()}")
 @pytest.mark.parametrize("hidden", [20, 330])  # 330: each of the threads has its own v⁰
 @pytest.mark.parametrize("threads", [2, 3, 5])
-def test_bits_do_not_depend_on_how_many_threads_rest(threads: int, hidden: int) -> None:
-    """Windows of a few steps, so that the team grows and shrinks all along the epoch, and its steps are
-    cut by columns or by rows as it does.
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("rows", [2, 10])
+def test_bits_do_not_depend_on_how_many_threads_rest(
+    threads: int, hidden: int, batch: int, rows: int
+) -> None:
+    """Windows of a few steps, so that the team grows and shrinks all along the epoch, and with few rows
+    to split its steps are cut by columns or by rows as it does.
     """
-    native.module(native.choice()[0] or "", "float32").thread_costs(rows=2, window=50_000)
+    native.module(native.choice()[0] or "", "float32").thread_costs(rows=rows, window=50_000)
     case = make_case(
         (9, hidden, 4),
         "tanh",
         dtype="float32",
-        rows=4000,
-        batch_size=4,
+        rows=1000 * batch,
+        batch_size=batch,
         labels=True,
         loss="softmax_cross_entropy",
     )

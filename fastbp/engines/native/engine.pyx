@@ -165,6 +165,8 @@ ctypedef struct Net:
     bint online         # minibatches of one row and no more to the update than w −= η g: see online.h
     bint inputs_owned   # each thread then has all of v⁰ to itself: no row of it crosses from CPU to CPU
     int64_t own_stride  # rows of a panel of that
+    bint two_barriers   # are enough for a step cut by columns: see epoch_work
+    bint meet[2]        # in even and in odd steps: all threads are to meet at its end
     int64_t block       # rows that go through all layers together in forward
     int64_t steps_unchecked # steps between two looks at the clock, which says whether to look for signals
     int loss
@@ -220,7 +222,7 @@ ctypedef struct Minibatch:
     int64_t step
     bint training         # with dropout
     bint begun            # z¹ is there already, from the step before
-    bint begins_next      # the update computes z¹ of the step that follows
+    int64_t next_row      # X's row of which a step with net.online computes z¹
     real* v_in            # v⁰, as this thread has it
     int64_t stride        # rows of a panel of it
     double learning_rate
@@ -238,8 +240,8 @@ cdef int64_t FLOPS_PER_THREAD = <int64_t> HALF_SPEED * 200_000 * 4 // <int64_t> 
 cdef int64_t FLOPS_PER_START = <int64_t> HALF_SPEED * 100_000_000 * 4 // <int64_t> sizeof(real)
 # Phase 1 is cut by columns where a thread had fewer rows than this: activations, not weights, then go from
 # CPU to CPU, which can take longer than the work on them. Not where the weights, of so many bytes, are
-# close to every thread in any case; and where columns do not divide as rows do, from a third of the rows on
-# by rows.
+# close to every thread in any case, but where two barriers are then enough; from a third of the rows on by
+# rows there, and where columns do not divide as rows do.
 cdef int64_t ROWS_TO_SPLIT = 80
 cdef int64_t BYTES_TO_SPLIT = 0 if HALF else 65_536
 # Weights of more bytes, about what a core's L2 cache holds, are fetched ahead where there are so many rows:
@@ -288,6 +290,8 @@ cdef double sum_losses(Net* net, int64_t count) noexcept nogil:
 cdef double sum_penalties(Net* net) noexcept nogil:
     cdef int64_t t
     cdef double total = 0
+    if net.l1 == 0 and net.l2 == 0:
+        return 0
     for t in range(net.tasks):
         total += net.task[t].penalty
     return total
@@ -318,28 +322,39 @@ cdef void look_for_signals(Net* net) noexcept nogil:
 
 
 cdef void epoch_work(void* argument, int thread) noexcept nogil:
-    """Minibatch after minibatch: rows, barrier, weights, barrier."""
+    """Minibatch after minibatch: rows, barrier, weights, barrier.
+
+    With one hidden layer, cut by columns, a thread reads no weights that another changes but the output
+    layer's, and after the loss nothing else that another writes. The barriers within its first phase are
+    then enough: the next step's first comes before those weights are read. Only where thread 0 has to
+    change something do all meet at the end of a step, as it told them in the step before.
+    """
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
     cdef int64_t s = 0, steps = (net.rows + net.batch - 1) // net.batch, ahead
     cdef double loss, weight, penalty
+    cdef bint two, meet
     batch.training = True
     batch.offset = 0
+    if thread == 0:
+        net.meet[0] = False
     while s < steps:
         batch.rows = net.order + s * net.batch
         batch.count = min(net.batch, net.rows - s * net.batch)
         weight = weight_of(net, &batch)
         batch.inverse_weight = 1 / weight if weight > 0 else 0
         batch.begun = net.online and s > 0
-        batch.begins_next = net.online and s + 1 < steps
+        batch.next_row = batch.rows[1 if s + 1 < steps else 0]
         batch.step = net.step + s
         batch.learning_rate = net.learning_rates[s]
         batch.eta = step_size(net, batch.step + 1, batch.learning_rate)
+        two = net.two_barriers and cut_by_columns(net, batch.count)
         row_phase(net, &batch, thread, True)
         ahead = min(net.batch, net.rows - (s + 1) * net.batch)
         fetch_rows(net.X, net.layer[0].n_in, batch.rows + net.batch, part(ahead, thread, net.team.threads),
                    part(ahead, thread + 1, net.team.threads))
-        team_barrier(&net.team, thread)
+        if not two:
+            team_barrier(&net.team, thread)
         loss = sum_losses(net, batch.count) * batch.inverse_weight
         if not isfinite(loss):  # every thread finds the same
             if thread == 0:
@@ -352,17 +367,20 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
             if s % net.steps_unchecked == 0:
                 look_for_signals(net)
             set_pace(&net.pace, &net.team)
-        team_barrier(&net.team, thread)
-        if not team_change(&net.team, thread):
-            break
+            net.meet[(s + 1) % 2] = net.stop or net.team.wanted != net.team.threads
+        meet = not two or net.meet[s % 2] or s + 1 == steps
+        if meet:
+            team_barrier(&net.team, thread)
+            if not team_change(&net.team, thread):
+                break
         if thread == 0:
             penalty = sum_penalties(net)
             net.losses[s] = loss + penalty
             if net.penalties != NULL:
                 net.penalties[s] = penalty
-        if net.stop:
+        if meet and net.stop:
             break
-        s = net.at
+        s = net.at if meet else s + 1
     if thread == 0:
         team_over(&net.team)
 
@@ -646,12 +664,20 @@ cdef class Engine:
         net.threads = min(plan.threads, TEAM_MOST)
         net.block = HALF_BLOCK if HALF else ROW_BLOCK
         weights = sum((m + 1) * n for m, n in zip(plan.layer_sizes, plan.layer_sizes[1:]))
+        net.two_barriers = (net.layers == 2 and net.threads > 1 and plan.layer_sizes[2] <= PANEL and not HALF
+                            and panels_of(plan.layer_sizes[1]) >= net.threads
+                            and columns_divide(plan.layer_sizes[:2], net.threads)
+                            and plan.l1 == 0 and plan.l2 == 0 and plan.clip_norm == 0)
         net.rows_to_split = 1
         if weights * sizeof(real) > BYTES_TO_SPLIT:
             net.rows_to_split = ROWS_TO_SPLIT if columns_divide(plan.layer_sizes, net.threads) else ROWS_TO_SPLIT // 3
+        elif net.two_barriers:
+            net.rows_to_split = ROWS_TO_SPLIT // 3
         net.by_columns = net.batch < net.rows_to_split * net.threads
+        net.two_barriers = net.two_barriers and net.by_columns
         net.own_stride = net.batch | 1
-        net.inputs_owned = net.by_columns and not HALF and panels_of(plan.layer_sizes[1]) >= 2 * net.threads > 2
+        net.inputs_owned = net.by_columns and (net.two_barriers or (
+            not HALF and panels_of(plan.layer_sizes[1]) >= 2 * net.threads > 2))
         # an odd number of rows keeps panels apart in the cache's sets
         net.stride = max(net.batch, net.threads * net.block)
         net.stride = (net.stride + PANEL - 1) // PANEL * PANEL + 1 if HALF else net.stride | 1

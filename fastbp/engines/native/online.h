@@ -1,40 +1,45 @@
 /* Online SGD, minibatches of one row: the first layer's step and the product after it in one pass.
 
-       W ← W − η δ xᵀ      x this row, δ its delta
+       W ← W − (η δ) xᵀ    x this row, δ its delta
        z = W x'            x' the row that comes next
 
-   With one row both are bound by moving W, and this way it is read once a step, not twice. Each element's
-   sum is taken as in tile.h, so the bits are those of one after the other. W, δ and z are panels (see
+   With one row both are bound by moving W, and this way it is read once a step, not twice. The elements of
+   z are summed as in tile.h, so the bits are those of a forward pass. W, δ and z are panels (see
    layout.pxi); of x and x' the rows of X will do. */
 #ifndef FASTBP_ONLINE_H
 #define FASTBP_ONLINE_H
 
 #include "simd.h"
 
-#define ONLINE_PANELS 2 /* at once at most: one has too few sums to hide the latency of a multiply-add */
+#define ONLINE_PANELS 2 /* at once at most */
+#define ONLINE_BLOCK 16 /* inputs of one, then of the other: a sum's multiply-adds wait for each other, and
+                           meanwhile the CPU looks ahead to those of the other panel */
 
-/* For input k. Constant panels turn `z` into registers. */
-INLINE void online_input(const int panels, real x, real x_next, const vec *delta, real eta, real *w,
-                         int64_t w_panel, vec *z) {
-    UNROLL for (int p = 0; p < panels; p++)
-        UNROLL for (int v = 0; v < 2; v++) {
-            real *at = w + p * w_panel + v * LANES;
-            vec g = splat(0) + splat(x) * delta[2 * p + v];
-            vec stepped = load(at) - splat(eta) * g;
-            store(at, stepped);
-            z[2 * p + v] += splat(x_next) * stepped;
-        }
+/* For input k. */
+INLINE void online_input(real x, real x_next, const vec *step, real *w, vec *z) {
+    UNROLL for (int v = 0; v < 2; v++) {
+        vec stepped = load(w + v * LANES) - splat(x) * step[v];
+        store(w + v * LANES, stepped);
+        z[v] += splat(x_next) * stepped;
+    }
 }
 
+/* Constant panels turn `step` and `sum` into registers. */
 INLINE void online_panels(const int panels, int64_t n_in, const real *x, const real *x_next, real eta,
                           const real *delta, real *w, int64_t w_panel, real *z, int64_t row_panel) {
-    vec d[2 * ONLINE_PANELS], sum[2 * ONLINE_PANELS];
+    vec step[2 * ONLINE_PANELS], sum[2 * ONLINE_PANELS];
     UNROLL for (int v = 0; v < 2 * panels; v++) {
-        d[v] = load(delta + v / 2 * row_panel + v % 2 * LANES);
+        step[v] = splat(eta) * load(delta + v / 2 * row_panel + v % 2 * LANES);
         sum[v] = splat(0);
     }
-    for (int64_t k = 0; k < n_in; k++) online_input(panels, x[k], x_next[k], d, eta, w + k * PANEL, w_panel, sum);
-    online_input(panels, 1, 1, d, eta, w + n_in * PANEL, w_panel, sum); /* the bias */
+    for (int64_t k = 0, end; k < n_in; k = end) {
+        end = k + ONLINE_BLOCK < n_in ? k + ONLINE_BLOCK : n_in;
+        UNROLL for (int p = 0; p < panels; p++)
+            for (int64_t i = k; i < end; i++)
+                online_input(x[i], x_next[i], step + 2 * p, w + p * w_panel + i * PANEL, sum + 2 * p);
+    }
+    UNROLL for (int p = 0; p < panels; p++) /* the bias */
+        online_input(1, 1, step + 2 * p, w + p * w_panel + n_in * PANEL, sum + 2 * p);
     UNROLL for (int v = 0; v < 2 * panels; v++) store(z + v / 2 * row_panel + v % 2 * LANES, sum[v]);
 }
 

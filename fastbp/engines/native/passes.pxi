@@ -49,10 +49,10 @@ cdef inline int64_t own_size(Net* net) noexcept nogil:
 
 
 cdef void take_inputs(Net* net, const Minibatch* batch, int thread, int64_t first, int64_t last) noexcept nogil:
-    """v⁰ of rows first … last − 1."""
+    """v⁰ of rows first … last − 1, unless z¹ is there already."""
     if HALF:
         gather_half(net, batch, thread, first, last)
-    else:
+    elif not batch.begun:
         gather(net.X, net.layer[0].n_in, batch.rows, batch.offset, first, last, batch.v_in, batch.stride)
 
 
@@ -207,7 +207,7 @@ cdef void row_phase(Net* net, Minibatch* batch, int thread, bint back) noexcept 
     cdef int64_t b, l, r0, r1
     batch.v_in = net.layer[0].v_in
     batch.stride = net.stride
-    if net.team.threads > 1 and batch.count < net.rows_to_split * net.team.threads:
+    if cut_by_columns(net, batch.count):
         if net.own_inputs != NULL:
             batch.v_in = net.own_inputs + thread * own_size(net)
             batch.stride = net.own_stride
@@ -225,6 +225,11 @@ cdef void row_phase(Net* net, Minibatch* batch, int thread, bint back) noexcept 
                 write_output_deltas(net, r0, r1)
             for l in range(net.layers - 1, 0, -1):
                 backward_layer(net, batch, thread, l, r0, r1, 0, panels_of(net.layer[l].n_in))
+
+
+cdef inline bint cut_by_columns(Net* net, int64_t count) noexcept nogil:
+    """Whether phase 1 of a minibatch of so many rows is."""
+    return net.team.threads > 1 and count < net.rows_to_split * net.team.threads
 
 
 cdef void row_phase_by_columns(Net* net, const Minibatch* batch, int thread, bint back) noexcept nogil:
@@ -337,10 +342,16 @@ cdef double penalize_tile(Net* net, const Minibatch* batch, const Task* task, re
 
 
 cdef int64_t first_task(Net* net, int64_t run, int thread) noexcept nogil:
-    """Each run of tasks is cut where every thread has most nearly the same work: the first of thread's."""
+    """Each run of tasks is cut where every thread has most nearly the same work: the first of thread's. Where
+    two barriers are to be enough, it is cut as the columns of the hidden layer are."""
     cdef const int64_t* cost = net.task_cost
-    cdef int64_t low = net.layer[run].task, high = net.layer[run + 1].task if run + 1 < net.runs else net.tasks
+    cdef int64_t p, low = net.layer[run].task, high = net.layer[run + 1].task if run + 1 < net.runs else net.tasks
     cdef int64_t goal = cost[low] + part(cost[high] - cost[low], thread, net.team.threads), middle
+    if net.two_barriers:
+        p = part(panels_of(net.layer[0].n_out), thread, net.team.threads)
+        if run == 0:
+            return p * panels_of(net.layer[0].n_in + 1)
+        return low + p if thread < net.team.threads else high
     while low < high:
         middle = (low + high) // 2
         if cost[middle] < goal:
@@ -361,7 +372,7 @@ cdef void begin_next(Net* net, const Minibatch* batch, int thread) noexcept nogi
     cdef int64_t panels = panels_of(layer.n_out), n_in = layer.n_in
     cdef int64_t p = part(panels, thread, net.team.threads), end = part(panels, thread + 1, net.team.threads)
     while p < end:
-        p += online_step(end - p, n_in, net.X + batch.rows[0] * n_in, net.X + batch.rows[1] * n_in, batch.eta,
+        p += online_step(end - p, n_in, net.X + batch.rows[0] * n_in, net.X + batch.next_row * n_in, batch.eta,
                          layer.delta + p * net.stride * PANEL, layer.w + p * layer.rows * PANEL,
                          layer.rows * PANEL, begun_row(net, p), net.stride * PANEL)
 
@@ -370,14 +381,14 @@ cdef void update_phase(Net* net, const Minibatch* batch, int thread) noexcept no
     """Phase 2: gradient, penalty and update of this thread's tiles."""
     cdef int64_t run, t
     cdef double norm = 0
-    if batch.begins_next:
-        begin_next(net, batch, thread)
-    for run in range(1 if batch.begins_next else 0, net.runs):
+    for run in range(net.runs - 1, 0 if net.online else -1, -1):
         for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
             if net.clip_norm > 0:
                 measure_task(net, batch, &net.task[t])
             else:
                 take_task(net, batch, &net.task[t], net.tile + thread * PANEL * PANEL)
+    if net.online:
+        begin_next(net, batch, thread)
     if net.clip_norm == 0:
         return
     team_barrier(&net.team, thread)
