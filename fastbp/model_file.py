@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,10 +32,12 @@ def write(path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str
 
     A process that is killed in between leaves the old file, and a ``.NAME.….tmp`` beside it.
     """
+    from pathlib import Path  # slow to import
+
     path = Path(path)
     metadata = {"format": FORMAT, "version": str(VERSION), "header": json.dumps(header)}
     metadata["crc32"] = _checksum(arrays, metadata)
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp"
+    temporary = path.parent / f".{path.name}.{os.urandom(8).hex()}.tmp"
     try:
         with open(temporary, "xb") as file:
             _safetensors.write(file, arrays, metadata)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import functools
 import math
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastbp._validation import check_integer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["choose", "get_num_threads", "set_num_threads"]
 
@@ -95,6 +98,8 @@ def _affinity() -> int:
 
 @functools.cache
 def _container_quota() -> float | None:
+    from pathlib import Path  # slow to import
+
     return cgroup_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
 
 
