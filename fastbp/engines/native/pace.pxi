@@ -57,6 +57,8 @@ cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
     if pace.start == 0:
         pace.start = now
         team.wanted = min(pace.trial if pace.trial > 0 else pace.threads, team.members)
+        if team.wanted != team.threads:
+            pace.warm_up = WARM_UP
         return
     if pace.warm_up > 0:
         pace.warm_up -= 1
