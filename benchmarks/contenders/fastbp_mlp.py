@@ -6,7 +6,6 @@ then makes the same call for each epoch.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -64,7 +63,8 @@ class FastBP:
         done = self._engine.epoch(self._X, self._y, None, order, rates, step_losses)
         if done < steps:
             raise RuntimeError(f"training diverged: only {done} of {steps} steps were taken")
-        sizes = [b - a for a, b in itertools.pairwise([*range(0, len(order), batch), len(order)])]
+        sizes = np.full(steps, batch)
+        sizes[-1] = len(order) - (steps - 1) * batch
         return float(np.average(step_losses, weights=sizes))
 
     def predict(self, X: Array) -> Array:
