@@ -167,6 +167,8 @@ ctypedef struct Net:
     int64_t own_stride  # rows of a panel of that
     bint two_barriers   # are enough for a step cut by columns: see epoch_work
     bint meet[2]        # in even and in odd steps: all threads are to meet at its end
+    int64_t fetch_most  # rows of X that a thread fetches ahead in phase 2, at most
+    int64_t fetch_lines # cache lines of them with each task
     int64_t block       # rows that go through all layers together in forward
     int64_t steps_unchecked # steps between two looks at the clock, which says whether to look for signals
     int loss
@@ -227,12 +229,16 @@ ctypedef struct Minibatch:
     int64_t stride        # rows of a panel of it
     double learning_rate
     real eta              # with the bias corrections of Adam
+    const int64_t* fetch  # X's rows that this thread gathers in a step that follows,
+    int64_t fetches       # so many of them yet to be fetched, the first from column `fetched` on
+    int64_t fetched
 
 
 cdef enum:
     ROW_BLOCK = 112       # rows that go through all layers together
     GRADIENT_ROWS = 128   # rows of the weight gradient between two loads of a tile
     GATHER_AHEAD = 1024   # reals fetched before they are gathered
+    FETCH_BYTES = 1 << 17 # of the minibatch that follows, fetched by a thread during phase 2
 
 # A thread is worth its barriers for this much work in each step, and worth starting for this much in all.
 # A FLOP of float64 takes twice the time, one of bf16 less.
@@ -331,7 +337,7 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
     """
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
-    cdef int64_t s = 0, steps = (net.rows + net.batch - 1) // net.batch, ahead
+    cdef int64_t s = 0, steps = (net.rows + net.batch - 1) // net.batch
     cdef double loss, weight, penalty
     cdef bint two, meet
     batch.training = True
@@ -350,9 +356,7 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
         batch.eta = step_size(net, batch.step + 1, batch.learning_rate)
         two = net.two_barriers and cut_by_columns(net, batch.count)
         row_phase(net, &batch, thread, True)
-        ahead = min(net.batch, net.rows - (s + 1) * net.batch)
-        fetch_rows(net.X, net.layer[0].n_in, batch.rows + net.batch, part(ahead, thread, net.team.threads),
-                   part(ahead, thread + 1, net.team.threads))
+        start_fetching(net, &batch, thread, (s + (2 if net.online else 1)) * net.batch)
         if not two:
             team_barrier(&net.team, thread)
         loss = sum_losses(net, batch.count) * batch.inverse_weight
@@ -723,6 +727,10 @@ cdef class Engine:
                 layer.dropout = plan.dropout[l] if plan.dropout else 0.0
             net.tasks += panels_of(layer.n_out) * panels_of(layer.n_in + 1)
             net.flops += (4 if l == 0 else 6) * net.batch * (layer.n_in + 1) * layer.n_out
+        row_bytes = plan.layer_sizes[0] * sizeof(real)
+        net.fetch_most = min(net.batch, 1 + FETCH_BYTES // row_bytes)
+        net.fetch_lines = 1 + (net.fetch_most * (row_bytes + 63) // 64 * net.threads
+                               // (panels_of(plan.layer_sizes[0] + 1) * panels_of(plan.layer_sizes[1])))
         net.steps_unchecked = max(<int64_t> 1, FLOPS_UNCHECKED // net.flops)
         bytes = lay_out(net, NULL, plan.clip_norm > 0)
         self.block = allocate(bytes)

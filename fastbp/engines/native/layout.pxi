@@ -41,31 +41,23 @@ cdef inline int64_t part_of_rows(int64_t rows, int64_t piece, int64_t pieces) no
 
 cdef void gather(const real* X, int64_t columns, const int64_t* rows, int64_t offset, int64_t first,
                  int64_t last, real* v, int64_t stride) noexcept nogil:
-    """X[rows[r]] (X[offset + r] where rows is NULL) into row r of v, r = first … last − 1."""
-    cdef int64_t r, p, full = columns // PANEL, rest = columns % PANEL, ahead = rows_ahead(columns)
+    """X[rows[r]] (X[offset + r] where rows is NULL) into row r of v, r = first … last − 1.
+
+    Shuffled rows come from anywhere in memory: line by line, one that follows is fetched meanwhile.
+    """
+    cdef int64_t r, p, full = columns // PANEL, rest = columns % PANEL, ahead = 1 + GATHER_AHEAD // columns
     cdef const real* x
+    cdef const real* follows
     for r in range(first, last):
-        if rows != NULL and r + ahead < last:
-            prefetch(X + rows[r + ahead] * columns, columns)
         x = X + (rows[r] if rows != NULL else offset + r) * columns
+        follows = X + rows[min(r + ahead, last - 1)] * columns if rows != NULL else x
         for p in range(full):
+            prefetch(follows + p * PANEL, PANEL)
             memcpy(v + (p * stride + r) * PANEL, x + p * PANEL, PANEL * sizeof(real))
         if rest:
+            prefetch(follows + full * PANEL, rest)
             memcpy(v + (full * stride + r) * PANEL, x + full * PANEL, rest * sizeof(real))
         v[(full * stride + r) * PANEL + rest] = 1
-
-
-cdef inline int64_t rows_ahead(int64_t columns) noexcept nogil:
-    """Rows fetched before they are gathered: shuffled, they come from anywhere in memory."""
-    return 1 + GATHER_AHEAD // columns
-
-
-cdef void fetch_rows(const real* X, int64_t columns, const int64_t* rows, int64_t first, int64_t last
-                     ) noexcept nogil:
-    """Have the first of the rows that are gathered next on their way."""
-    cdef int64_t r
-    for r in range(first, min(last, first + rows_ahead(columns))):
-        prefetch(X + rows[r] * columns, columns)
 
 
 cdef void transpose_block(const real* w, int64_t rows, int64_t columns, real* wt) noexcept nogil:

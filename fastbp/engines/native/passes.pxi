@@ -377,7 +377,36 @@ cdef void begin_next(Net* net, const Minibatch* batch, int thread) noexcept nogi
                          layer.rows * PANEL, begun_row(net, p), net.stride * PANEL)
 
 
-cdef void update_phase(Net* net, const Minibatch* batch, int thread) noexcept nogil:
+cdef void start_fetching(Net* net, Minibatch* batch, int thread, int64_t first) noexcept nogil:
+    """The minibatch whose rows start at `first` in the sample order is the next that is gathered."""
+    cdef int64_t count = max(<int64_t> 0, min(net.batch, net.rows - first)), row = 0
+    if net.own_inputs == NULL or not cut_by_columns(net, count):
+        row = part_of_rows(count, thread, net.team.threads)
+        count = part_of_rows(count, thread + 1, net.team.threads) - row
+    batch.fetch = net.order + first + row
+    batch.fetches = min(count, net.fetch_most)
+    batch.fetched = 0
+
+
+cdef void fetch_some(Net* net, Minibatch* batch) noexcept nogil:
+    """Have some more of those rows on their way; in the midst of other work, as memory takes its time."""
+    cdef int64_t n_in = net.layer[0].n_in, line = 64 // <int64_t> sizeof(real), lines = net.fetch_lines
+    cdef int64_t fetches = batch.fetches, fetched = batch.fetched
+    cdef const int64_t* row = batch.fetch
+    while fetches > 0 and lines > 0:
+        prefetch(net.X + row[0] * n_in + fetched, 1)
+        lines -= 1
+        fetched += line
+        if fetched >= n_in:
+            fetched = 0
+            row += 1
+            fetches -= 1
+    batch.fetch = row
+    batch.fetches = fetches
+    batch.fetched = fetched
+
+
+cdef void update_phase(Net* net, Minibatch* batch, int thread) noexcept nogil:
     """Phase 2: gradient, penalty and update of this thread's tiles."""
     cdef int64_t run, t
     cdef double norm = 0
@@ -387,6 +416,7 @@ cdef void update_phase(Net* net, const Minibatch* batch, int thread) noexcept no
                 measure_task(net, batch, &net.task[t])
             else:
                 take_task(net, batch, &net.task[t], net.tile + thread * PANEL * PANEL)
+            fetch_some(net, batch)
     if net.online:
         begin_next(net, batch, thread)
     if net.clip_norm == 0:
