@@ -62,7 +62,7 @@ cdef extern from "tile.h" nogil:
         int64_t n
         const real* at[STREAMS_MOST]
     void tile_rows(int m, int vectors, int64_t K, const real* a, int64_t a_panel, const real* w, real* c,
-                   Ahead* ahead)
+                   int add, Ahead* ahead)
     int panels_at_once(int m)
     void tile_few(int m, int64_t K, const real* a, int64_t a_panel, const real* w, int64_t w_panel, real* c,
                   int64_t c_panel)
@@ -165,6 +165,7 @@ ctypedef struct Net:
     bint online         # minibatches of one row and no more to the update than w −= η g: see online.h
     bint inputs_owned   # each thread then has all of v⁰ to itself: no row of it crosses from CPU to CPU
     int64_t own_stride  # rows of a panel of that
+    bint by_parts       # the output layer's sums are taken panel by panel of its inputs, then added up
     bint two_barriers   # are enough for a step cut by columns: see epoch_work
     bint meet[2]        # in even and in odd steps: all threads are to meet at its end
     int64_t fetch_most  # rows of X that a thread fetches ahead in phase 2, at most
@@ -194,6 +195,7 @@ ctypedef struct Net:
     real* tile          # for each thread: a PANEL × PANEL tile of gradient
     real* panel         # for each thread, in bf16 modules: HALF_BLOCK rows of a panel before they are rounded
     real* own_inputs    # v⁰ for each thread, or NULL
+    real* parts         # of the output layer's sums, laid out as vᴸ⁻¹: for two barriers
     real* delta_input   # ∂f/∂x of the Jacobian
     # the call
     Team team
@@ -330,10 +332,10 @@ cdef void look_for_signals(Net* net) noexcept nogil:
 cdef void epoch_work(void* argument, int thread) noexcept nogil:
     """Minibatch after minibatch: rows, barrier, weights, barrier.
 
-    With one hidden layer, cut by columns, a thread reads no weights that another changes but the output
-    layer's, and after the loss nothing else that another writes. The barriers within its first phase are
-    then enough: the next step's first comes before those weights are read. Only where thread 0 has to
-    change something do all meet at the end of a step, as it told them in the step before.
+    With one hidden layer, cut by columns, a thread has its part of the hidden units and all their weights to
+    itself. Threads only hand each other their parts of the output layer's sums and then its δ, and the
+    barriers before these are enough. Only where thread 0 has to change something do all meet at the end of
+    a step, as it told them in the step before.
     """
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
@@ -535,6 +537,8 @@ cdef int64_t lay_out(Net* net, char* base, bint clipped) noexcept nogil:
         v = <real*> take(base, &used, panels_of(net.layer[0].n_in + 1) * net.stride * panel)
     if net.inputs_owned:
         net.own_inputs = <real*> take(base, &used, net.threads * own_size(net) * sizeof(real))
+    if net.two_barriers:
+        net.parts = <real*> take(base, &used, panels_of(net.layer[0].n_out) * net.stride * panel)
     for l in range(net.layers):
         layer = &net.layer[l]
         layer.v_in = v
@@ -668,7 +672,8 @@ cdef class Engine:
         net.threads = min(plan.threads, TEAM_MOST)
         net.block = HALF_BLOCK if HALF else ROW_BLOCK
         weights = sum((m + 1) * n for m, n in zip(plan.layer_sizes, plan.layer_sizes[1:]))
-        net.two_barriers = (net.layers == 2 and net.threads > 1 and plan.layer_sizes[2] <= PANEL and not HALF
+        net.by_parts = net.layers == 2 and plan.layer_sizes[2] <= PANEL and not HALF
+        net.two_barriers = (net.by_parts and net.threads > 1
                             and panels_of(plan.layer_sizes[1]) >= net.threads
                             and columns_divide(plan.layer_sizes[:2], net.threads)
                             and plan.l1 == 0 and plan.l2 == 0 and plan.clip_norm == 0)

@@ -39,7 +39,7 @@ cdef int64_t multiply(Net* net, const real* a, int64_t a_panel, int64_t K, const
         r = next
         next = part(rows, t + 1, tiles)
         tile_rows(<int> (next - r), vectors_of(columns, p), K, a + r * PANEL, a_panel, w, c + r * PANEL,
-                  &ahead if fetching else NULL)
+                  False, &ahead if fetching else NULL)
     return p + 1
 
 
@@ -65,6 +65,10 @@ cdef void forward_layer(Net* net, const Minibatch* batch, int thread, int64_t l,
     if HALF:
         forward_half(net, batch, thread, l, first, last, p, end)
         return
+    if l > 0 and net.by_parts:
+        for p in range(panels_of(layer.n_in)):
+            take_part(net, p, first, last, layer.v, p > 0)
+        return
     while p < end:
         if l == 0 and batch.begun:
             next = p + 1
@@ -77,6 +81,34 @@ cdef void forward_layer(Net* net, const Minibatch* batch, int thread, int64_t l,
                 activate_panel(net, batch, l, p, first, last, layer.v + (p * net.stride + first) * PANEL)
                 p += 1
         p = next
+
+
+cdef void take_part(Net* net, int64_t p, int64_t first, int64_t last, real* out, bint add) noexcept nogil:
+    """The output layer's sums over panel p of its inputs, the last with the bias, to rows first … last − 1 of out.
+
+    With one hidden layer f is the sum of these parts: a thread can take those of its own columns.
+    """
+    cdef Layer* layer = &net.layer[net.layers - 1]
+    cdef int64_t K = PANEL if p + 1 < panels_of(layer.n_in) else layer.n_in + 1 - p * PANEL
+    cdef int64_t rows = last - first, tiles = (rows + TILE_ROWS - 1) // TILE_ROWS, t, r, next = 0
+    for t in range(tiles):
+        r = first + next
+        next = part(rows, t + 1, tiles)
+        tile_rows(<int> (first + next - r), vectors_of(layer.n_out, 0), K,
+                  layer.v_in + (p * net.stride + r) * PANEL, net.stride * PANEL,
+                  layer.w + p * PANEL * PANEL, out + r * PANEL, add, NULL)
+
+
+cdef void add_parts(Net* net, int64_t first, int64_t last) noexcept nogil:
+    """f of rows first … last − 1 from its parts, in their order."""
+    cdef Layer* layer = &net.layer[net.layers - 1]
+    cdef int64_t i, p, step = step_of(layer.n_out, 0), size = net.stride * PANEL
+    cdef vec f
+    for i from first * PANEL <= i < last * PANEL by step:
+        f = load(net.parts + i)
+        for p in range(1, panels_of(layer.n_in)):
+            f = f + load(net.parts + p * size + i)
+        store(layer.v + i, f)
 
 
 cdef void activate_panel(Net* net, const Minibatch* batch, int64_t l, int64_t p, int64_t first, int64_t last,
@@ -238,12 +270,19 @@ cdef void row_phase_by_columns(Net* net, const Minibatch* batch, int thread, bin
     cdef int threads = net.team.threads
     cdef int64_t first = part_of_rows(batch.count, thread, threads)
     cdef int64_t last = part_of_rows(batch.count, thread + 1, threads)
-    cdef int64_t l, panels
+    cdef int64_t l, panels, p
     if net.own_inputs != NULL:
         take_inputs(net, batch, thread, 0, batch.count)
     else:
         take_inputs(net, batch, thread, first, last)
     for l in range(net.layers):
+        if l > 0 and net.two_barriers:
+            panels = panels_of(net.layer[l].n_in)
+            for p in range(part(panels, thread, threads), part(panels, thread + 1, threads)):
+                take_part(net, p, 0, batch.count, net.parts + p * net.stride * PANEL, False)
+            team_barrier(&net.team, thread)
+            add_parts(net, first, last)
+            break
         if l > 0 or net.own_inputs == NULL:
             team_barrier(&net.team, thread)
         panels = panels_of(net.layer[l].n_out)

@@ -14,8 +14,8 @@
 
    `vectors` is 2, or 1 where the columns wanted fit the panel's first vector: the second is then
    neither computed nor stored. With m ≤ 3 rows one panel has too few sums to hide the latency of a
-   multiply-add: tile_few takes `panels_at_once(m)` whole panels. `add` says whether C is added to or overwritten.
-   tile_gradient may leave C as it is and take a step of gradient descent instead, W −= η (C + …), on a
+   multiply-add: tile_few takes `panels_at_once(m)` whole panels. `add` says whether C is added to or overwritten:
+   tile_gradient goes on from it, tile_rows adds its sums once they are taken. tile_gradient may leave C as it is and take a step of gradient descent instead, W −= η (C + …), on a
    tile of weights laid out as C, before the gradient leaves the registers. K may be 0.
 
    While a tile computes, memory that is wanted soon comes closer (Ahead). A burst of prefetches between
@@ -70,7 +70,7 @@ INLINE void tile(const int m, const int vectors, const int by_rows, int64_t K, c
     vec acc[TILE_ROWS][2 * PANELS_MOST];
     UNROLL for (int i = 0; i < m; i++)
         UNROLL for (int v = 0; v < vectors; v++)
-            acc[i][v] = add ? load(c + v / 2 * c_panel + i * PANEL + v % 2 * LANES) : splat(0);
+            acc[i][v] = add && !by_rows ? load(c + v / 2 * c_panel + i * PANEL + v % 2 * LANES) : splat(0);
     if (by_rows || ahead)
         for (; K > PANEL; K -= PANEL, a += a_next, w += PANEL * PANEL) {
             if (ahead) fetch(ahead);
@@ -78,6 +78,10 @@ INLINE void tile(const int m, const int vectors, const int by_rows, int64_t K, c
         }
     if (ahead) fetch(ahead);
     accumulate(m, vectors, acc, K, a, a_row, a_k, w, w_panel);
+    if (add && by_rows)
+        UNROLL for (int i = 0; i < m; i++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                acc[i][v] = load(c + v / 2 * c_panel + i * PANEL + v % 2 * LANES) + acc[i][v];
     if (weights) {
         UNROLL for (int i = 0; i < m; i++)
             UNROLL for (int v = 0; v < vectors; v++) {
@@ -109,10 +113,10 @@ INLINE void tile(const int m, const int vectors, const int by_rows, int64_t K, c
     }
 #define FUNCTION static __attribute__((noinline)) void
 
-FUNCTION tile_rows_near(int m, int vectors, int64_t K, const real *a, int64_t a_panel, const real *w, real *c) {
+FUNCTION tile_rows_near(int m, int vectors, int64_t K, const real *a, int64_t a_panel, const real *w, real *c,
+                        int add) {
     real *const weights = NULL;
     const real eta = 0;
-    const int add = 0;
     TILE_SWITCH(1, NULL)
 }
 
@@ -136,11 +140,11 @@ FUNCTION tile_gradient_ahead(int m, int vectors, int64_t K, const real *a, const
     TILE_SWITCH(0, ahead)
 }
 
-/* C overwritten. a_panel: reals from one panel of A to the next. ahead may be NULL. */
+/* a_panel: reals from one panel of A to the next. ahead may be NULL; where it is not, C is overwritten. */
 INLINE void tile_rows(int m, int vectors, int64_t K, const real *a, int64_t a_panel, const real *w, real *c,
-                      Ahead *ahead) {
+                      int add, Ahead *ahead) {
     if (ahead) tile_rows_ahead(m, vectors, K, a, a_panel, w, c, ahead);
-    else tile_rows_near(m, vectors, K, a, a_panel, w, c);
+    else tile_rows_near(m, vectors, K, a, a_panel, w, c, add);
 }
 
 INLINE void tile_gradient(int m, int vectors, int64_t K, const real *a, const real *w, real *c, int add,
