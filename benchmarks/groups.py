@@ -235,6 +235,8 @@ def import_time(rounds: int) -> list[Record]:
     """Time a fresh process that imports the library and ends."""
     records, measure = {}, {}
     path = f"import sys; sys.path.append({str(ROOT)!r})"
+    env = environment(available_threads())
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # what pip installs is compiled
     for name, module in MODULES.items():
         if importlib.util.find_spec(module.partition(".")[0]) is None:
             continue
@@ -242,7 +244,7 @@ def import_time(rounds: int) -> list[Record]:
 
         def once(command: list[str] = command) -> float:
             start = time.perf_counter()
-            subprocess.run(command, check=True, env=environment(available_threads()))
+            subprocess.run(command, check=True, env=env)
             return time.perf_counter() - start
 
         once()
