@@ -235,6 +235,15 @@ THREAD_SHAPES: dict[str, dict[str, Any]] = {
         "dropout": (0.25,),
         "seed": 3,
     },
+    "no hidden layer online": {
+        "sizes": (37, 20),
+        "hidden": (),
+        "loss": "softmax_cross_entropy",
+        "rows": 200,
+        "labels": True,
+        "batch_size": 1,
+        "optimizer": SGD(),
+    },
     "one hidden layer online": {
         "sizes": (70, 256, 1),
         "hidden": "tanh",

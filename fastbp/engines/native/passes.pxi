@@ -72,7 +72,8 @@ cdef void forward_layer(Net* net, const Minibatch* batch, int thread, int64_t l,
     while p < end:
         if l == 0 and batch.begun:
             next = p + 1
-            memcpy(layer.v + p * net.stride * PANEL, begun_row(net, p), PANEL * sizeof(real))
+            if first < last:  # else another thread has the row, and may be past this
+                memcpy(layer.v + p * net.stride * PANEL, begun_row(net, p), PANEL * sizeof(real))
         else:
             next = multiply(net, v, v_panel, layer.n_in + 1, layer.w, layer.rows * PANEL, layer.n_out, p, end,
                             first, last, layer.v, layer.far)
