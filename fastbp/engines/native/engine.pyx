@@ -298,7 +298,7 @@ cdef double sum_losses(Net* net, int64_t count) noexcept nogil:
 cdef double sum_penalties(Net* net) noexcept nogil:
     cdef int64_t t
     cdef double total = 0
-    if net.l1 == 0 and net.l2 == 0:
+    if no_penalty(net):
         return 0
     for t in range(net.tasks):
         total += net.task[t].penalty
@@ -672,11 +672,14 @@ cdef class Engine:
         net.threads = min(plan.threads, TEAM_MOST)
         net.block = HALF_BLOCK if HALF else ROW_BLOCK
         weights = sum((m + 1) * n for m, n in zip(plan.layer_sizes, plan.layer_sizes[1:]))
+        net.l1 = plan.l1
+        net.l2 = plan.l2
+        net.clip_norm = plan.clip_norm
         net.by_parts = net.layers == 2 and plan.layer_sizes[2] <= PANEL and not HALF
         net.two_barriers = (net.by_parts and net.threads > 1
                             and panels_of(plan.layer_sizes[1]) >= net.threads
                             and columns_divide(plan.layer_sizes[:2], net.threads)
-                            and plan.l1 == 0 and plan.l2 == 0 and plan.clip_norm == 0)
+                            and no_penalty(net) and net.clip_norm == 0)
         net.rows_to_split = 1
         if weights * sizeof(real) > BYTES_TO_SPLIT:
             net.rows_to_split = ROWS_TO_SPLIT if columns_divide(plan.layer_sizes, net.threads) else ROWS_TO_SPLIT // 3
@@ -696,13 +699,10 @@ cdef class Engine:
         if plan.loss.parameter > 0 and net.loss in (SOFTMAX_CROSS_ENTROPY, BINARY_CROSS_ENTROPY):
             net.loss_low = -log1p(-plan.loss.parameter)
             net.loss_high = -log(plan.loss.parameter)
-        net.l1 = plan.l1
-        net.l2 = plan.l2
         net.penalty_in_sum = plan.penalty_in_sum
-        net.clip_norm = plan.clip_norm
         net.seed = plan.seed
         self._set_optimizer(plan.optimizer)
-        net.online = (net.batch == 1 and net.optimizer.kind == SGD and net.l1 == 0 and net.l2 == 0
+        net.online = (net.batch == 1 and net.optimizer.kind == SGD and no_penalty(net)
                       and net.clip_norm == 0 and not HALF)
         wanted = 8 * max(plan.layer_sizes) * (sum(plan.layer_sizes) + 4 * plan.batch_size)
         if wanted > 2**60:  # nothing below may overflow

@@ -17,10 +17,11 @@ cdef inline int64_t fetch_size(int64_t reals, int64_t tiles, int64_t K) noexcept
 
 
 cdef int64_t multiply(Net* net, const real* a, int64_t a_panel, int64_t K, const real* w, int64_t w_panel,
-                      int64_t columns, int64_t p, int64_t end, int64_t first, int64_t last, real* c, bint far
-                      ) noexcept nogil:
+                      int64_t columns, int64_t p, int64_t end, int64_t first, int64_t last, real* c, bint add,
+                      bint far) noexcept nogil:
     """C = A W for rows first … last − 1 in panel p, or in some more panels before `end` where there are
-    few rows; returns the panel after. a_panel, w_panel: reals from one panel of A, of W, to the next."""
+    few rows; returns the panel after. With add (of the last panel, p + 1 = end) C += A W. a_panel, w_panel:
+    reals from one panel of A, of W, to the next."""
     cdef int64_t rows = last - first, tiles = (rows + TILE_ROWS - 1) // TILE_ROWS, t, r, next = 0
     cdef int64_t wide = panels_at_once(<int> rows) if rows <= 3 else 1, stride = net.stride * PANEL
     cdef bint fetching = far and rows >= FAR_ROWS and p + 1 < end
@@ -39,7 +40,7 @@ cdef int64_t multiply(Net* net, const real* a, int64_t a_panel, int64_t K, const
         r = next
         next = part(rows, t + 1, tiles)
         tile_rows(<int> (next - r), vectors_of(columns, p), K, a + r * PANEL, a_panel, w, c + r * PANEL,
-                  False, &ahead if fetching else NULL)
+                  add, &ahead if fetching else NULL)
     return p + 1
 
 
@@ -76,7 +77,7 @@ cdef void forward_layer(Net* net, const Minibatch* batch, int thread, int64_t l,
                 memcpy(layer.v + p * net.stride * PANEL, begun_row(net, p), PANEL * sizeof(real))
         else:
             next = multiply(net, v, v_panel, layer.n_in + 1, layer.w, layer.rows * PANEL, layer.n_out, p, end,
-                            first, last, layer.v, layer.far)
+                            first, last, layer.v, False, layer.far)
         if l < net.layers - 1:
             while p < next:
                 activate_panel(net, batch, l, p, first, last, layer.v + (p * net.stride + first) * PANEL)
@@ -91,13 +92,8 @@ cdef void take_part(Net* net, int64_t p, int64_t first, int64_t last, real* out,
     """
     cdef Layer* layer = &net.layer[net.layers - 1]
     cdef int64_t K = PANEL if p + 1 < panels_of(layer.n_in) else layer.n_in + 1 - p * PANEL
-    cdef int64_t rows = last - first, tiles = (rows + TILE_ROWS - 1) // TILE_ROWS, t, r, next = 0
-    for t in range(tiles):
-        r = first + next
-        next = part(rows, t + 1, tiles)
-        tile_rows(<int> (first + next - r), vectors_of(layer.n_out, 0), K,
-                  layer.v_in + (p * net.stride + r) * PANEL, net.stride * PANEL,
-                  layer.w + p * PANEL * PANEL, out + r * PANEL, add, NULL)
+    multiply(net, layer.v_in + p * net.stride * PANEL, net.stride * PANEL, K, layer.w + p * PANEL * PANEL, 0,
+             layer.n_out, 0, 1, first, last, out, add, False)
 
 
 cdef void add_parts(Net* net, int64_t first, int64_t last) noexcept nogil:
@@ -151,7 +147,7 @@ cdef void backward_layer(Net* net, const Minibatch* batch, int thread, int64_t l
         return
     while p < end:
         next = multiply(net, layer.delta, net.stride * PANEL, layer.n_out, layer.wt, layer.n_out * PANEL,
-                        layer.n_in, p, end, first, last, out, layer.far)
+                        layer.n_in, p, end, first, last, out, False, layer.far)
         while p < next:
             at = (p * net.stride + first) * PANEL
             if kept:
@@ -347,6 +343,10 @@ cdef void gradient_tile(Net* net, const Minibatch* batch, const Task* task, real
             store(g + i * PANEL + LANES, splat(0))
 
 
+cdef inline bint no_penalty(const Net* net) noexcept nogil:
+    return net.l1 == 0 and net.l2 == 0
+
+
 cdef inline int64_t penalized(Net* net, const Task* task) noexcept nogil:
     """Reals of the task's tile that are weights, not biases."""
     return min(task.inputs, net.layer[task.layer].n_in - task.k * PANEL) * PANEL
@@ -375,7 +375,7 @@ cdef void mirror_tile(Net* net, Task* task) noexcept nogil:
 
 cdef double penalize_tile(Net* net, const Minibatch* batch, const Task* task, real* g) noexcept nogil:
     cdef double scale = batch.inverse_weight if net.penalty_in_sum else 1
-    if net.l1 == 0 and net.l2 == 0:
+    if no_penalty(net):
         return 0
     return penalize(<real> (scale * net.l1), <real> (scale * net.l2), penalized(net, task),
                     net.layer[task.layer].w + weights_at(net, task), g)
@@ -472,7 +472,7 @@ cdef void update_phase(Net* net, Minibatch* batch, int thread) noexcept nogil:
 
 cdef void take_task(Net* net, const Minibatch* batch, Task* task, real* g) noexcept nogil:
     """Gradient and step of a tile while it is in the registers or the L1 cache."""
-    if net.optimizer.kind == SGD and net.l1 == 0 and net.l2 == 0 and not HALF:
+    if net.optimizer.kind == SGD and no_penalty(net) and not HALF:
         gradient_tile(net, batch, task, g, False, net.layer[task.layer].w + weights_at(net, task))
         mirror_tile(net, task)
         return

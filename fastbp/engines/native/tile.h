@@ -15,8 +15,9 @@
    `vectors` is 2, or 1 where the columns wanted fit the panel's first vector: the second is then
    neither computed nor stored. With m ≤ 3 rows one panel has too few sums to hide the latency of a
    multiply-add: tile_few takes `panels_at_once(m)` whole panels. `add` says whether C is added to or overwritten:
-   tile_gradient goes on from it, tile_rows adds its sums once they are taken. tile_gradient may leave C as it is and take a step of gradient descent instead, W −= η (C + …), on a
-   tile of weights laid out as C, before the gradient leaves the registers. K may be 0.
+   tile_gradient goes on from it, tile_rows adds its sums once they are taken. tile_gradient may leave C as it
+   is and take a step of gradient descent instead, W −= η (C + …), on a tile of weights laid out as C, before
+   the gradient leaves the registers. K may be 0.
 
    While a tile computes, memory that is wanted soon comes closer (Ahead). A burst of prefetches between
    tiles would hold up the tile's own loads, hence a few every PANEL steps of k. */
