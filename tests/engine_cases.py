@@ -235,6 +235,15 @@ THREAD_SHAPES: dict[str, dict[str, Any]] = {
         "dropout": (0.25,),
         "seed": 3,
     },
+    "one hidden layer, long minibatches": {
+        "sizes": (70, 128, 10),
+        "hidden": "relu",
+        "loss": "softmax_cross_entropy",
+        "rows": 500,
+        "labels": True,
+        "batch_size": 150,
+        "optimizer": SGD(),
+    },
     "no hidden layer online": {
         "sizes": (37, 20),
         "hidden": (),

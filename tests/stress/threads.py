@@ -21,7 +21,7 @@ from fastbp.engines import native
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from engine_cases import DTYPES, Array, Case, everything, make_case, make_engine
 
-BATCHES = (1, 1, 2, 3, 5, 8, 16, 31, 32, 50, 60, 100)
+BATCHES = (1, 1, 2, 3, 5, 8, 16, 31, 32, 50, 60, 100, 150, 300)
 
 
 def random_case(rng: np.random.Generator) -> Case:

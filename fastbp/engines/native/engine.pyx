@@ -596,10 +596,11 @@ cdef void cut_tasks(Net* net) noexcept nogil:
 
     With a long minibatch four output panels share an input panel before the next is read: the δ panels
     stay in the L2 cache. With a short one a thread has the tiles of the panels that it reads where phase 1
-    is cut by columns: its share of the weights stays in its caches. The order of the tasks is that in which
-    penalties and norms are summed, so it must not depend on the threads.
+    is cut by columns: its share of the weights stays in its caches. So it must where two barriers are to be
+    enough. The order of the tasks is that in which penalties and norms are summed, and must not depend on the
+    threads; with two barriers there are none.
     """
-    cdef int64_t t = 0, l, j, j0, k, together = 1 if net.batch <= GRADIENT_ROWS else 4
+    cdef int64_t t = 0, l, j, j0, k, together = 1 if net.batch <= GRADIENT_ROWS or net.two_barriers else 4
     cdef Layer* layer
     cdef Task* task
     net.runs = net.layers if net.by_columns or net.online else 1
