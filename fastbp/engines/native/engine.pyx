@@ -2,11 +2,11 @@
 # cython: embedsignature=True, freethreading_compatible=True
 """The native engine, compiled once for each instruction set and dtype (see setup.py).
 
-Reading order: layout.pxi (how arrays lie), tile.h (the micro-kernel), activations.pxi, losses.pxi,
-optimizers.pxi, passes.pxi (the two phases of a step), online.h (where minibatches are single rows),
-half.pxi (the same on bf16 operands), pace.pxi (how many threads share a step), and here the buffers, the
-threads and the contract of fastbp/engines/__init__.py. The letters are those of the notes; l counts layers
-from 0.
+Reading order: net.pxi (what there is), layout.pxi (how arrays lie), tile.h (the micro-kernel),
+activations.pxi, losses.pxi, optimizers.pxi, rows.pxi and weights.pxi (the two phases of a step), online.h
+(where minibatches are single rows), half.pxi (the same on bf16 operands), calls.pxi (an epoch and all else
+that threads run), team.h and pace.pxi (the threads, and how many share a step), buffers.pxi, and here the
+contract of fastbp/engines/__init__.py. The letters are those of the notes; l counts layers from 0.
 """
 
 from libc.math cimport INFINITY, isfinite, log, log1p, pow, sqrt
@@ -116,533 +116,17 @@ cdef extern from "cpu.h":
     int cpu_has(const char* instruction_set)
 
 
-# Functions written by the user, compiled by the JIT engine: fastbp/engines/jit/functions.py.
-ctypedef void (*UserActivation)(const real* z, real* v, real* slope, int64_t n) noexcept nogil
-ctypedef void (*UserLoss)(const real* f, const real* y, real* loss, real* slope, int64_t n) noexcept nogil
-
-
-ctypedef struct Layer:
-    int64_t n_in, n_out
-    int64_t rows        # from one panel of w to the next
-    int activation
-    real a              # the activation's parameter
-    UserActivation user
-    double dropout
-    real* w             # weights and, all but in the first layer, their transpose
-    real* wt
-    real* slot[2]       # the optimizer's state, laid out as w
-    real* g             # the gradient, as w; only for clipping and Engine.gradient
-    real* v_in          # vˡ⁻¹
-    real* v             # vˡ; the output layer's is f
-    real* delta         # δˡ; the output layer's takes the place of f
-    real* slope         # φ'(zˡ) where it is not computed from vˡ
-    operand* v_rows     # bf16 modules: operands in place of these, see half.pxi
-    operand* v_columns
-    operand* d_rows
-    operand* d_pairs
-    operand* w_pairs
-    operand* wt_pairs
-    int64_t task        # the first of its tasks
-    bint far            # its weights are more than stay in the L2 cache: they are fetched ahead
-
-
-ctypedef struct Task:   # a tile of the weight gradient: one input panel by one output panel
-    int64_t layer, j, k, inputs
-    double penalty, squares
-
-
 include "optimizers.pxi"
-
-
 include "pace.pxi"
-
-
-ctypedef struct Net:
-    # the plan
-    int64_t layers, batch, stride, threads
-    int64_t rows_to_split # rows a thread must have, or phase 1 is cut by columns
-    bint by_columns     # it may be
-    bint online         # minibatches of one row and no more to the update than w −= η g: see online.h
-    bint inputs_owned   # each thread then has all of v⁰ to itself: no row of it crosses from CPU to CPU
-    int64_t own_stride  # rows of a panel of that
-    bint by_parts       # the output layer's sums are taken panel by panel of its inputs, then added up
-    bint two_barriers   # are enough for a step cut by columns: see epoch_work
-    bint meet[2]        # in even and in odd steps: all threads are to meet at its end
-    int64_t fetch_most  # rows of X that a thread fetches ahead in phase 2, at most
-    int64_t fetch_lines # cache lines of them with each task
-    int64_t block       # rows that go through all layers together in forward
-    int64_t steps_unchecked # steps between two looks at the clock, which says whether to look for signals
-    int loss
-    int link_kind
-    UserLoss user_loss
-    real loss_width     # of huber's quadratic zone
-    real loss_low, loss_high # bounds of −log p in a cross-entropy
-    Optimizer optimizer
-    double l1, l2
-    bint penalty_in_sum
-    double clip_norm, beta_1, beta_2
-    uint64_t seed
-    int64_t step        # steps taken
-    int64_t flops       # of a training step
-    # buffers
-    Layer* layer
-    Task* task
-    int64_t tasks
-    int64_t* task_cost  # cumulative, tasks + 1 of them
-    int64_t runs        # of tasks, each of which is cut among the threads: the layers, or 1
-    double* row_loss
-    vec* outputs        # for each thread: outputs and targets of LANES rows
-    real* tile          # for each thread: a PANEL × PANEL tile of gradient
-    real* panel         # for each thread, in bf16 modules: HALF_BLOCK rows of a panel before they are rounded
-    real* own_inputs    # v⁰ for each thread, or NULL
-    real* parts         # of the output layer's sums, laid out as vᴸ⁻¹: for two barriers
-    real* delta_input   # ∂f/∂x of the Jacobian
-    # the call
-    Team team
-    void (*work)(void*, int) noexcept nogil
-    const real* X
-    const real* y
-    const int64_t* labels
-    const real* weight
-    int64_t rows        # of X, or of the sample order
-    const int64_t* order
-    const double* learning_rates
-    double* losses
-    double* penalties   # NULL: not wanted
-    double total        # Σ of the rows' weighted losses
-    real* out
-    bint link, back
-    Pace pace
-    int64_t at          # the step that comes next
-    bint stop           # a signal's handler raised
-    double next_look    # when to look for signals next
-    int64_t done        # steps applied
-
-
-ctypedef struct Minibatch:
-    const int64_t* rows   # X's row of each of its rows; NULL: offset, offset + 1, …
-    int64_t offset, count
-    double inverse_weight # 1 / Σ of its sample weights
-    int64_t step
-    bint training         # with dropout
-    bint begun            # z¹ is there already, from the step before
-    int64_t next_row      # X's row of which a step with net.online computes z¹
-    real* v_in            # v⁰, as this thread has it
-    int64_t stride        # rows of a panel of it
-    double learning_rate
-    real eta              # with the bias corrections of Adam
-    const int64_t* fetch  # X's rows that this thread gathers in a step that follows,
-    int64_t fetches       # so many of them yet to be fetched, the first from column `fetched` on
-    int64_t fetched
-
-
-cdef enum:
-    ROW_BLOCK = 112       # rows that go through all layers together
-    GRADIENT_ROWS = 128   # rows of the weight gradient between two loads of a tile
-    GATHER_AHEAD = 1024   # reals fetched before they are gathered
-    FETCH_BYTES = 1 << 17 # of the minibatch that follows, fetched by a thread during phase 2
-
-# A thread is worth its barriers for this much work in each step, and worth starting for this much in all.
-# A FLOP of float64 takes twice the time, one of bf16 less.
-cdef int64_t FLOPS_PER_THREAD = <int64_t> HALF_SPEED * 200_000 * 4 // <int64_t> sizeof(real)
-cdef int64_t FLOPS_PER_START = <int64_t> HALF_SPEED * 100_000_000 * 4 // <int64_t> sizeof(real)
-# Phase 1 is cut by columns where a thread had fewer rows than this: activations, not weights, then go from
-# CPU to CPU, which can take longer than the work on them. Not where the weights, of so many bytes, are
-# close to every thread in any case, but where two barriers are then enough; from a third of the rows on by
-# rows there, and where columns do not divide as rows do.
-cdef int64_t ROWS_TO_SPLIT = 80
-cdef int64_t BYTES_TO_SPLIT = 0 if HALF else 65_536
-# Weights of more bytes, about what a core's L2 cache holds, are fetched ahead where there are so many rows:
-# the work on fewer is over before what is fetched arrives.
-cdef int64_t NEAR_BYTES = 1 << 20
-cdef int64_t FAR_ROWS = 64
-# Where phase 1 is cut by columns, a thread has its own v⁰ and its own panels of W, so many bytes from those
-# of the next: prefetchers run on past the end of what they see read, and what they take out of another CPU's
-# cache that CPU has to fetch back.
-cdef int64_t BYTES_APART = 1 << 16
-# Signals are looked for every so many seconds, and the clock after so much work, a millisecond or less.
-cdef double SIGNAL_SECONDS = 0.02
-cdef int64_t FLOPS_UNCHECKED = 20_000_000
-
-
+include "net.pxi"
 include "layout.pxi"
 include "activations.pxi"
 include "losses.pxi"
 include "half.pxi"
-include "passes.pxi"
-
-
-# ---- what the threads of a call run ----------------------------------------------------------------
-
-
-cdef double weight_of(Net* net, const Minibatch* batch) noexcept nogil:
-    """Total sample weight of the minibatch."""
-    cdef int64_t r
-    cdef double total = 0
-    if net.weight == NULL:
-        return batch.count
-    for r in range(batch.count):
-        total += net.weight[row_of(batch, r)]
-    return total
-
-
-cdef double sum_losses(Net* net, int64_t count) noexcept nogil:
-    """Sum of the rows' weighted losses, in the order of the rows."""
-    cdef int64_t r
-    cdef double total = 0
-    for r in range(count):
-        total += net.row_loss[r]
-    return total
-
-
-cdef double sum_penalties(Net* net) noexcept nogil:
-    cdef int64_t t
-    cdef double total = 0
-    if no_penalty(net):
-        return 0
-    for t in range(net.tasks):
-        total += net.task[t].penalty
-    return total
-
-
-cdef real step_size(const Net* net, int64_t step, double learning_rate) noexcept nogil:
-    """η of the update's formula; for Adam η √(1 − β₂ᵗ) / (1 − β₁ᵗ)."""
-    if net.optimizer.kind != ADAM:
-        return <real> learning_rate
-    return <real> (learning_rate * sqrt(1 - pow(net.beta_2, step)) / (1 - pow(net.beta_1, step)))
-
-
-cdef bint signal_pending() noexcept with gil:
-    """Whether a signal's handler raised (KeyboardInterrupt); the exception stays set."""
-    return PyErr_CheckSignals() != 0
-
-
-cdef void look_for_signals(Net* net) noexcept nogil:
-    """For thread 0, which is Python's: net.stop where a handler raised. Mostly just a look at the clock."""
-    cdef double now = seconds_now()
-    if not net.stop and now >= net.next_look:
-        net.next_look = now + SIGNAL_SECONDS
-        if HALF:  # a handler may leave the tiles otherwise
-            tiles_off()
-        net.stop = signal_pending()
-        if HALF:
-            tiles_on()
-
-
-cdef void epoch_work(void* argument, int thread) noexcept nogil:
-    """Minibatch after minibatch: rows, barrier, weights, barrier.
-
-    With one hidden layer, cut by columns, a thread has its part of the hidden units and all their weights to
-    itself. Threads only hand each other their parts of the output layer's sums and then its δ, and the
-    barriers before these are enough. Only where thread 0 has to change something do all meet at the end of
-    a step, as it told them in the step before.
-    """
-    cdef Net* net = <Net*> argument
-    cdef Minibatch batch
-    cdef int64_t s = 0, steps = (net.rows + net.batch - 1) // net.batch
-    cdef double loss, weight, penalty
-    cdef bint two, meet
-    batch.training = True
-    batch.offset = 0
-    if thread == 0:
-        net.meet[0] = False
-    while s < steps:
-        batch.rows = net.order + s * net.batch
-        batch.count = min(net.batch, net.rows - s * net.batch)
-        weight = weight_of(net, &batch)
-        batch.inverse_weight = 1 / weight if weight > 0 else 0
-        batch.begun = net.online and s > 0
-        batch.next_row = batch.rows[1 if s + 1 < steps else 0]
-        batch.step = net.step + s
-        batch.learning_rate = net.learning_rates[s]
-        batch.eta = step_size(net, batch.step + 1, batch.learning_rate)
-        two = net.two_barriers and cut_by_columns(net, batch.count)
-        row_phase(net, &batch, thread, True)
-        start_fetching(net, &batch, thread, (s + (2 if net.online else 1)) * net.batch)
-        if not two:
-            team_barrier(&net.team, thread)
-        loss = sum_losses(net, batch.count) * batch.inverse_weight
-        if not isfinite(loss):  # every thread finds the same
-            if thread == 0:
-                net.losses[s] = loss
-            break
-        update_phase(net, &batch, thread)
-        if thread == 0:
-            net.done = s + 1
-            net.at = s + 1
-            if s % net.steps_unchecked == 0:
-                look_for_signals(net)
-            set_pace(&net.pace, &net.team)
-            net.meet[(s + 1) % 2] = net.stop or net.team.wanted != net.team.threads
-        meet = not two or net.meet[s % 2] or s + 1 == steps
-        if meet:
-            team_barrier(&net.team, thread)
-            if not team_change(&net.team, thread):
-                break
-        if thread == 0:
-            penalty = sum_penalties(net)
-            net.losses[s] = loss + penalty
-            if net.penalties != NULL:
-                net.penalties[s] = penalty
-        if meet and net.stop:
-            break
-        s = net.at if meet else s + 1
-    if thread == 0:
-        team_over(&net.team)
-
-
-cdef void gradient_work(void* argument, int thread) noexcept nogil:
-    """Loss over all rows as one batch and, where net.back, its gradient into g."""
-    cdef Net* net = <Net*> argument
-    cdef Minibatch batch
-    cdef int64_t start, run, t
-    cdef double weight
-    cdef Task* task
-    cdef real* g
-    batch.training = False
-    batch.begun = False
-    batch.step = 0
-    batch.eta = 0
-    batch.v_in = net.layer[0].v_in
-    batch.stride = net.stride
-    batch.rows = NULL
-    batch.offset = 0
-    batch.count = net.rows
-    weight = weight_of(net, &batch)
-    batch.inverse_weight = 1 / weight if weight > 0 else 0
-    for start from 0 <= start < net.rows by net.batch:
-        batch.offset = start
-        batch.count = min(net.batch, net.rows - start)
-        row_phase(net, &batch, thread, net.back)
-        team_barrier(&net.team, thread)
-        if thread == 0:
-            net.total += sum_losses(net, batch.count) * batch.inverse_weight
-        for run in range(net.runs if net.back else 0):
-            for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
-                task = &net.task[t]
-                g = net.layer[task.layer].g + weights_at(net, task)
-                gradient_tile(net, &batch, task, g, start > 0, NULL)
-        if thread == 0:
-            look_for_signals(net)
-        team_barrier(&net.team, thread)
-        if net.stop:
-            return
-    for run in range(net.runs):
-        for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
-            task = &net.task[t]
-            if net.back:
-                g = net.layer[task.layer].g + weights_at(net, task)
-                if net.rows == 0:
-                    gradient_tile(net, &batch, task, g, False, NULL)
-                task.penalty = penalize_tile(net, &batch, task, g)
-            else:  # only the value is wanted
-                task.penalty = penalize_tile(net, &batch, task, net.tile + thread * PANEL * PANEL)
-
-
-cdef int64_t take_rows(Net* net, int thread, Minibatch* batch) noexcept nogil:
-    """Gather the next rows of X into this thread's rows of the buffers; returns how many, 0 at the end.
-
-    On return batch.offset is X's row of row 0 of the buffers.
-    """
-    cdef int64_t start, first = thread * net.block
-    if thread == 0:
-        look_for_signals(net)
-        if net.stop:
-            team_finish(&net.team)
-    start = team_next(&net.team)
-    if start >= (net.rows + net.block - 1) // net.block:
-        return 0
-    start *= net.block
-    batch.rows = NULL
-    batch.v_in = net.layer[0].v_in
-    batch.stride = net.stride
-    batch.offset = start - first
-    batch.count = min(net.block, net.rows - start)
-    take_inputs(net, batch, thread, first, first + batch.count)
-    return batch.count
-
-
-cdef void forward_work(void* argument, int thread) noexcept nogil:
-    """Outputs f, or predictions, of all rows into net.out."""
-    cdef Net* net = <Net*> argument
-    cdef Minibatch batch
-    cdef int64_t first = thread * net.block, outputs = net.layer[net.layers - 1].n_out, l, r, m, p, last
-    cdef vec* T = net.outputs + thread * 2 * outputs
-    cdef real* f = net.layer[net.layers - 1].v
-    cdef real* out
-    batch.training = False
-    batch.begun = False
-    batch.step = 0
-    while take_rows(net, thread, &batch) > 0:
-        last = first + batch.count
-        for l in range(net.layers):
-            forward_layer(net, &batch, thread, l, first, last, 0, panels_of(net.layer[l].n_out))
-        if net.link and net.link_kind != LINK_IDENTITY:
-            for r from first <= r < last by LANES:
-                m = min(<int64_t> LANES, last - r)
-                read_outputs(net, r, m, T)
-                apply_link(net.link_kind, T, outputs)
-                write_outputs(T, outputs, m, f + r * PANEL, net.stride * PANEL)
-        for r in range(first, last):
-            out = net.out + (batch.offset + r) * outputs
-            for p in range(panels_of(outputs)):
-                memcpy(out + p * PANEL, f + (p * net.stride + r) * PANEL,
-                       min(<int64_t> PANEL, outputs - p * PANEL) * sizeof(real))
-
-
-cdef void jacobian_work(void* argument, int thread) noexcept nogil:
-    """∂f/∂x of all rows into net.out: δᴸ = eᵢ carried down to the input, output by output."""
-    cdef Net* net = <Net*> argument
-    cdef Minibatch batch
-    cdef Layer* top = &net.layer[net.layers - 1]
-    cdef int64_t first = thread * net.block, n_in = net.layer[0].n_in, i, l, r, k
-    cdef real* row
-    batch.training = False
-    batch.begun = False
-    batch.step = 0
-    while take_rows(net, thread, &batch) > 0:
-        for l in range(net.layers):
-            forward_layer(net, &batch, thread, l, first, first + batch.count, 0, panels_of(net.layer[l].n_out))
-        for i in range(top.n_out):
-            for r in range(first, first + batch.count):
-                for l in range(panels_of(top.n_out)):
-                    memset(top.delta + (l * net.stride + r) * PANEL, 0, PANEL * sizeof(real))
-                top.delta[(i // PANEL * net.stride + r) * PANEL + i % PANEL] = 1
-            if HALF:
-                write_output_deltas(net, first, first + batch.count)
-            for l in range(net.layers - 1, -1, -1):
-                backward_layer(net, &batch, thread, l, first, first + batch.count, 0, panels_of(net.layer[l].n_in))
-            for r in range(first, first + batch.count):
-                row = net.out + ((batch.offset + r) * top.n_out + i) * n_in
-                for k in range(n_in):
-                    row[k] = net.delta_input[(k // PANEL * net.stride + r) * PANEL + k % PANEL]
-
-
-# ---- buffers ---------------------------------------------------------------------------------------
-
-
-cdef inline void* take(char* base, int64_t* used, int64_t bytes) noexcept nogil:
-    """The next `bytes` of the block at base, aligned to a vector (and to a cache line)."""
-    cdef void* p = base + used[0] if base != NULL else NULL
-    used[0] += (bytes + 63) // 64 * 64
-    return p
-
-
-cdef int64_t lay_out(Net* net, char* base, bint clipped) noexcept nogil:
-    """Point every buffer into the block at base; returns the block's size. With NULL it only counts."""
-    cdef int64_t used = 0, l, panel = PANEL * sizeof(real), s
-    cdef Layer* layer
-    cdef real* v = NULL
-    if not HALF:
-        v = <real*> take(base, &used, panels_of(net.layer[0].n_in + 1) * net.stride * panel)
-    if net.inputs_owned:
-        net.own_inputs = <real*> take(base, &used, net.threads * own_size(net) * sizeof(real))
-    if net.two_barriers:
-        net.parts = <real*> take(base, &used, panels_of(net.layer[0].n_out) * net.stride * panel)
-    for l in range(net.layers):
-        layer = &net.layer[l]
-        layer.v_in = v
-        layer.w = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
-        if HALF:
-            lay_out_operands(net, l, base, &used)
-        elif l > 0:
-            layer.wt = <real*> take(base, &used, panels_of(layer.n_in) * layer.n_out * panel)
-        for s in range(net.optimizer.slots):
-            layer.slot[s] = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
-        if clipped:
-            layer.g = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
-        if not HALF or l == net.layers - 1:
-            v = <real*> take(base, &used, panels_of(layer.n_out + 1) * net.stride * panel)
-            layer.v = v
-            layer.delta = v
-        if l < net.layers - 1:
-            if not HALF:
-                layer.delta = <real*> take(base, &used, panels_of(layer.n_out) * net.stride * panel)
-            if layer.activation >= SILU or layer.dropout > 0 or (HALF and kept_slope(layer.activation)):
-                layer.slope = <real*> take(base, &used, panels_of(layer.n_out) * net.stride * panel)
-    net.task = <Task*> take(base, &used, net.tasks * sizeof(Task))
-    net.task_cost = <int64_t*> take(base, &used, (net.tasks + 1) * sizeof(int64_t))
-    net.team.seat = <Seat*> take(base, &used, net.threads * sizeof(Seat))
-    net.row_loss = <double*> take(base, &used, net.stride * sizeof(double))
-    net.outputs = <vec*> take(base, &used, net.threads * 2 * net.layer[net.layers - 1].n_out * sizeof(vec))
-    net.tile = <real*> take(base, &used, net.threads * PANEL * panel)
-    if HALF:
-        net.panel = <real*> take(base, &used, net.threads * HALF_BLOCK * panel)
-    return used
-
-
-cdef void lay_out_operands(Net* net, int64_t l, char* base, int64_t* used) noexcept nogil:
-    """The same for a layer's bf16 operands."""
-    cdef Layer* layer = &net.layer[l]
-    cdef int64_t panel = PANEL * sizeof(operand), inputs = panels_of(layer.n_in + 1), outputs = panels_of(layer.n_out)
-    layer.w_pairs = <operand*> take(base, used, outputs * pair_rows(layer.n_in) * panel)
-    if l > 0:
-        layer.wt_pairs = <operand*> take(base, used, panels_of(layer.n_in) * pair_rows(layer.n_out) * panel)
-    layer.v_rows = <operand*> take(base, used, inputs * net.stride * panel)
-    layer.v_columns = <operand*> take(base, used, inputs * (net.stride - 1) * panel)
-    layer.d_rows = <operand*> take(base, used, outputs * net.stride * panel)
-    layer.d_pairs = <operand*> take(base, used, outputs * (net.stride - 1) * panel)
-
-
-cdef bint columns_divide(layer_sizes, int64_t threads):
-    """Whether the widest share of all layers' panels is at most a quarter more than an even one."""
-    panels = [(panels_of(n), m + 1) for m, n in zip(layer_sizes, layer_sizes[1:])]
-    widest = sum((p + threads - 1) // threads * inputs for p, inputs in panels)
-    return 4 * threads * widest <= 5 * sum(p * inputs for p, inputs in panels)
-
-
-cdef void cut_tasks(Net* net) noexcept nogil:
-    """The list of weight-gradient tiles and their cumulative cost.
-
-    With a long minibatch four output panels share an input panel before the next is read: the δ panels
-    stay in the L2 cache. With a short one a thread has the tiles of the panels that it reads where phase 1
-    is cut by columns: its share of the weights stays in its caches. So it must where two barriers are to be
-    enough. The order of the tasks is that in which penalties and norms are summed, and must not depend on the
-    threads; with two barriers there are none.
-    """
-    cdef int64_t t = 0, l, j, j0, k, together = 1 if net.batch <= GRADIENT_ROWS or net.two_barriers else 4
-    cdef Layer* layer
-    cdef Task* task
-    net.runs = net.layers if net.by_columns or net.online else 1
-    for l in range(net.layers):
-        layer = &net.layer[l]
-        layer.task = t
-        for j0 from 0 <= j0 < panels_of(layer.n_out) by together:
-            for k in range(panels_of(layer.n_in + 1)):
-                for j in range(j0, min(j0 + together, panels_of(layer.n_out))):
-                    task = &net.task[t]
-                    task.layer = l
-                    task.j = j
-                    task.k = k
-                    task.inputs = min(<int64_t> PANEL, layer.n_in + 1 - k * PANEL)
-                    net.task_cost[t + 1] = (net.task_cost[t]
-                                            + task.inputs * vectors_of(layer.n_out, j) + 4)
-                    t += 1
-
-
-cdef void set_ones(real* panel, int64_t rows) noexcept nogil:
-    """The bias node where it has a panel to itself."""
-    cdef int64_t r
-    for r in range(rows):
-        panel[r * PANEL] = 1
-
-
-cdef void set_ones_half(Net* net, const Layer* layer) noexcept nogil:
-    """The same in v_columns, the only operand that needs it."""
-    cdef int64_t c, r, chunk = panels_of(layer.n_in + 1) * PANEL * PANEL
-    for c in range((net.stride - 1) // PANEL):
-        for r in range(PANEL):
-            layer.v_columns[c * chunk + layer.n_in * PANEL + r] = HALF_ONE
-
-
-cdef void run_work(void* argument, int thread) noexcept nogil:
-    """The call's work on one thread."""
-    cdef Net* net = <Net*> argument
-    if HALF:
-        tiles_on()
-    net.work(net, thread)
-    if HALF:
-        tiles_off()
+include "rows.pxi"
+include "weights.pxi"
+include "calls.pxi"
+include "buffers.pxi"
 
 
 cdef int raise_pending(bint pending) except -1:
@@ -665,94 +149,44 @@ cdef class Engine:
 
     def __cinit__(self, plan):
         cdef Net* net = &self.net
-        cdef Layer* layer
         cdef int64_t l, bytes
         self.plan = plan
-        net.layers = len(plan.layer_sizes) - 1
-        net.batch = plan.batch_size
-        net.threads = min(plan.threads, TEAM_MOST)
-        net.block = HALF_BLOCK if HALF else ROW_BLOCK
-        weights = sum((m + 1) * n for m, n in zip(plan.layer_sizes, plan.layer_sizes[1:]))
-        net.l1 = plan.l1
-        net.l2 = plan.l2
-        net.clip_norm = plan.clip_norm
-        net.by_parts = net.layers == 2 and plan.layer_sizes[2] <= PANEL and not HALF
-        net.two_barriers = (net.by_parts and net.threads > 1
-                            and panels_of(plan.layer_sizes[1]) >= net.threads
-                            and columns_divide(plan.layer_sizes[:2], net.threads)
-                            and no_penalty(net) and net.clip_norm == 0)
-        net.rows_to_split = 1
-        if weights * sizeof(real) > BYTES_TO_SPLIT:
-            net.rows_to_split = ROWS_TO_SPLIT if columns_divide(plan.layer_sizes, net.threads) else ROWS_TO_SPLIT // 3
-        elif net.two_barriers:
-            net.rows_to_split = ROWS_TO_SPLIT // 3
-        net.by_columns = net.batch < net.rows_to_split * net.threads
-        net.two_barriers = net.two_barriers and net.by_columns
-        net.own_stride = net.batch | 1
-        net.inputs_owned = net.by_columns and (net.two_barriers or (
-            not HALF and panels_of(plan.layer_sizes[1]) >= 2 * net.threads > 2))
-        # an odd number of rows keeps panels apart in the cache's sets
-        net.stride = max(net.batch, net.threads * net.block)
-        net.stride = (net.stride + PANEL - 1) // PANEL * PANEL + 1 if HALF else net.stride | 1
-        self._set_loss(plan)
-        net.loss_width = plan.loss.parameter
-        net.loss_low, net.loss_high = -INFINITY, INFINITY
-        if plan.loss.parameter > 0 and net.loss in (SOFTMAX_CROSS_ENTROPY, BINARY_CROSS_ENTROPY):
-            net.loss_low = -log1p(-plan.loss.parameter)
-            net.loss_high = -log(plan.loss.parameter)
-        net.penalty_in_sum = plan.penalty_in_sum
-        net.seed = plan.seed
-        self._set_optimizer(plan.optimizer)
-        net.online = (net.batch == 1 and net.optimizer.kind == SGD and no_penalty(net)
-                      and net.clip_norm == 0 and not HALF)
         wanted = 8 * max(plan.layer_sizes) * (sum(plan.layer_sizes) + 4 * plan.batch_size)
         if wanted > 2**60:  # nothing below may overflow
             raise MemoryError(f"an engine for layers {plan.layer_sizes} with batches of "
                               f"{plan.batch_size} needs more than {wanted:,} bytes")
+        net.layers = len(plan.layer_sizes) - 1
+        net.batch = plan.batch_size
+        net.threads = min(plan.threads, TEAM_MOST)
+        net.l1 = plan.l1
+        net.l2 = plan.l2
+        net.penalty_in_sum = plan.penalty_in_sum
+        net.clip_norm = plan.clip_norm
+        net.seed = plan.seed
+        self._set_loss(plan.loss)
+        self._set_optimizer(plan.optimizer)
+        self._choose_cut()
         self.layers = allocate(net.layers * sizeof(Layer))
         net.layer = <Layer*> self.layers
         if net.layer == NULL:
             raise MemoryError("no memory for the layers")
         for l in range(net.layers):
-            layer = &net.layer[l]
-            layer.n_in = plan.layer_sizes[l]
-            layer.n_out = plan.layer_sizes[l + 1]
-            layer.rows = layer.n_in + 1
-            if net.by_columns and net.threads > 1 and not HALF:
-                layer.rows += BYTES_APART // (PANEL * <int64_t> sizeof(real))
-            layer.far = panels_of(layer.n_out) * (layer.n_in + 1) * PANEL * <int64_t> sizeof(real) > NEAR_BYTES
-            if l < net.layers - 1:
-                layer.a = plan.activations[l].parameter
-                if plan.activations[l].function is None:
-                    layer.activation = ACTIVATIONS.index(plan.activations[l].name)
-                else:
-                    from fastbp.engines.jit.functions import activation_address
-
-                    layer.activation = USER_ACTIVATION
-                    layer.user = <UserActivation> <size_t> activation_address(plan.activations[l], plan.dtype)
-                layer.dropout = plan.dropout[l] if plan.dropout else 0.0
-            net.tasks += panels_of(layer.n_out) * panels_of(layer.n_in + 1)
-            net.flops += (4 if l == 0 else 6) * net.batch * (layer.n_in + 1) * layer.n_out
+            self._set_layer(l)
         row_bytes = plan.layer_sizes[0] * sizeof(real)
         net.fetch_most = min(net.batch, 1 + FETCH_BYTES // row_bytes)
         net.fetch_lines = 1 + (net.fetch_most * (row_bytes + 63) // 64 * net.threads
                                // (panels_of(plan.layer_sizes[0] + 1) * panels_of(plan.layer_sizes[1])))
         net.steps_unchecked = max(<int64_t> 1, FLOPS_UNCHECKED // net.flops)
-        bytes = lay_out(net, NULL, plan.clip_norm > 0)
+        bytes = lay_out(net, NULL)
         self.block = allocate(bytes)
         if self.block == NULL:
             raise MemoryError(f"an engine for layers {plan.layer_sizes} with batches of "
                               f"{plan.batch_size} needs {bytes:,} bytes")
         self.nbytes = bytes
-        lay_out(net, <char*> self.block, plan.clip_norm > 0)
+        lay_out(net, <char*> self.block)
         cut_tasks(net)
         for l in range(net.layers):
-            layer = &net.layer[l]
-            if HALF:
-                if layer.n_in % PANEL == 0:
-                    set_ones_half(net, layer)
-            elif l < net.layers - 1 and layer.n_out % PANEL == 0:
-                set_ones(layer.v + layer.n_out * net.stride, net.stride)
+            set_ones(net, l)
 
     def __dealloc__(self):
         team_end(&self.net.team)
@@ -761,15 +195,70 @@ cdef class Engine:
         free(self.gradients)
         free(self.input_buffers)
 
-    def _set_loss(self, plan):
-        self.net.link_kind = LINKS.index(plan.loss.link)
-        if plan.loss.function is None:
-            self.net.loss = LOSSES.index(plan.loss.name)
+    def _choose_cut(self):
+        """How the threads share a step of this net, and what of its buffers depends on that."""
+        cdef Net* net = &self.net
+        sizes = self.plan.layer_sizes
+        weights = sum((m + 1) * n for m, n in zip(sizes, sizes[1:]))
+        plain = no_penalty(net) and net.clip_norm == 0
+        net.online = net.batch == 1 and net.optimizer.kind == SGD and plain and not HALF
+        net.by_parts = net.layers == 2 and sizes[2] <= PANEL and not HALF
+        net.two_barriers = (net.by_parts and plain and panels_of(sizes[1]) >= net.threads > 1
+                            and columns_divide(sizes[:2], net.threads))
+        net.rows_to_split = 1
+        if weights * sizeof(real) > BYTES_TO_SPLIT:
+            net.rows_to_split = ROWS_TO_SPLIT if columns_divide(sizes, net.threads) else ROWS_TO_SPLIT // 3
+        elif net.two_barriers:
+            net.rows_to_split = ROWS_TO_SPLIT // 3
+        net.by_columns = net.batch < net.rows_to_split * net.threads
+        net.two_barriers = net.two_barriers and net.by_columns
+        net.inputs_owned = net.by_columns and (net.two_barriers or (
+            not HALF and panels_of(sizes[1]) >= 2 * net.threads > 2))
+        net.own_stride = net.batch | 1  # an odd number of rows keeps panels apart in the cache's sets
+        net.block = HALF_BLOCK if HALF else ROW_BLOCK
+        net.stride = max(net.batch, net.threads * net.block)
+        net.stride = (net.stride + PANEL - 1) // PANEL * PANEL + 1 if HALF else net.stride | 1
+
+    def _set_layer(self, int64_t l):
+        cdef Net* net = &self.net
+        cdef Layer* layer = &net.layer[l]
+        plan = self.plan
+        layer.n_in = plan.layer_sizes[l]
+        layer.n_out = plan.layer_sizes[l + 1]
+        layer.rows = layer.n_in + 1
+        if net.by_columns and net.threads > 1 and not HALF:
+            layer.rows += BYTES_APART // (PANEL * <int64_t> sizeof(real))
+        layer.far = panels_of(layer.n_out) * (layer.n_in + 1) * PANEL * <int64_t> sizeof(real) > NEAR_BYTES
+        net.tasks += panels_of(layer.n_out) * panels_of(layer.n_in + 1)
+        net.flops += (4 if l == 0 else 6) * net.batch * (layer.n_in + 1) * layer.n_out
+        if l == net.layers - 1:
+            return
+        layer.dropout = plan.dropout[l] if plan.dropout else 0.0
+        activation = plan.activations[l]
+        layer.a = activation.parameter
+        if activation.function is None:
+            layer.activation = ACTIVATIONS.index(activation.name)
+        else:
+            from fastbp.engines.jit.functions import activation_address
+
+            layer.activation = USER_ACTIVATION
+            layer.user = <UserActivation> <size_t> activation_address(activation, plan.dtype)
+
+    def _set_loss(self, loss):
+        cdef Net* net = &self.net
+        net.link_kind = LINKS.index(loss.link)
+        net.loss_width = loss.parameter
+        net.loss_low, net.loss_high = -INFINITY, INFINITY
+        if loss.function is None:
+            net.loss = LOSSES.index(loss.name)
         else:
             from fastbp.engines.jit.functions import loss_address
 
-            self.net.loss = USER_LOSS
-            self.net.user_loss = <UserLoss> <size_t> loss_address(plan.loss, plan.dtype)
+            net.loss = USER_LOSS
+            net.user_loss = <UserLoss> <size_t> loss_address(loss, self.plan.dtype)
+        if loss.parameter > 0 and net.loss in (SOFTMAX_CROSS_ENTROPY, BINARY_CROSS_ENTROPY):
+            net.loss_low = -log1p(-loss.parameter)
+            net.loss_high = -log(loss.parameter)
 
     def _set_optimizer(self, optimizer):
         cdef Optimizer* o = &self.net.optimizer

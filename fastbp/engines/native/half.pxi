@@ -1,4 +1,4 @@
-# The passes of passes.pxi for the bf16 modules: the same two phases, on operands rounded to bf16.
+# The two phases of rows.pxi and weights.pxi in the bf16 modules, on operands rounded to bf16.
 #
 # A layer's panel is computed in float32 into this thread's `panel`, gets its epilogue there, and is
 # written as the operands that later matmuls want, so that no pass only converts (formats: half.h):
