@@ -233,6 +233,8 @@ THREAD_SHAPES: dict[str, dict[str, Any]] = {
         "batch_size": 17,
         "optimizer": AdamW(),
         "dropout": (0.25,),
+        "l1": 0.001,
+        "l2": 0.01,
         "seed": 3,
     },
     "one hidden layer, long minibatches": {

@@ -446,7 +446,7 @@ def cut(request: pytest.FixtureRequest) -> Iterator[int]:
     """Let the compiled modules start all the threads they may, and cut a step both ways."""
     isas = [name.removeprefix("native-") for name in MAKERS if name.startswith("native-")]
     modules = [native.module(isa, "bf16") for isa in isas]
-    before = [module.thread_costs(1, 1, request.param, 0) for module in modules]
+    before = [module.thread_costs(1, 1, request.param, 0, 0) for module in modules]
     yield request.param
     for module, costs in zip(modules, before, strict=True):
         module.thread_costs(*costs)

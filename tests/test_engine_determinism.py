@@ -39,7 +39,7 @@ def every_thread_is_worth_it(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     modules = [native.module(native.choice()[0] or "", dtype) for dtype in DTYPES]
-    before = [module.thread_costs(1, 1, request.param, 0) for module in modules]
+    before = [module.thread_costs(1, 1, request.param, 0, 0) for module in modules]
     yield
     for module, costs in zip(modules, before, strict=True):
         module.thread_costs(*costs)
@@ -75,13 +75,16 @@ def test_bits_do_not_depend_on_what_is_fetched_ahead(dtype: str, shape: str, thr
 @pytest.mark.parametrize("threads", [2, 3, 5])
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("rows", [2, 10])
+@pytest.mark.parametrize("l2", [0, 0.01])
 def test_bits_do_not_depend_on_how_many_threads_rest(
-    threads: int, hidden: int, batch: int, rows: int
+    threads: int, hidden: int, batch: int, rows: int, l2: float
 ) -> None:
     """Windows of a few steps, so that the team grows and shrinks all along the epoch, and with few rows
     to split its steps are cut by columns or by rows as it does.
     """
-    native.module(native.choice()[0] or "", "float32").thread_costs(rows=rows, window=50_000)
+    native.module(native.choice()[0] or "", "float32").thread_costs(
+        rows=rows, columns=0, window=50_000
+    )
     case = make_case(
         (9, hidden, 4),
         "tanh",
@@ -90,16 +93,19 @@ def test_bits_do_not_depend_on_how_many_threads_rest(
         batch_size=batch,
         labels=True,
         loss="softmax_cross_entropy",
+        l2=l2,
     )
+    order, rates = np.arange(1000 * batch), np.full(1000, 0.01)
     trained = []
     for count in (1, threads):
         engine = make_engine("native", replace(case, plan=replace(case.plan, threads=count)))
         trained.append([])
         for keep in (True, True, False, False):
             engine.keep_threads(keep)
-            steps, losses = epoch(engine, case, 0.01)
-            assert steps == 1000
-            trained[-1].append(losses)
+            losses, penalties = np.full((2, 1000), np.nan)
+            data = (case.X, case.y, case.sample_weight, order)
+            assert engine.epoch(*data, rates, losses, penalties) == 1000
+            trained[-1] += [losses, penalties]
         trained[-1] += engine.get_parameters()
     for got, wanted in zip(*trained, strict=True):
         np.testing.assert_array_equal(got, wanted)

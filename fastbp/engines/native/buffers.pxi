@@ -43,6 +43,8 @@ cdef int64_t lay_out(Net* net, char* base) noexcept nogil:
     net.task = <Task*> take(base, &used, net.tasks * sizeof(Task))
     net.task_cost = <int64_t*> take(base, &used, (net.tasks + 1) * sizeof(int64_t))
     net.team.seat = <Seat*> take(base, &used, net.threads * sizeof(Seat))
+    for s in range(2):
+        net.penalty[s] = <double*> take(base, &used, net.tasks * sizeof(double))
     net.row_loss = <double*> take(base, &used, net.stride * sizeof(double))
     net.outputs = <vec*> take(base, &used, net.threads * 2 * net.layer[net.layers - 1].n_out * sizeof(vec))
     net.tile = <real*> take(base, &used, net.threads * PANEL * panel)
@@ -77,8 +79,8 @@ cdef void cut_tasks(Net* net) noexcept nogil:
     With a long minibatch four output panels share an input panel before the next is read: the δ panels
     stay in the L2 cache. With a short one a thread has the tiles of the panels that it reads where phase 1
     is cut by columns: its share of the weights stays in its caches. So it must where two barriers are to be
-    enough. The order of the tasks is that in which penalties and norms are summed, and must not depend on the
-    threads; with two barriers there are none.
+    enough. With clipping the tasks' order is that of the squares in the norm, and must not depend on the
+    threads; there two barriers are never enough.
     """
     cdef int64_t t = 0, l, j, j0, k, together = 1 if net.batch <= GRADIENT_ROWS or net.two_barriers else 4
     cdef Layer* layer

@@ -21,13 +21,13 @@ cdef double sum_losses(Net* net, int64_t count) noexcept nogil:
     return total
 
 
-cdef double sum_penalties(Net* net) noexcept nogil:
+cdef double sum_penalties(Net* net, int64_t step) noexcept nogil:
     cdef int64_t t
     cdef double total = 0
     if no_penalty(net):
         return 0
     for t in range(net.tasks):
-        total += net.task[t].penalty
+        total += net.penalty[step % 2][t]
     return total
 
 
@@ -69,19 +69,28 @@ cdef void take_minibatch(Net* net, Minibatch* batch, int64_t s, int64_t steps) n
     batch.eta = step_size(net, batch.step + 1, batch.learning_rate)
 
 
+cdef void add_penalty(Net* net, int64_t s) noexcept nogil:
+    """To the loss of step s of the epoch. Every thread has taken that step, and none the next but one."""
+    cdef double penalty = sum_penalties(net, net.step + s)
+    net.losses[s] += penalty
+    if net.penalties != NULL:
+        net.penalties[s] = penalty
+
+
 cdef void epoch_work(void* argument, int thread) noexcept nogil:
     """Minibatch after minibatch: rows, barrier, weights, barrier.
 
     With one hidden layer, cut by columns, a thread has its part of the hidden units and all their weights to
     itself. Threads only hand each other their parts of the output layer's sums and then its δ, and the
     barriers before these are enough. Only where thread 0 has to change something do all meet at the end of
-    a step, as it told them in the step before.
+    a step, as it told them in the step before. Where they do not, they are through with a step only after
+    those of the next, and then the penalties of both are there.
     """
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
     cdef int64_t s = 0, steps = (net.rows + net.batch - 1) // net.batch
-    cdef double loss, penalty
-    cdef bint two, meet
+    cdef double loss
+    cdef bint two, meet = True
     batch.training = True
     batch.offset = 0
     if thread == 0:
@@ -93,6 +102,8 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
         start_fetching(net, &batch, thread, (s + (2 if net.online else 1)) * net.batch)
         if not two:
             team_barrier(&net.team, thread)
+        if thread == 0 and not meet:
+            add_penalty(net, s - 1)
         loss = sum_losses(net, batch.count) * batch.inverse_weight
         if not isfinite(loss):  # every thread finds the same
             if thread == 0:
@@ -100,6 +111,7 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
             break
         update_phase(net, &batch, thread)
         if thread == 0:
+            net.losses[s] = loss
             net.done = s + 1
             net.at = s + 1
             if s % net.steps_unchecked == 0:
@@ -111,11 +123,8 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
             team_barrier(&net.team, thread)
             if not team_change(&net.team, thread):
                 break
-        if thread == 0:
-            penalty = sum_penalties(net)
-            net.losses[s] = loss + penalty
-            if net.penalties != NULL:
-                net.penalties[s] = penalty
+            if thread == 0:
+                add_penalty(net, s)
         if meet and net.stop:
             break
         s = net.at if meet else s + 1
@@ -166,9 +175,9 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
                 g = net.layer[task.layer].g + weights_at(net, task)
                 if net.rows == 0:
                     gradient_tile(net, &batch, task, g, False, NULL)
-                task.penalty = penalize_tile(net, &batch, task, g)
+                penalize_tile(net, &batch, task, g)
             else:  # only the value is wanted
-                task.penalty = penalize_tile(net, &batch, task, net.tile + thread * PANEL * PANEL)
+                penalize_tile(net, &batch, task, net.tile + thread * PANEL * PANEL)
 
 
 cdef int64_t take_rows(Net* net, int thread, Minibatch* batch) noexcept nogil:

@@ -200,16 +200,18 @@ cdef class Engine:
         cdef Net* net = &self.net
         sizes = self.plan.layer_sizes
         weights = sum((m + 1) * n for m, n in zip(sizes, sizes[1:]))
-        plain = no_penalty(net) and net.clip_norm == 0
-        net.online = net.batch == 1 and net.optimizer.kind == SGD and plain and not HALF
+        net.online = (net.batch == 1 and net.optimizer.kind == SGD and no_penalty(net)
+                      and net.clip_norm == 0 and not HALF)
         net.by_parts = net.layers == 2 and sizes[2] <= PANEL and not HALF
-        net.two_barriers = (net.by_parts and plain and panels_of(sizes[1]) >= net.threads > 1
+        net.two_barriers = (net.by_parts and net.clip_norm == 0 and panels_of(sizes[1]) >= net.threads > 1
                             and columns_divide(sizes[:2], net.threads))
         net.rows_to_split = 1
         if weights * sizeof(real) > BYTES_TO_SPLIT:
             net.rows_to_split = ROWS_TO_SPLIT if columns_divide(sizes, net.threads) else ROWS_TO_SPLIT // 3
-        elif net.two_barriers:
-            net.rows_to_split = ROWS_TO_SPLIT // 3
+        if net.two_barriers:  # a thread has v⁰, its columns of v¹ and of δ¹, and their weights
+            share = sizes[0] * sizes[1] // net.threads * (1 + net.optimizer.slots)
+            rows = (COLUMNS_BYTES // sizeof(real) - share) // (sizes[0] + 2 * sizes[1] // net.threads)
+            net.rows_to_split = max(net.rows_to_split, rows // net.threads)
         net.by_columns = net.batch < net.rows_to_split * net.threads
         net.two_barriers = net.two_barriers and net.by_columns
         net.inputs_owned = net.by_columns and (net.two_barriers or (
@@ -416,7 +418,7 @@ cdef class Engine:
             self._run(gradient_work, (self.net.rows + self.net.batch - 1) // self.net.batch,
                       self.net.flops // 3 * passes)
         raise_pending(self.net.stop)
-        return self.net.total + sum_penalties(&self.net)
+        return self.net.total + sum_penalties(&self.net, 0)
 
     def jacobian(self, const real[:, ::1] X, real[:, :, ::1] out):
         """∂f/∂x of every row of X into out, (n, n_L, n_0)."""
@@ -503,17 +505,19 @@ def system_refuses(str instruction_set):
     return cpu_has(instruction_set.encode()) == SYSTEM_REFUSES
 
 
-def thread_costs(per_step=None, per_start=None, rows=None, bytes_=None, window=None):
+def thread_costs(per_step=None, per_start=None, rows=None, bytes_=None, columns=None, window=None):
     """The cost model of threads: the work in FLOPs that makes a thread worth its barriers and its start,
     the rows a thread must have, or the bytes the weights must not exceed, for phase 1 to be cut by rows,
-    and the FLOPs of a window (pace.pxi). Set where given, for engines made from then on; returns what was.
+    the bytes up to which a thread works on columns where two barriers are then enough, and the FLOPs of a
+    window (pace.pxi). Set where given, for engines made from then on; returns what was.
     """
-    global FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT, BYTES_TO_SPLIT, FLOPS_PER_WINDOW
-    before = (FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT, BYTES_TO_SPLIT, FLOPS_PER_WINDOW)
+    global FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT, BYTES_TO_SPLIT, COLUMNS_BYTES, FLOPS_PER_WINDOW
+    before = (FLOPS_PER_THREAD, FLOPS_PER_START, ROWS_TO_SPLIT, BYTES_TO_SPLIT, COLUMNS_BYTES, FLOPS_PER_WINDOW)
     FLOPS_PER_THREAD = FLOPS_PER_THREAD if per_step is None else per_step
     FLOPS_PER_START = FLOPS_PER_START if per_start is None else per_start
     ROWS_TO_SPLIT = ROWS_TO_SPLIT if rows is None else rows
     BYTES_TO_SPLIT = BYTES_TO_SPLIT if bytes_ is None else bytes_
+    COLUMNS_BYTES = COLUMNS_BYTES if columns is None else columns
     FLOPS_PER_WINDOW = FLOPS_PER_WINDOW if window is None else window
     return before
 

@@ -34,7 +34,7 @@ ctypedef struct Layer:
 
 ctypedef struct Task:   # a tile of the weight gradient: one input panel by one output panel
     int64_t layer, j, k, inputs
-    double penalty, squares
+    double squares
 
 
 ctypedef struct Net:
@@ -71,6 +71,7 @@ ctypedef struct Net:
     int64_t* task_cost  # cumulative, tasks + 1 of them
     int64_t runs        # of tasks, each of which is cut among the threads: the layers, or 1
     double* row_loss
+    double* penalty[2]  # of each tile, in even and in odd steps
     vec* outputs        # for each thread: outputs and targets of LANES rows
     real* tile          # for each thread: a PANEL × PANEL tile of gradient
     real* panel         # for each thread, in bf16 modules: HALF_BLOCK rows of a panel before they are rounded
@@ -127,11 +128,13 @@ cdef enum:
 cdef int64_t FLOPS_PER_THREAD = <int64_t> HALF_SPEED * 200_000 * 4 // <int64_t> sizeof(real)
 cdef int64_t FLOPS_PER_START = <int64_t> HALF_SPEED * 100_000_000 * 4 // <int64_t> sizeof(real)
 # Phase 1 is cut by columns where a thread had fewer rows than this: activations, not weights, then go from
-# CPU to CPU, which can take longer than the work on them. Not where the weights, of so many bytes, are
-# close to every thread in any case, but where two barriers are then enough; from a third of the rows on by
-# rows there, and where columns do not divide as rows do.
+# CPU to CPU, which can take longer than the work on them. From a third of the rows on by rows where columns
+# do not divide as rows do, and with any rows where the weights, of so many bytes, are close to every thread.
+# Where two barriers are enough for a cut by columns, it is also made as long as what a thread then works on is
+# of no more bytes than an L2 cache holds.
 cdef int64_t ROWS_TO_SPLIT = 80
 cdef int64_t BYTES_TO_SPLIT = 0 if HALF else 65_536
+cdef int64_t COLUMNS_BYTES = 1 << 20
 # Weights of more bytes, about what a core's L2 cache holds, are fetched ahead where there are so many rows:
 # the work on fewer is over before what is fetched arrives.
 cdef int64_t NEAR_BYTES = 1 << 20

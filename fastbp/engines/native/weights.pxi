@@ -43,6 +43,12 @@ cdef void gradient_tile(Net* net, const Minibatch* batch, const Task* task, real
             store(g + i * PANEL + LANES, splat(0))
 
 
+cdef inline double* penalty_of(Net* net, int64_t step, const Task* task) noexcept nogil:
+    """Where a step has the penalty of the task's tile: in an order that is not that of the tasks."""
+    cdef Layer* layer = &net.layer[task.layer]
+    return net.penalty[step % 2] + layer.task + task.j * panels_of(layer.n_in + 1) + task.k
+
+
 cdef inline int64_t penalized(Net* net, const Task* task) noexcept nogil:
     """Reals of the task's tile that are weights, not biases."""
     return min(task.inputs, net.layer[task.layer].n_in - task.k * PANEL) * PANEL
@@ -69,12 +75,14 @@ cdef void mirror_tile(Net* net, Task* task) noexcept nogil:
             transpose_tile(&net.layer[task.layer], task.j, task.k)
 
 
-cdef double penalize_tile(Net* net, const Minibatch* batch, const Task* task, real* g) noexcept nogil:
+cdef void penalize_tile(Net* net, const Minibatch* batch, const Task* task, real* g) noexcept nogil:
+    """Add the penalty's gradient to the tile's, and keep the penalty."""
     cdef double scale = batch.inverse_weight if net.penalty_in_sum else 1
     if no_penalty(net):
-        return 0
-    return penalize(<real> (scale * net.l1), <real> (scale * net.l2), penalized(net, task),
-                    net.layer[task.layer].w + weights_at(net, task), g)
+        return
+    penalty_of(net, batch.step, task)[0] = penalize(
+        <real> (scale * net.l1), <real> (scale * net.l2), penalized(net, task),
+        net.layer[task.layer].w + weights_at(net, task), g)
 
 
 cdef int64_t first_task(Net* net, int64_t run, int thread) noexcept nogil:
@@ -173,7 +181,7 @@ cdef void take_task(Net* net, const Minibatch* batch, Task* task, real* g) noexc
         mirror_tile(net, task)
         return
     gradient_tile(net, batch, task, g, False, NULL)
-    task.penalty = penalize_tile(net, batch, task, g)
+    penalize_tile(net, batch, task, g)
     update_tile(net, batch, task, g)
 
 
@@ -181,7 +189,7 @@ cdef void measure_task(Net* net, const Minibatch* batch, Task* task) noexcept no
     """Gradient of a tile into the layer's, and its share of ‖g‖²."""
     cdef real* g = net.layer[task.layer].g + weights_at(net, task)
     gradient_tile(net, batch, task, g, False, NULL)
-    task.penalty = penalize_tile(net, batch, task, g)
+    penalize_tile(net, batch, task, g)
     task.squares = sum_squares(task.inputs * PANEL, g)
 
 
