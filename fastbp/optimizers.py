@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from fastbp._validation import check_finite_number, nearest_name
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
@@ -95,6 +97,12 @@ class AdamW(Adam):
 
 
 Optimizer = SGD | RMSprop | Adam | AdamW
+
+
+def epsilon_in(optimizer: RMSprop | Adam, dtype: str) -> float:
+    """ε where it is computed with in `dtype`: were it to round to 0, no gradient at all were 0 / 0."""
+    return max(optimizer.epsilon, float(np.finfo(dtype).smallest_subnormal))
+
 
 _NAMED: dict[str, Optimizer] = {
     "sgd": SGD(),

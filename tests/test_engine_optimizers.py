@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 import pytest
-from engine_cases import DTYPES, ENGINES, make_case, make_engine
+from engine_cases import DTYPES, ENGINES, epoch, make_case, make_engine
 
 from fastbp.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
@@ -92,3 +92,17 @@ def test_six_steps(
     limit = 2 * 6 * 16 * 4 * float(np.finfo(dtype).eps) / 2
     wanted = train_by_hand(optimizer, l1, l2, clip)
     assert engine.get_parameters()[0][0].tolist() == pytest.approx(wanted, abs=limit, rel=0)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("optimizer", [RMSprop(epsilon=1e-320), Adam(epsilon=1e-320)], ids=str)
+def test_an_epsilon_that_rounds_to_nothing(name: str, dtype: str, optimizer: Optimizer) -> None:
+    """A weight that never had a gradient stays what it is, and does not become 0 / 0."""
+    case = make_case((3, 1), (), dtype=dtype, optimizer=optimizer, batch_size=4)
+    case.X[:, 1] = 0
+    engine = make_engine(name, case)
+    assert epoch(engine, case, 0.01)[0] == 3
+    (W,) = engine.get_parameters()
+    assert np.isfinite(W).all()
+    assert W[0, 1] == case.parameters[0][0, 1]

@@ -13,6 +13,7 @@ from engine_cases import (
     ENGINES,
     Array,
     Case,
+    epoch,
     forward,
     gradient,
     jacobian,
@@ -209,3 +210,40 @@ def test_floor_of_a_cross_entropy_bounds_the_loss_alone(name: str, dtype: str, l
     expected = outputs * (-np.log(0.125) - np.log(0.875)) / 2
     assert got_loss == pytest.approx(expected, rel=8 * float(np.finfo(dtype).eps))
     np.testing.assert_array_equal(got[0], wanted[0])
+
+
+@engines
+@dtypes
+@pytest.mark.parametrize("size", ["loss overflows", "output overflows"])
+def test_a_row_of_weight_zero_says_nothing(name: str, dtype: str, size: str) -> None:
+    """Even where its loss or its δ is infinite: it might as well not be there."""
+    case = make_case((2, 1), (), "squared_error", dtype=dtype, rows=20, weighted=True)
+    largest = np.finfo(dtype).max
+    X, weight = case.X.copy(), case.sample_weight.copy()
+    X[3] = largest if size == "output overflows" else np.sqrt(largest) * 16
+    weight[3] = 0
+    parameters = [np.ones((1, 3), dtype)]
+    there = replace(case, X=X, sample_weight=weight, parameters=parameters)
+    X = case.X.copy()
+    X[3] = 0
+    absent = replace(there, X=X)
+    results = []
+    for each in (there, absent):
+        engine = make_engine(name, each)
+        loss, g = gradient(engine, each)
+        steps, losses = epoch(engine, each, 0.01)
+        assert steps == len(losses)
+        results.append([np.array(loss), *g, losses, *engine.get_parameters()])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@engines
+def test_an_infinite_penalty_is_told_and_no_reason_to_stop(name: str) -> None:
+    """The contract's test of a step is its loss without the penalty."""
+    case = make_case((2, 1), (), "absolute_error", dtype="float64", rows=4, batch_size=2, l2=1.0)
+    case = replace(case, parameters=[np.array([[1e160, -1e160, 0.0]])])
+    engine = make_engine(name, case)
+    steps, losses = epoch(engine, case, 0.01)
+    assert steps == 2
+    np.testing.assert_array_equal(losses, np.inf)

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp.engines import jit, native
+from fastbp import activations, losses
+from fastbp.engines import Plan, create, jit, native
 from fastbp.engines.interrupts import between_steps
+from fastbp.engines.jit import engine as jit_engine
 
 X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
 LABELS = np.arange(60) % 3
@@ -215,6 +217,30 @@ def test_a_divergence_in_the_last_step_before_the_interrupt_is_undone():
         model.partial_fit(X, LABELS)
     for p, q in zip(model.parameters, before, strict=True):
         np.testing.assert_array_equal(p, q)
+
+
+@pytest.mark.skipif(not jit.available(), reason=jit.reason())
+def test_ctrl_c_while_the_jit_engine_waits_for_its_threads(monkeypatch):
+    """It comes through when all are done, and the engine can be used again."""
+    monkeypatch.setattr(jit_engine, "FLOPS_PER_THREAD", 1)
+    monkeypatch.setattr(jit_engine, "FLOPS_PER_START", 1)
+    plan = Plan((4, 8, 1), (activations.get("relu"),), losses.get("squared_error"), threads=2)
+    engine, join, interrupts = create(plan, "jit"), threading.Thread.join, [True]
+    out = np.full((60, 1), np.nan, np.float32)
+
+    def interrupted(thread, *arguments):
+        if interrupts.pop() if interrupts else False:
+            raise KeyboardInterrupt
+        join(thread, *arguments)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        engine.forward(X, out)
+    assert not interrupts
+    assert threading.active_count() == before
+    engine.forward(X, out)
+    assert np.isfinite(out).all()
 
 
 def test_interrupts_are_held_until_a_step_is_done():

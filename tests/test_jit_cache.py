@@ -14,6 +14,7 @@ import fastbp
 from fastbp._functions import fingerprint
 from fastbp.engines import jit
 from fastbp.engines.jit import library
+from fastbp.engines.jit.target import host
 
 pytestmark = pytest.mark.skipif(not jit.available(), reason=jit.reason())
 PACKAGE = Path(fastbp.__file__).parent
@@ -114,6 +115,36 @@ def test_code_is_kept_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("FASTBP_CACHE_DIR", str(blocked))
     library._write("key", b"code")  # cannot be kept: no error
     assert library._read("key") is None
+
+
+def test_nothing_is_left_of_code_that_could_not_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setenv("FASTBP_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(library.os, "replace", full)
+    library._write("key", b"code")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_while_another_thread_compiles() -> None:
+    with library._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if library._lock.acquire(timeout=10) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("isa", ["amx", "avx512_bf16", "avx512"])
+def test_bf16_instruction_sets_leave_nothing_out(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = host.__wrapped__
+    monkeypatch.delenv("FASTBP_ISA", raising=False)
+    wanted = whole()
+    monkeypatch.setenv("FASTBP_ISA", isa)
+    assert whole() == wanted
 
 
 def test_warm_up() -> None:

@@ -67,7 +67,11 @@ def bent(z):
     return np.where(z > 1, 2 * z - 1, min(z, 1.0)) + np.log(2 + np.tanh(z))
 
 
-FUNCTIONS = [mish, squareplus, silu, softplus, elu, gelu, rational, bent]
+def powers(z):
+    return z**2.0 - abs(z / 4) ** 3.5 + (1 + z * z) ** -0.75 + max(z / 4, 0.0) ** 3.5
+
+
+FUNCTIONS = [mish, squareplus, silu, softplus, elu, gelu, rational, bent, powers]
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
@@ -86,6 +90,21 @@ def test_values_and_derived_derivatives(f: Callable[[float], float]) -> None:
         limit = 32 * np.finfo(dtype).eps * (1 + np.abs(z))
         assert_within(value, wanted, limit * (1 + np.abs(difference)))
         assert_within(slope, difference, 16 * limit + 1e-9 * (1 + np.abs(z)))
+
+
+def test_powers_at_zero() -> None:
+    from fastbp.engines.jit.functions import evaluate_activation
+
+    for f, wanted in (
+        (lambda z: abs(z) ** 1.5, (0, 0)),
+        (lambda z: z**2.0, (0, 0)),
+        (lambda z: z**1.0, (0, 1)),
+        (lambda z: z**0.0, (1, 0)),
+        (lambda z: abs(z - 1) ** 0.5, (1, -0.5)),
+        (lambda z: 2.0**z, (1, math.log(2))),
+    ):
+        value, slope = evaluate_activation(fastbp.activation(f, name="power"), np.zeros(1))
+        assert (value[0], slope[0]) == pytest.approx(wanted)
 
 
 @compiled

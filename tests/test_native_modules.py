@@ -18,7 +18,7 @@ from engine_cases import DTYPES, epoch, forward, gradient, jacobian, oracle, smo
 from error_bounds import assert_within, bounds, epoch_bound
 
 from fastbp import activations, losses
-from fastbp.engines import native
+from fastbp.engines import Plan, native
 
 if not native.available():
     pytest.skip(f"no native engine: {native.reason()}", allow_module_level=True)
@@ -198,3 +198,10 @@ def test_no_allocation_in_the_epoch_loop(tmp_path: Path) -> None:
     )
     few, many = map(int, run.stdout.split())
     assert few == many, f"{few} allocations in 200 steps, {many} in 2000"
+
+
+@pytest.mark.parametrize("batch_size", [2**46, 2**62, 10**30])
+def test_work_beyond_any_count_is_refused(batch_size: int) -> None:
+    plan = Plan((255, 256), (), losses.get("squared_error"), batch_size=batch_size, dtype="float32")
+    with pytest.raises(MemoryError, match="bytes"):
+        native.create(plan)

@@ -1,5 +1,6 @@
 """Many threads and many processes at once: the same bits as one after the other, and no leak."""
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -233,6 +234,24 @@ def test_threads_stay_from_epoch_to_epoch_and_end_with_the_fit():
         assert threads() <= before
     assert seen[0] == seen[1] == seen[2]
     assert [len(s) for s in seen] == [1, 1, 1, 1]
+
+
+@pytest.mark.skipif(not native.available(), reason=f"native engine: {native.reason()}")
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="no /proc here")
+def test_threads_are_free_to_move():
+    """They start each on a CPU of its own, if there are enough, but need not stay there."""
+    cpus = os.sched_getaffinity(0)
+    seen = []
+
+    def look(*_):
+        for task in os.listdir("/proc/self/task"):
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                seen.append(os.sched_getaffinity(int(task)))
+
+    for threads in (len(cpus), len(cpus) + 1):
+        model = fastbp.MLP([64, 128, 10], seed=0, threads=threads, engine="native")
+        model.fit(X, LABELS, epochs=3, callbacks=[look])
+    assert all(allowed == cpus for allowed in seen)
 
 
 def test_sixteen_threads_train_sixteen_models():

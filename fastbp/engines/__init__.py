@@ -150,9 +150,9 @@ class Engine(Protocol):
 
         Step s uses learning_rates[s] and writes its objective, taken before its update, to losses[s],
         and the part of it that the penalties are to penalties[s], where given; each has
-        ⌈len(order) / batch_size⌉ entries. A step whose loss is not finite is not applied and
-        ends the epoch. The optimizer's step count goes on from call to call. Returns the number of
-        steps applied.
+        ⌈len(order) / batch_size⌉ entries. A step whose loss, without the penalties, is not
+        finite is not applied and ends the epoch. The optimizer's step count goes on from call to
+        call. Returns the number of steps applied.
         """
         ...
 

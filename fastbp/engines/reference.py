@@ -19,7 +19,7 @@ from fastbp.engines import Array, Plan
 from fastbp.engines.dropout import mask
 from fastbp.engines.interrupts import between_steps
 from fastbp.losses import Loss
-from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
+from fastbp.optimizers import SGD, Adam, AdamW, RMSprop, epsilon_in
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
@@ -346,10 +346,11 @@ class ReferenceEngine:
         penalty_share = 1.0
         if self.plan.penalty_in_sum:
             penalty_share = 1.0 / total if total > 0 else 0.0
+        counts = share > 0  # a row of weight 0 says nothing, even where it overflows
         if out is not None and slopes is not None:
-            delta = delta * share[:, None].astype(delta.dtype)
+            delta = np.where(counts[:, None], delta * share[:, None].astype(delta.dtype), 0)
             self._backward(v, slopes, delta, penalty_share, out)
-        return float(share @ row_losses), penalty_share * self._penalty()
+        return float(share[counts] @ row_losses[counts]), penalty_share * self._penalty()
 
     def _penalty(self) -> float:
         total = 0.0
@@ -411,7 +412,7 @@ class ReferenceEngine:
                 losses[s] = loss + penalty
                 if penalties is not None:
                     penalties[s] = penalty
-                if not math.isfinite(losses[s]):
+                if not math.isfinite(loss):
                     return s
                 self._update(gradient, rate)
                 self._step += 1
@@ -438,15 +439,15 @@ class ReferenceEngine:
                     (u,) = state
                     u[...] = mu * u - rate * g
                     W += mu * u - rate * g if optimizer.nesterov else u
-                case RMSprop(rho=rho, epsilon=epsilon):
+                case RMSprop(rho=rho):
                     (s,) = state
                     s[...] = rho * s + (1 - rho) * g * g
-                    W -= rate * g / (np.sqrt(s) + epsilon)
-                case Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon):
+                    W -= rate * g / (np.sqrt(s) + epsilon_in(optimizer, self.plan.dtype))
+                case Adam(beta_1=beta_1, beta_2=beta_2):
                     if isinstance(optimizer, AdamW):
                         W[:, :-1] -= rate * optimizer.weight_decay * W[:, :-1]
                     m, s = state
                     m[...] = beta_1 * m + (1 - beta_1) * g
                     s[...] = beta_2 * s + (1 - beta_2) * g * g
                     scale = rate * math.sqrt(1 - beta_2**t) / (1 - beta_1**t)
-                    W -= scale * m / (np.sqrt(s) + epsilon)
+                    W -= scale * m / (np.sqrt(s) + epsilon_in(optimizer, self.plan.dtype))

@@ -23,6 +23,7 @@ from fastbp.engines.jit.functions import activation_address, general_library, lo
 from fastbp.engines.jit.layout import panels, record
 from fastbp.engines.jit.target import host
 from fastbp.losses import CROSS_ENTROPIES
+from fastbp.optimizers import SGD, AdamW, RMSprop, epsilon_in
 
 ROW_BLOCK = 112  # rows that go through all layers together
 TEAM_MOST = 256  # threads at most
@@ -138,17 +139,20 @@ class JitEngine:
         optimizer, net = self.plan.optimizer, self._net
         name = optimizer.name
         net["slots"] = optimizer.slots
-        if name == "sgd":
-            net["momentum"] = momentum = getattr(optimizer, "momentum")  # noqa: B009
-            if momentum > 0:
-                name = "nesterov" if getattr(optimizer, "nesterov") else "momentum"  # noqa: B009
+        if isinstance(optimizer, SGD):
+            net["momentum"] = optimizer.momentum
+            if optimizer.momentum > 0:
+                name = "nesterov" if optimizer.nesterov else "momentum"
         else:
-            beta_2 = getattr(optimizer, "beta_2", 0.0)
-            net["momentum"] = momentum = getattr(optimizer, "beta_1", getattr(optimizer, "rho", 0))
-            net["new_momentum"] = 1 - momentum
+            if isinstance(optimizer, RMSprop):
+                momentum, beta_2 = optimizer.rho, 0.0
+            else:
+                momentum, beta_2 = optimizer.beta_1, optimizer.beta_2
+            net["momentum"], net["new_momentum"] = momentum, 1 - momentum
             net["beta_2"], net["new_beta_2"] = beta_2, 1 - beta_2
-            net["epsilon"] = getattr(optimizer, "epsilon")  # noqa: B009
-            net["decay"] = getattr(optimizer, "weight_decay", 0.0)
+            net["epsilon"] = epsilon_in(optimizer, self.plan.dtype)
+            if isinstance(optimizer, AdamW):
+                net["decay"] = optimizer.weight_decay
         net["optimizer"] = layout.OPTIMIZERS.index("adam" if name == "adamw" else name)
 
     def _allocate_layers(self, stride: int) -> None:
@@ -388,8 +392,6 @@ class JitEngine:
 
         Where the system refuses a thread the team is smaller, as net.threads says.
         """
-        self._busy = True
-        self._team[:] = 0
         go = threading.Event()
         complete = False
 
@@ -400,6 +402,8 @@ class JitEngine:
 
         members: list[threading.Thread] = []
         try:
+            self._busy = True
+            self._team[:] = 0
             for i in range(1, threads):
                 new = threading.Thread(target=member, args=(i,), daemon=True)
                 try:
@@ -412,7 +416,21 @@ class JitEngine:
             go.set()
             lead()
         finally:
-            go.set()
-            for thread in members:
-                thread.join()
-            self._busy = False
+            try:
+                go.set()
+                _join(members)
+            finally:
+                self._busy = False
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    """Wait for all of them, Ctrl-C or not: they work on arrays that the caller may let go."""
+    interrupt = None
+    while threads:
+        try:
+            threads[-1].join()
+            threads.pop()
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt

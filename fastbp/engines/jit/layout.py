@@ -9,7 +9,7 @@ major and contiguous. With P = ⌈columns / PANEL⌉ panels:
     weights transposed    [P_in][n_out][PANEL]      row = output, column = input, without the bias
 
 Forward, backward-data and weight gradient each read these as they are. Columns past the last one
-are zero in weights and deltas, and stay so under every optimizer.
+are zero in weights and deltas, and stay so under every optimizer while all is finite.
 """
 
 from __future__ import annotations

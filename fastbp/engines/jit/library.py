@@ -24,6 +24,16 @@ from fastbp.engines.jit.target import host
 
 _log = logging.getLogger("fastbp")
 _lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """In a child: what another thread was compiling is nobody's work here."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 _loaded: dict[str, Library] = {}
 
 
@@ -121,8 +131,12 @@ def _write(key: str, code: bytes) -> None:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder)
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(code).digest() + code)
-        os.replace(name, folder / f"{key}.o")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(code).digest() + code)
+            os.replace(name, folder / f"{key}.o")
+        except OSError:
+            os.unlink(name)
+            raise
     except (OSError, RuntimeError) as error:
         _log.info("compiled code is not kept: %s", error)

@@ -10,6 +10,8 @@ from fastbp._validation import nearest_name
 
 # FASTBP_ISA: the features that a lesser instruction set goes without
 _LEFT_OUT = {
+    "amx": (),
+    "avx512_bf16": (),
     "avx512": (),
     "avx2": ("avx512", "evex512", "avx10"),
     "baseline": ("avx", "fma", "f16c", "evex512", "xop", "vaes", "vpclmulqdq"),

@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 # cython: embedsignature=True, freethreading_compatible=True
-"""The native engine, compiled once for each instruction set and dtype (see setup.py).
+"""The native engine, compiled once for each instruction set and kind of number (see setup.py).
 
 Reading order: net.pxi (what there is), layout.pxi (how arrays lie), tile.h (the micro-kernel),
 activations.pxi, losses.pxi, optimizers.pxi, rows.pxi and weights.pxi (the two phases of a step), online.h
@@ -15,6 +15,8 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 import numpy as np
+
+from fastbp.optimizers import epsilon_in
 
 
 cdef extern from "Python.h":
@@ -152,7 +154,8 @@ cdef class Engine:
         cdef int64_t l, bytes
         self.plan = plan
         wanted = 8 * max(plan.layer_sizes) * (sum(plan.layer_sizes) + 4 * plan.batch_size)
-        if wanted > 2**60:  # nothing below may overflow
+        weights = sum((m + 1) * n for m, n in zip(plan.layer_sizes, plan.layer_sizes[1:]))
+        if max(wanted, 6 * plan.batch_size * weights) > 2**60:  # nothing below may overflow
             raise MemoryError(f"an engine for layers {plan.layer_sizes} with batches of "
                               f"{plan.batch_size} needs more than {wanted:,} bytes")
         net.layers = len(plan.layer_sizes) - 1
@@ -264,8 +267,6 @@ cdef class Engine:
 
     def _set_optimizer(self, optimizer):
         cdef Optimizer* o = &self.net.optimizer
-        # where ε rounds to 0, columns past the last, and weights without a gradient, would become 0 / 0
-        least = float(np.finfo(self.plan.dtype).smallest_subnormal)
         o.slots = optimizer.slots
         if optimizer.name == "sgd":
             o.momentum = optimizer.momentum
@@ -274,7 +275,7 @@ cdef class Engine:
             o.kind = RMSPROP
             o.momentum = optimizer.rho
             o.new_momentum = 1 - <double> optimizer.rho
-            o.epsilon = max(optimizer.epsilon, least)
+            o.epsilon = epsilon_in(optimizer, self.plan.dtype)
         else:
             o.kind = ADAM
             self.net.beta_1 = optimizer.beta_1
@@ -283,7 +284,7 @@ cdef class Engine:
             o.beta_2 = optimizer.beta_2
             o.new_momentum = 1 - self.net.beta_1
             o.new_beta_2 = 1 - self.net.beta_2
-            o.epsilon = max(optimizer.epsilon, least)
+            o.epsilon = epsilon_in(optimizer, self.plan.dtype)
             o.decay = getattr(optimizer, "weight_decay", 0.0)
 
     # ---- parameters and optimizer state ----

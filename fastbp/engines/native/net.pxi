@@ -143,7 +143,7 @@ cdef int64_t FAR_ROWS = 64
 # of the next: prefetchers run on past the end of what they see read, and what they take out of another CPU's
 # cache that CPU has to fetch back.
 cdef int64_t BYTES_APART = 1 << 16
-# Signals are looked for every so many seconds, and the clock after so much work, a millisecond or less.
+# Signals are looked for every so many seconds, and the clock after so much work, or a step that is more.
 cdef double SIGNAL_SECONDS = 0.02
 cdef int64_t FLOPS_UNCHECKED = 20_000_000
 

@@ -56,7 +56,7 @@ typedef struct {
     pthread_mutex_t mutex;
     pthread_cond_t passed, woken;
 #if defined(__linux__)
-    cpu_set_t allowed; /* CPUs, if each new thread has been placed on one of them */
+    cpu_set_t allowed; /* CPUs, where new threads have been placed on some of them */
     int placed;
 #endif
 } Team;
@@ -68,9 +68,9 @@ static int start_member(Team *team, int thread, void *(*run)(void *)) {
     pthread_attr_t attributes;
     cpu_set_t one;
     int cpu, here = sched_getcpu(), left = thread;
-    team->placed = !sched_getaffinity(0, sizeof team->allowed, &team->allowed) &&
-                   CPU_COUNT(&team->allowed) > thread;
-    if (!team->placed) return pthread_create(&team->id[thread], NULL, run, team);
+    if (sched_getaffinity(0, sizeof team->allowed, &team->allowed) || CPU_COUNT(&team->allowed) <= thread)
+        return pthread_create(&team->id[thread], NULL, run, team);
+    team->placed = 1;
     for (cpu = 0; cpu < CPU_SETSIZE; cpu++) /* the thread-th allowed CPU that is not this one */
         if (cpu != here && CPU_ISSET(cpu, &team->allowed) && --left == 0) break;
     CPU_ZERO(&one);
@@ -186,9 +186,8 @@ static inline double seconds_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Rounding to nearest, denormals kept (but by bf16 instructions), nothing trapped: a call's arithmetic,
-   whatever the caller's is.
-   Threads inherit it. Returns what was. */
+/* Rounding to nearest, and on x86 denormals kept (but by bf16 instructions) and nothing trapped: a call's
+   arithmetic, whatever the caller's is. Threads inherit it. Returns what was. */
 static inline unsigned standard_arithmetic(void) {
 #if defined(__x86_64__)
     unsigned was = _mm_getcsr();

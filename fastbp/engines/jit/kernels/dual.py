@@ -331,10 +331,36 @@ def _integer_power(x, n):
     return y if n >= 0 else number(x, 1.0) / y
 
 
+@inline
+def _power(x, y):
+    """x^y; for whole y that are not large by repeated products, which take any x."""
+    whole = y == math.floor(y) and abs(y) <= 64
+    return _integer_power(x, int(y)) if whole else _exp(y * _log(x))
+
+
+@inline
+def _power_by_base(x, y):
+    zero = number(x, 0.0)
+    return select(y == zero, zero, y * _power(x, y - number(x, 1.0)))
+
+
+def _real_power(x, y):
+    """What a power that is no integer is called here."""
+    raise NotImplementedError
+
+
+_define_binary(
+    [_real_power],
+    _power,
+    _power_by_base,
+    inline(lambda x, y: _log(x) * _power(x, y)),
+)
+
+
 @overload(operator.pow)
 @overload(math.pow)
 def _pow(a, b):
-    """a ** b: repeated products for an integer b, else by exp and log."""
+    """a ** b."""
     if isinstance(a, Scalar) and isinstance(b, types.Integer):
         if a.varies:
             return lambda a, b: dual(
@@ -343,7 +369,7 @@ def _pow(a, b):
             )
         return lambda a, b: plain(_integer_power(a.v, b))
     if isinstance(a, Scalar) or isinstance(b, Scalar):
-        return lambda a, b: math.exp(b * math.log(a))
+        return lambda a, b: _real_power(a, b)
     return None
 
 

@@ -251,7 +251,8 @@ def loss_rows(net, batch, thread, first, last):
             scale = number(T, weight * batch.inverse_weight)
             for j in range(outputs):
                 place = (j // panel * net.stride + r + i) * panel + j % panel
-                top.delta[place] = T[j * n + i] * scale
+                # a row of weight 0 says nothing, even where its δ is not finite
+                top.delta[place] = T[j * n + i] * scale if weight != 0.0 else zero
         r += n
 
 
