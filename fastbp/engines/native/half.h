@@ -60,14 +60,14 @@ INLINE pairs pair(vec a, vec b) {
 }
 
 /* The 2 · LANES numbers of a and b in a row. */
+#define TWICE(lane, s) (2 * (lane) + (s))
 INLINE pairs pack(vec a, vec b) {
 #if defined(__AVX512BF16__) && defined(FASTBP_BF16)
     return (pairs)_mm512_cvtne2ps_pbh(b, a);
 #else
-    ivec even, x = (ivec)round_half(a), y = (ivec)round_half(b);
-    for (int i = 0; i < LANES; i++) even[i] = 2 * i;
-    return ((pairs)__builtin_shuffle(x, y, even) >> 16) |
-           ((pairs)__builtin_shuffle(x, y, even + 1) & 0xFFFF0000);
+    ivec x = (ivec)round_half(a), y = (ivec)round_half(b);
+    return ((pairs)SHUFFLE(x, y, EACH_LANE(TWICE, 0)) >> 16) |
+           ((pairs)SHUFFLE(x, y, EACH_LANE(TWICE, 1)) & 0xFFFF0000);
 #endif
 }
 

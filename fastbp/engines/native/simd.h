@@ -32,20 +32,26 @@
 #ifdef FASTBP_FLOAT64
 typedef double real;
 typedef int64_t integer;
+#define REAL_BYTES 8
 #define REAL(float32, float64) float64
 #else
 typedef float real;
 typedef int32_t integer;
+#define REAL_BYTES 4
 #define REAL(float32, float64) float32
 #endif
 
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef integer ivec __attribute__((vector_size(VECTOR_BYTES)));
 
-#define LANES ((int)(VECTOR_BYTES / sizeof(real)))
+#define LANES (VECTOR_BYTES / REAL_BYTES)
 #define PANEL (2 * LANES) /* columns of a panel: the width of the register tile */
 #define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
 #define UNROLL _Pragma("GCC unroll 32")
+#endif
 
 INLINE vec splat(real x) { return x - (vec){0}; }
 INLINE vec load(const real *p) { return *(const vec *)p; }
@@ -89,21 +95,39 @@ INLINE void prefetch(const real *p, int64_t n) {
     for (int64_t i = 0; i < n; i += 64 / (int)sizeof(real)) __builtin_prefetch(p + i);
 }
 
+/* F(lane, s) for every lane, a list of constants. */
+#define LANES_2(F, lane, s) F((lane), s), F((lane) + 1, s)
+#define LANES_4(F, lane, s) LANES_2(F, lane, s), LANES_2(F, (lane) + 2, s)
+#define LANES_8(F, lane, s) LANES_4(F, lane, s), LANES_4(F, (lane) + 4, s)
+#define LANES_16(F, lane, s) LANES_8(F, lane, s), LANES_8(F, (lane) + 8, s)
+#if LANES == 2
+#define EACH_LANE(F, s) LANES_2(F, 0, s)
+#elif LANES == 4
+#define EACH_LANE(F, s) LANES_4(F, 0, s)
+#elif LANES == 8
+#define EACH_LANE(F, s) LANES_8(F, 0, s)
+#else
+#define EACH_LANE(F, s) LANES_16(F, 0, s)
+#endif
+
+/* A vector of lanes of a and, LANES and up, of b: EACH_LANE says which. */
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
+#endif
+
 /* Rows 0 … LANES−1 of `t`, each a vector, become columns: a butterfly of log2(LANES) stages. */
-INLINE void transpose_square(vec t[]) {
-    ivec lane;
-    for (int i = 0; i < LANES; i++) lane[i] = i;
-    UNROLL for (int s = 1; s < LANES; s *= 2) {
-        ivec odd = (lane & s) != 0;
-        ivec low = lane + (odd & (LANES - s));
-        ivec high = lane + s + (odd & (LANES - s));
-        UNROLL for (int i = 0; i < LANES; i++) {
-            if (i & s) continue;
-            vec a = t[i], b = t[i + s];
-            t[i] = __builtin_shuffle(a, b, low);
-            t[i + s] = __builtin_shuffle(a, b, high);
+#define LOWER(lane, s) ((lane) & (s) ? (lane) + LANES - (s) : (lane))
+#define UPPER(lane, s) ((LOWER(lane, s) + (s)) % (2 * LANES))
+#define STAGE(s)                                              \
+    if (s < LANES)                                            \
+        UNROLL for (int i = 0; i < LANES; i++) {              \
+            if (i & s) continue;                              \
+            vec a = t[i], b = t[i + s];                       \
+            t[i] = SHUFFLE(a, b, EACH_LANE(LOWER, s));        \
+            t[i + s] = SHUFFLE(a, b, EACH_LANE(UPPER, s));    \
         }
-    }
-}
+INLINE void transpose_square(vec t[]) { STAGE(1) STAGE(2) STAGE(4) STAGE(8) }
 
 #endif
