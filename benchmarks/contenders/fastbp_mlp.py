@@ -38,6 +38,7 @@ class FastBP:
             **options,
         )
         self._engine = create(plan, engine)
+        self._engine.keep_threads(True)  # from epoch to epoch, as MLP.fit does; they sleep between
         self._model = fastbp.MLP(case.layer_sizes, engine=engine, **options)
         self._rate = case.learning_rate
         self._trained = False
