@@ -15,6 +15,10 @@ from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("fastbp/engines/native")
 FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing"]
+if "-g" not in os.environ.get("CFLAGS", "").split():
+    FLAGS.append(
+        "-g0"
+    )  # Python's own flags may ask for what a debugger needs, most of a module's bytes
 KINDS = {
     "float32": [],
     "float64": [("FASTBP_FLOAT64", "1")],

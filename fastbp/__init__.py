@@ -23,7 +23,9 @@ from fastbp.network import MLP
 from fastbp.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from fastbp.estimators import MLPClassifier, MLPRegressor, fit_many
+    from fastbp.estimators import MLPClassifier as MLPClassifier
+    from fastbp.estimators import MLPRegressor as MLPRegressor
+    from fastbp.estimators import fit_many as fit_many
 
 __version__ = "0.1.0"
 
@@ -33,11 +35,8 @@ __all__ = [
     "DivergenceError",
     "History",
     "Loss",
-    "MLPClassifier",
-    "MLPRegressor",
     "__version__",
     "activation",
-    "fit_many",
     "get_num_threads",
     "loss",
     "optimizers",
@@ -47,6 +46,7 @@ __all__ = [
     "warm_up",
 ]
 
+# Not in __all__: `from fastbp import *` is to work without scikit-learn.
 _ESTIMATORS = {"MLPClassifier", "MLPRegressor", "fit_many"}
 
 
@@ -57,3 +57,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(estimators, name)
     raise AttributeError(f"module 'fastbp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _ESTIMATORS)

@@ -23,7 +23,7 @@ from fastbp._encoding import Encoding
 from fastbp._tables import Table, read_table
 from fastbp._validation import check_finite_number, check_integer
 from fastbp.data import load_digits
-from fastbp.engines import native
+from fastbp.engines.reference import ReferenceEngine
 from fastbp.optimizers import get as get_optimizer
 from fastbp.schedules import Cosine
 
@@ -96,13 +96,26 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto: classification if the target is text or has few different whole numbers",
     )
-    add("--hidden", type=_sizes, metavar="N,N,…", help="widths of the hidden layers")
+    add(
+        "--hidden",
+        type=_sizes,
+        metavar="N,N,…",
+        help="widths of the hidden layers (default: 128,128; for the digits 512,256)",
+    )
     add("--activation", default="relu", help="of the hidden layers (default: relu)")
-    add("--epochs", type=int)
+    add("--epochs", type=int, help="default: 50; for the digits 30")
     add("--batch-size", type=int, default=32, help="rows of a minibatch (default: 32)")
-    add("--optimizer", help="sgd, momentum, nesterov, rmsprop, adam or adamw")
+    add(
+        "--optimizer",
+        help="sgd, momentum, nesterov, rmsprop, adam or adamw (default: adam; "
+        "for the digits nesterov with rate 0.1)",
+    )
     add("--learning-rate", type=float, help="initial rate (default: the optimizer's)")
-    add("--dropout", type=float, help="probability that a hidden unit is dropped in a step")
+    add(
+        "--dropout",
+        type=float,
+        help="probability that a hidden unit is dropped in a step (default: 0; for the digits 0.4)",
+    )
     add("--l2", type=float, default=0.0, help="penalty ½ l2 Σ w² on the weights")
     add(
         "--validation",
@@ -120,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seed", type=int, default=0, help="of weights, split, order and dropout (default: 0)")
     add("--threads", type=int, help="most threads to use (default: what the machine allows)")
-    add("--engine", default="auto", help="auto, native or reference")
+    add("--engine", default="auto", help="auto, native, jit or reference")
     add(
         "--save", metavar="MODEL", help="write the model here, and how to encode rows to MODEL.json"
     )
@@ -148,8 +161,9 @@ def _sizes(text: str) -> list[int]:
 
 
 def _train(args: argparse.Namespace) -> None:
+    own_optimizer = args.optimizer is not None  # then its own rate, too
     for name, value in (_FOR_A_FILE if args.file else _FOR_THE_DIGITS).items():
-        if getattr(args, name) is None:
+        if getattr(args, name) is None and not (name == "learning_rate" and own_optimizer):
             setattr(args, name, value)
     check_integer("--seed", args.seed, minimum=0)
     check_finite_number("--validation", args.validation, minimum=0, maximum=1, open_maximum=True)
@@ -203,7 +217,7 @@ def _train_digits(args: argparse.Namespace) -> None:
     accuracy = np.mean(model.predict(X_test) == y_test)
     print(f"test accuracy: {accuracy:.2%} of {len(X_test)} images that had no part in training")
 
-    if args.engine == "reference" or not native.available():
+    if isinstance(model._engine, ReferenceEngine):
         print("speed: not compared, for this was the NumPy reference engine itself")
         return
     # The same weights, order and dropout masks on the reference engine.

@@ -82,8 +82,8 @@ class MLP:
         to bfloat16, 8 significant bits, and the products are summed in float32. All else stays
         float32: parameters, biases, the optimizer's state, activations and the loss. Predictions,
         `loss`, `gradient` and `jacobian` compute like this too. It pays on CPUs that multiply
-        bfloat16 matrices (AMX, AVX512-BF16), where wide layers and large batches train several
-        times as fast; elsewhere the same is emulated, with the same results to rounding, slower
+        bfloat16 matrices (AMX, AVX512-BF16), where wide layers and large batches train faster;
+        elsewhere the same is emulated, with the same results to rounding, slower
         than float32. Test accuracy is as a rule what float32 reaches. Networks with no layer of 32
         units or more are computed in float32 all the same, which is faster for them. Not for engine
         ``"jit"``.

@@ -149,6 +149,13 @@ def test_what_is_taken_for_the_digits(called) -> None:
     assert len(X) + len(fitted["validation"][0]) == 1797 - 449
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
+def test_another_optimizer_for_the_digits_has_its_own_rate(called, optimizer: str) -> None:
+    _, ((X, _), fitted) = called("train", "--optimizer", optimizer)
+    rate = optimizers.get(optimizer).default_learning_rate
+    assert fitted["learning_rate"] == schedules.Cosine(rate, steps=30 * -(-len(X) // 32))
+
+
 def test_what_is_given_is_taken(called, flowers: Path) -> None:
     given = "--hidden 8,7 --activation tanh --epochs 3 --batch-size 5 --optimizer sgd --l2 0.5"
     given += " --learning-rate 0.25 --dropout 0.1 --validation 0 --dtype float64 --seed 4"

@@ -26,6 +26,7 @@ import os, signal, sys, threading, time
 import numpy as np
 import fastbp
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 engine, rows, epochs, sizes, batch = sys.argv[1], *map(eval, sys.argv[2:])
 generator = np.random.default_rng(0)
 X = generator.standard_normal((rows, sizes[0]), dtype=np.float32)
@@ -116,7 +117,10 @@ def test_ctrl_c_in_a_process_of_its_own(engine, rows, epochs, sizes, batch):
         pytest.skip(jit.reason())
     arguments = [engine, *map(str, (rows, epochs, sizes, batch))]
     run = subprocess.run(
-        [sys.executable, "-P", "-c", CHILD, *arguments], capture_output=True, text=True
+        [sys.executable, "-P", "-c", CHILD, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < 0.2  # a promise in seconds

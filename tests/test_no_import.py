@@ -12,3 +12,11 @@ def test_import_loads_nothing_heavy():
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "[]"
+
+
+def test_all_names_can_be_imported_without_scikit_learn():
+    code = "import sys; sys.modules['sklearn'] = None; from fastbp import *; print(MLP.__name__)"
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "MLP"

@@ -59,7 +59,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Of the parameters and the arithmetic. "auto": float32 for X in float32, else float64. "bf16":
         float32, but whatever enters a matmul is rounded to bfloat16, for CPUs that multiply such
         matrices faster (see `fastbp.MLP`); not for solver "lbfgs".
-    engine : {"auto", "native", "reference"}
+    engine : {"auto", "native", "jit", "reference"}
         What computes; "auto" takes the fastest one available.
 
     Attributes
