@@ -346,7 +346,7 @@ class ReferenceEngine:
         penalty_share = 1.0
         if self.plan.penalty_in_sum:
             penalty_share = 1.0 / total if total > 0 else 0.0
-        counts = share > 0  # a row of weight 0 says nothing, even where it overflows
+        counts = share != 0  # a row of weight 0 says nothing, even where it overflows
         if out is not None and slopes is not None:
             delta = np.where(counts[:, None], delta * share[:, None].astype(delta.dtype), 0)
             self._backward(v, slopes, delta, penalty_share, out)

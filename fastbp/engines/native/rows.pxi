@@ -224,7 +224,7 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
                 net.row_loss[r + i] = net.weight[k] * row_losses[i] if net.weight[k] != 0 else 0
             scales = load_unaligned(scale)
         for j in range(outputs):  # a row of weight 0 says nothing, even where its δ is not finite
-            T[j] = select_gt(scales, splat(0), T[j] * scales, splat(0))
+            T[j] = select_gt(vabs(scales), splat(0), T[j] * scales, splat(0))
         write_outputs(T, outputs, m, net.layer[net.layers - 1].delta + r * PANEL, net.stride * PANEL)
 
 
