@@ -38,7 +38,9 @@ def _asarray(name: str, value: Any) -> Array:
 def _as_real(name: str, value: Any) -> Array:
     a = _asarray(name, value)
     if a.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, got dtype {a.dtype}")
+        got = type(value).__name__ if a.ndim == 0 and a.dtype == object else f"dtype {a.dtype}"
+        hint = "; pass its .toarray()" if hasattr(value, "toarray") else ""
+        raise TypeError(f"{name} must hold real numbers, got {got}{hint}")
     return a
 
 

@@ -18,7 +18,9 @@ T = TypeVar("T")
 
 def for_each(name: str, value: Any, hidden: int, check: Callable[[Any], T]) -> tuple[T, ...]:
     """One checked value for each hidden layer, from one for all or a sequence of them."""
-    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()  # of no dimension: its one value
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         return (check(value),) * hidden
     if len(value) != hidden:
         raise ValueError(
@@ -45,7 +47,9 @@ def check_threads(threads: object) -> int | None:
 
 
 def check_sizes(layer_sizes: object) -> tuple[int, ...]:
-    if isinstance(layer_sizes, str | bytes) or not isinstance(layer_sizes, Sequence | np.ndarray):
+    if isinstance(layer_sizes, np.ndarray):
+        layer_sizes = layer_sizes.tolist()
+    if isinstance(layer_sizes, str | bytes) or not isinstance(layer_sizes, Sequence):
         raise TypeError(
             "layer_sizes must be a sequence of integers n_0 … n_L, "
             f"got {type(layer_sizes).__name__}"
@@ -80,8 +84,16 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_path(name: str, path: object) -> None:
-    if path is not None and not isinstance(path, str | os.PathLike):
-        raise TypeError(f"{name} must be a path or None, got {path!r}")
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name} must be a path (str or path-like), got {path!r}")
+
+
+def check_output(name: str, path: str | os.PathLike[str]) -> None:
+    """Raise if no file can be written there, as far as can be told before it is."""
+    check_path(name, path)
+    file = os.fspath(path)
+    if not file or os.path.isdir(file) or not os.path.isdir(os.path.dirname(file) or "."):
+        raise ValueError(f"{name} must be a file in a folder that is there, got {file!r}")
 
 
 def check_callbacks(callbacks: object) -> list[Any]:

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 def nearest_name(kind: str, got: str, known: Iterable[str]) -> str:
     """Message for an unknown name, with the nearest valid one suggested."""
     names = list(known)
-    close = difflib.get_close_matches(got, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
+    lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(got.lower(), lower, n=1)
+    hint = f"; did you mean {lower[close[0]]!r}?" if close else "."
     return f"unknown {kind} {got!r}{hint} Valid names: {', '.join(names)}"
 
 

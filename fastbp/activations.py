@@ -23,7 +23,7 @@ class Activation:
     name : str
         One of `ACTIVATIONS`, or the name of a function of the user's.
     parameter : float
-        The slope for z < 0 of ``leaky_relu``, the scale α of ``elu``; unused by the others.
+        The slope for z < 0 of ``leaky_relu``, the scale α of ``elu``; 0 for the others.
     function, derivative, fingerprint
         Of a function of the user's: made by `fastbp.activation`.
 
@@ -44,6 +44,8 @@ class Activation:
         if self.function is None and self.name not in ACTIVATIONS:
             raise ValueError(nearest_name("activation", self.name, [*ACTIVATIONS, *_ALIASES]))
         check_finite_number("activation parameter", self.parameter, minimum=0.0)
+        if self.parameter and self.name not in ("leaky_relu", "elu"):
+            raise ValueError(f"activation {self.name!r} has no parameter, got {self.parameter!r}")
 
 
 # name: default parameter

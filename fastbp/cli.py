@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fastbp import MLP, History, __version__, show_config
 from fastbp._encoding import Encoding
+from fastbp._options import check_output
 from fastbp._tables import Table, read_table
 from fastbp._validation import check_finite_number, check_integer
 from fastbp.data import load_digits
@@ -167,8 +168,8 @@ def _train(args: argparse.Namespace) -> None:
             setattr(args, name, value)
     check_integer("--seed", args.seed, minimum=0)
     check_finite_number("--validation", args.validation, minimum=0, maximum=1, open_maximum=True)
-    if args.save and not Path(args.save).absolute().parent.is_dir():
-        raise ValueError(f"--save {args.save}: there is no such folder")
+    if args.save is not None:
+        check_output("--save", args.save)
     if args.file is None:
         _train_digits(args)
     else:
@@ -302,7 +303,7 @@ def _fit(
         epoch = -1 if history.best_epoch is None else history.best_epoch
         score = history.validation_score[epoch]
         print(f"validation {history.score_name}: {score:.4f}")
-    if args.save:
+    if args.save is not None:
         model.save(args.save)
         _encoding_path(args.save).write_text(encoding.to_json(), encoding="utf-8")
         print(f"model saved to {args.save}, its encoding to {_encoding_path(args.save)}")

@@ -26,7 +26,7 @@ class Loss:
     parameter : float
         The width δ of the quadratic zone of ``huber``. Of the cross-entropies a floor: ℓ is reported
         as if no probability were nearer to 0 or 1, its gradient is not changed (0: no floor; for
-        softmax_cross_entropy with integer labels). Unused by the others.
+        softmax_cross_entropy with integer labels). 0 for the others.
     function, derivative, fingerprint, user_link
         Of a function of the user's: made by `fastbp.loss`.
 
@@ -67,6 +67,8 @@ class Loss:
         check_finite_number("loss parameter", self.parameter, minimum=0.0)
         if self.name in CROSS_ENTROPIES and self.parameter >= 0.5:
             raise ValueError(f"the floor of {self.name} must be < 0.5, got {self.parameter!r}")
+        if self.parameter and self.name not in ("huber", *CROSS_ENTROPIES):
+            raise ValueError(f"loss {self.name!r} has no parameter, got {self.parameter!r}")
         if self.name == "huber" and self.parameter == 0:
             raise ValueError("the parameter of huber (its width δ) must be > 0, got 0")
 

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import weakref
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -324,7 +325,8 @@ class MLP:
         resume : str, path-like or None
             Go on from this checkpoint as if training had never stopped, given the same data and
             options: the weights come out the same, bit for bit, on any number of threads. `epochs`
-            counts those that the checkpoint has behind it.
+            counts those that the checkpoint has behind it. A function written in Python must be the
+            same, and the Python version.
 
         Returns
         -------
@@ -371,14 +373,10 @@ class MLP:
             check_integer("early_stopping", early_stopping, minimum=1)
             if validation is None:
                 raise ValueError("early_stopping needs validation data, but validation is None")
-        for name, path in (("checkpoint", checkpoint), ("resume", resume)):
-            _options.check_path(name, path)
-        if checkpoint is not None and (
-            os.path.isdir(checkpoint) or not os.path.isdir(os.path.dirname(checkpoint) or ".")
-        ):
-            raise ValueError(
-                f"checkpoint must be a file in a folder that is there, got {os.fspath(checkpoint)!r}"
-            )
+        if resume is not None:
+            _options.check_path("resume", resume)
+        if checkpoint is not None:
+            _options.check_output("checkpoint", checkpoint)
         data = _inputs.as_training_data(self._plan, X, y, sample_weight)
         n = len(data[0])
         held_out, fraction_rows = _inputs.as_validation(self._plan, validation, n)
@@ -944,8 +942,8 @@ class MLP:
         plan = self._plan
         description: dict[str, Any] = {
             "layer_sizes": plan.layer_sizes,
-            "activation": [[a.name, float(a.parameter)] for a in plan.activations],
-            "loss": [plan.loss.name, float(plan.loss.parameter)],
+            "activation": [_described(a) for a in plan.activations],
+            "loss": _described(plan.loss),
             "dropout": plan.dropout,
             "l1": plan.l1,
             "l2": plan.l2,
@@ -968,6 +966,8 @@ class MLP:
 
         Raises
         ------
+        TypeError
+            If `path` is no path.
         ValueError
             If an activation or the loss is a function written in Python.
         OSError
@@ -986,11 +986,12 @@ class MLP:
         >>> bool((same.predict_proba(X) == model.predict_proba(X)).all())
         True
         """
+        _options.check_path("path", path)
         declared: list[Activation | Loss] = [*self._plan.activations, self._plan.loss]
-        if users := [f.name for f in declared if f.function is not None]:
+        if users := {f.name for f in declared if f.function is not None}:
             raise ValueError(
-                f"a file cannot hold {', '.join(users)}, written in Python; save `parameters`, or "
-                "pickle the model if its functions can be imported"
+                f"a file cannot hold {', '.join(sorted(users))}, written in Python; save "
+                "`parameters`, or pickle the model if its functions can be imported"
             )
         arrays = {f"layer_{i}": p for i, p in enumerate(self.parameters, 1)}
         model_file.write(path, {"network": self._network()}, arrays)
@@ -1016,11 +1017,20 @@ class MLP:
 
         Raises
         ------
+        TypeError
+            If `path` is no path, or another argument is of the wrong kind.
         OSError
             If the file cannot be opened.
         ValueError
-            If it is damaged, no model of fastbp, or written by a newer fastbp.
+            If it is damaged, no model of fastbp, or written by a newer fastbp; or it is a checkpoint
+            of a network with a function written in Python: only a model made with that function can
+            go on from it (``fit(resume=path)``).
+
+        Examples
+        --------
+        See `save`.
         """
+        _options.check_path("path", path)
         run: dict[str, Any] = {
             "seed": _options.check_seed(seed),
             "engine": _options.check_engine(engine),
@@ -1033,11 +1043,20 @@ class MLP:
             parameters = model_file.layers_from(arrays, layers)
             if arrays and "training" not in header:
                 raise ValueError(f"it has an array {next(iter(arrays))!r} too many")
-            network["activation"] = [Activation(*a) for a in network["activation"]]
-            network["loss"] = Loss(*network["loss"])
-            return cls(**network, weight_init=parameters, **run)
+            declared = [*network["activation"], network["loss"]]
+            users = {
+                d[0] for d in declared if isinstance(d, list) and d[1:] and isinstance(d[-1], str)
+            }
+            if not users:
+                network["activation"] = [Activation(*a) for a in network["activation"]]
+                network["loss"] = Loss(*network["loss"])
+                return cls(**network, weight_init=parameters, **run)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error
+        raise ValueError(
+            f"{os.fspath(path)!r} is of a network with {', '.join(sorted(users))}, written in Python, "
+            "which a file cannot hold: make the model anew and go on with fit(resume=...)"
+        )
 
 
 _models: weakref.WeakSet[MLP] = weakref.WeakSet()
@@ -1060,6 +1079,15 @@ class _Lost:
             "another thread was training this model when this process was forked, so its weights "
             "are lost here; fork before or after training, or load the model from a file"
         )
+
+
+def _described(f: Activation | Loss) -> list[str | float]:
+    """Arguments of `Activation` or `Loss`; of a function written in Python also which it is."""
+    described: list[str | float] = [f.name, float(f.parameter)]
+    if f.function is not None:  # what cannot be told from one process to the next has its name only
+        told = not f.fingerprint.startswith("#")
+        described.append(f"{zlib.crc32(f.fingerprint.encode()):08x}" if told else "")
+    return described
 
 
 def _why_stop(history: History, epochs: int, early_stopping: int | None) -> str:

@@ -34,7 +34,7 @@ class SGD:
 
     def __post_init__(self) -> None:
         check_finite_number("momentum", self.momentum, minimum=0.0, maximum=1.0)
-        if not isinstance(self.nesterov, bool):
+        if not isinstance(self.nesterov, bool | np.bool_):
             raise TypeError(f"nesterov must be True or False, got {self.nesterov!r}")
 
     @property

@@ -192,7 +192,8 @@ def rates(schedule: Schedule | Callable[[int], float], start: int, count: int) -
     Raises
     ------
     TypeError, ValueError
-        If a plain callable returns something else than a finite number ≥ 0; the step is named.
+        If the schedule returns something else than a finite number ≥ 0 for each step; the step is
+        named.
 
     Examples
     --------
@@ -203,7 +204,18 @@ def rates(schedule: Schedule | Callable[[int], float], start: int, count: int) -
     if isinstance(schedule, Constant):
         return np.full(count, schedule.rate, dtype=np.float64)
     if isinstance(schedule, Schedule):
-        return np.asarray(schedule(np.arange(start, start + count)), dtype=np.float64)
+        values = np.asarray(schedule(np.arange(start, start + count)))
+        if values.shape not in ((), (count,)) or values.dtype.kind not in "iuf":
+            raise ValueError(
+                f"learning_rate {schedule!r} must return a number for each of {count} steps, got shape "
+                f"{values.shape} of {values.dtype}"
+            )
+        values = np.full(count, values, np.float64)
+        wrong = ~(np.isfinite(values) & (values >= 0))
+        if wrong.any():
+            step = int(wrong.argmax())
+            check_finite_number(f"learning_rate({start + step})", float(values[step]), minimum=0.0)
+        return values
     return np.array(
         [
             check_finite_number(f"learning_rate({step})", schedule(step), minimum=0.0)

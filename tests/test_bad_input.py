@@ -28,13 +28,23 @@ def with_entry(a, at, value):
     return a
 
 
+class Sparse:
+    """As far as it matters here, SciPy's."""
+
+    shape = (12, 4)
+
+    def toarray(self):
+        return X
+
+
 BAD_X = {
     "one dimension": (X[0], ValueError, r"single row as \[row\]"),
     "three dimensions": (X[None], ValueError, r"shape \(n, 4\)"),
     "pictures": (X[..., None], ValueError, r"\(n, 4\), got \(12, 4, 1\)$"),
     "too few columns": (X[:, :3], ValueError, r"\(n, 4\), got \(12, 3\)"),
     "scalar": (1.0, ValueError, r"shape \(n, 4\)"),
-    "none": (None, TypeError, "real numbers"),
+    "none": (None, TypeError, "real numbers, got NoneType"),
+    "sparse": (Sparse(), TypeError, r"got Sparse; pass its \.toarray\(\)"),
     "object": (X.astype(object), TypeError, "object"),
     "complex": (X.astype(complex), TypeError, "complex"),
     "strings": (X.astype(str), TypeError, "dtype"),
@@ -276,6 +286,13 @@ def test_weights_of_one_side_of_a_split_all_zero():
         ([4, 1], {}, ValueError, "at least 2 outputs"),
         ([4, 5, 1], {}, ValueError, "at least 2 outputs"),
         ([4, 5, 2], {"activation": "rleu"}, ValueError, "did you mean 'relu'"),
+        ([4, 5, 2], {"activation": "Relu"}, ValueError, "did you mean 'relu'"),
+        (
+            [4, 5, 2],
+            {"activation": b"relu"},
+            TypeError,
+            "must be a name or an Activation, got bytes",
+        ),
         ([4, 2], {"activation": ["relu"]}, ValueError, "activation"),
         ([4, 5, 2], {"activation": ["relu", "tanh"]}, ValueError, "activation"),
         ([4, 5, 5, 2], {"activation": ["relu"]}, ValueError, "each of the 2 hidden layers, got 1"),
@@ -288,6 +305,9 @@ def test_weights_of_one_side_of_a_split_all_zero():
         ([4, 5, 2], {"dropout": -0.1}, ValueError, "dropout"),
         ([4, 5, 2], {"dropout": [0.1, 0.1]}, ValueError, "dropout"),
         ([4, 5, 2], {"dropout": "some"}, TypeError, "dropout"),
+        ([4, 5, 2], {"dropout": np.array(2.0)}, ValueError, "dropout"),
+        (np.array(4), {}, TypeError, "layer_sizes"),
+        (np.array([4.0, 2.0]), {}, TypeError, "layer_sizes"),
         ([4, 2], {"l1": -1.0}, ValueError, "l1"),
         ([4, 2], {"l2": np.inf}, ValueError, "l2"),
         ([4, 2], {"weight_init": "he_norml"}, ValueError, "did you mean 'he_normal'"),
@@ -311,6 +331,20 @@ def test_weights_of_one_side_of_a_split_all_zero():
 def test_bad_construction(sizes, options, error, message):
     with pytest.raises(error, match=message):
         fastbp.MLP(sizes, **options)
+
+
+def test_arrays_of_options():
+    model = fastbp.MLP(np.array([4, 5, 2]), dropout=np.array(0.25))
+    assert model.plan.layer_sizes == (4, 5, 2)
+    assert model.plan.dropout == (0.25,)
+    assert fastbp.MLP([4, 5, 2], dropout=np.float32([0.5])).plan.dropout == (0.5,)
+
+
+def test_parameters_that_a_function_does_not_have():
+    with pytest.raises(ValueError, match=r"'relu' has no parameter, got 0\.5"):
+        fastbp.Activation("relu", 0.5)
+    with pytest.raises(ValueError, match="'squared_error' has no parameter, got 3"):
+        fastbp.Loss("squared_error", 3)
 
 
 @pytest.mark.parametrize("used", [False, True])

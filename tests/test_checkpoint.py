@@ -183,9 +183,24 @@ def test_functions_written_in_python_are_not_in_a_file_but_may_be_resumed(path):
     assert_same(whole, resumed)
     with pytest.raises(ValueError, match="a file cannot hold bent"):
         part.save(path)
-    with pytest.raises(ValueError, match="unknown activation 'bent'"):
+    with pytest.raises(ValueError, match="network with bent, written in Python"):
         fastbp.MLP.load(path)
     assert_refused(path, "its activation is", make(activation="tanh"))
+    other = fastbp.activation(lambda z: 0.5 * z, lambda z: 0.5, name="bent")
+    assert_refused(path, "its activation is", make(activation=other))
+
+
+def test_a_function_that_cannot_be_told_is_known_by_name(path):
+    factors = np.array([0.5])
+    halved = [
+        fastbp.activation(lambda z: factors[0] * z, lambda z: factors[0], name="halved")
+        for _ in range(2)
+    ]
+    assert halved[0].fingerprint != halved[1].fingerprint
+    first, second = (make(activation=f, engine="reference") for f in halved)
+    first.fit(X, LABELS, epochs=2, checkpoint=path, **OPTIONS)
+    second.fit(X, LABELS, epochs=2, resume=path, **OPTIONS)
+    assert_same(first, second)
 
 
 # What does not fit, or is not whole: an error, and nothing changed
@@ -245,6 +260,9 @@ def test_places_that_are_not_there(tmp_path):
         with pytest.raises(error, match="none"):
             model.fit(X, LABELS, **{argument: tmp_path / "none" / "run"})
         assert_same(model, make())
+    for no_file in ("", ".", tmp_path):
+        with pytest.raises(ValueError, match="checkpoint must be a file"):
+            make().fit(X, LABELS, checkpoint=no_file)
     with pytest.raises(TypeError, match="every"):
         make().fit(X, LABELS, checkpoint=tmp_path / "run", every=1.5)
 

@@ -300,7 +300,11 @@ def test_a_model_of_the_digits_predicts_pixel_counts(run, tmp_path: Path) -> Non
         ("train FLOWERS --target kind --validation 0 --early-stopping 3", "early_stopping needs"),
         ("train FLOWERS --target kind --seed -1", "--seed must be"),
         ("train FLOWERS --target kind --threads 0", "threads must be"),
-        ("train FLOWERS --target kind --save none/model.safetensors", "no such folder"),
+        (
+            "train FLOWERS --target kind --save none/model.safetensors",
+            "--save must be a file in a folder",
+        ),
+        ("train FLOWERS --target kind --save .", "--save must be a file in a folder"),
         ("train --target kind", "need a FILE"),
         ("predict none.safetensors FLOWERS", "none.safetensors: No such file"),
         ("predict FLOWERS FLOWERS", "not a fastbp model"),

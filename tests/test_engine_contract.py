@@ -28,7 +28,9 @@ from engine_cases import (
 from error_bounds import assert_within, bounds
 
 from fastbp.activations import ACTIVATIONS, Activation
+from fastbp.engines import Plan, create
 from fastbp.losses import LOSSES, Loss
+from fastbp.optimizers import Adam
 
 SIZES = (5, 7, 6, 3)
 ALL_ACTIVATIONS = [
@@ -284,6 +286,38 @@ def test_parameters_are_copied_in_and_out(name: str, dtype: str) -> None:
         W[...] = 7
     for W, wanted in zip(engine.get_parameters(), case.parameters, strict=True):
         np.testing.assert_array_equal(W, wanted)
+
+
+@engines
+def test_arrays_of_other_shapes_are_refused(name: str) -> None:
+    engine = create(Plan((3, 4, 2), (Activation("relu"),), Loss("squared_error"), Adam()), name)
+    given = [np.ones((4, 4), "f4"), np.ones((2, 5), "f4")]
+    engine.set_parameters(given)
+    wrong = [
+        given[:1],
+        [*given, given[1]],
+        [given[0][:3], given[1]],
+        [given[0], np.ones((2, 4), "f4")],
+        [given[0].ravel(), given[1]],
+        [2 * given[0], given[1].astype("f8")],
+    ]
+    for arrays in wrong:
+        with pytest.raises(ValueError, match=r"\[W \| b\]"):
+            engine.set_parameters(arrays)
+        with pytest.raises(ValueError, match=r"\[W \| b\]"):
+            engine.set_optimizer_state(7, [given, arrays])
+    with pytest.raises(ValueError, match="2 slots, got 1"):
+        engine.set_optimizer_state(7, [given])
+    assert engine.get_optimizer_state()[0] == 0
+    for p, q in zip(engine.get_parameters(), given, strict=True):
+        np.testing.assert_array_equal(p, q)
+
+
+def test_a_plan_is_whole() -> None:
+    relu, loss = Activation("relu"), Loss("squared_error")
+    for sizes, phi, dropout in (((3, 2), (relu,), ()), ((3, 4, 2), (relu,), (0.1, 0.1))):
+        with pytest.raises(ValueError, match="hidden layers"):
+            Plan(sizes, phi, loss, dropout=dropout)
 
 
 def test_trace_holds_every_z_and_v() -> None:

@@ -108,6 +108,20 @@ def test_sample_weight(case, solver):
     compare(case, weighted=True, **SOLVERS[solver])
 
 
+@pytest.mark.parametrize("engine", ["native", "jit", "reference"])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("case", ["multiclass", "one output"])
+def test_negative_weights(case, sign, engine):
+    """Of some rows, and in sum: scikit-learn takes them as they are."""
+    name, X, y = DATA[case]
+    theirs, ours = both(name, max_iter=2, learning_rate_init=1e-4, solver="sgd", momentum=0)
+    weight = sign * np.where(np.arange(len(X)) % 7 == 3, -0.5, 1.0)
+    for solver in ("sgd", "lbfgs"):
+        for model in (theirs, ours.set_params(engine=engine)):
+            model.set_params(solver=solver).fit(X, y, sample_weight=weight)
+        assert_same(theirs, ours, X)
+
+
 @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
 @pytest.mark.parametrize("solver", ["adam", "nesterov", "lbfgs"])
 @pytest.mark.parametrize("case", ["multiclass", "one output"])

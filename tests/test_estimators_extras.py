@@ -107,10 +107,10 @@ def test_schedules():
         return 0.01 / (1 + step)
 
     model = fit(learning_rate=rate, solver="sgd", batch_size=100)
-    assert seen == list(range(15))  # 3 steps an epoch
+    assert seen == [0, *range(15)]  # first as a check; then 3 steps an epoch
     for _ in range(2):
         model.partial_fit(X[:100], Y[:100])
-    assert seen[15:] == [15, 16]
+    assert seen[16:] == [15, 16]
 
 
 def test_callbacks():
@@ -233,7 +233,7 @@ def test_partial_fit_is_for_stochastic_solvers():
 
 def test_another_number_of_outputs():
     model = MLPRegressor(hidden_layer_sizes=4).partial_fit(X, Y)
-    with pytest.raises(ValueError, match="y has 2 outputs, but the network has 1"):
+    with pytest.raises(ValueError, match="y 2 outputs, but the network of coefs_ has 64 and 1"):
         model.partial_fit(X, np.column_stack([Y, Y]))
 
 

@@ -128,6 +128,14 @@ def test_other_programs_of_the_format_read_it_and_may_write_it_again(path, tmp_p
         np.testing.assert_array_equal(p, q)
 
 
+@pytest.mark.parametrize("path", [None, 3, b"model"])
+def test_what_is_no_path(path):
+    with pytest.raises(TypeError, match="path must be a path"):
+        fastbp.MLP([2, 2]).save(path)
+    with pytest.raises(TypeError, match="path must be a path"):
+        fastbp.MLP.load(path)
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         fastbp.MLP.load(tmp_path / "none")

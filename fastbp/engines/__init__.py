@@ -8,6 +8,7 @@ decides *what* to run; an engine trusts what it is given. All engines pass the s
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -77,10 +78,35 @@ class Plan:
     clip_norm: float = 0.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        hidden = len(self.layer_sizes) - 2
+        if len(self.activations) != hidden or len(self.dropout) not in (0, hidden):
+            raise ValueError(
+                f"a network of {hidden} hidden layers has as many activations and dropouts, got "
+                f"{len(self.activations)} and {len(self.dropout)}"
+            )
+
     @property
     def layers(self) -> int:
         """L, the number of weight matrices."""
         return len(self.layer_sizes) - 1
+
+    def check_shapes(self, arrays: list[Array]) -> None:
+        """Raise ValueError unless the arrays are of this dtype and shaped as the parameters."""
+        shapes = [(n, m + 1) for m, n in itertools.pairwise(self.layer_sizes)]
+        found = [a.shape for a in arrays]
+        if found != shapes:
+            raise ValueError(f"[W | b] of the layers must have shapes {shapes}, got {found}")
+        for a in arrays:
+            if a.dtype != self.dtype:
+                raise ValueError(f"[W | b] must have dtype {self.dtype}, got {a.dtype}")
+
+    def check_slots(self, slots: list[list[Array]]) -> None:
+        """Raise ValueError unless these are arrays for all of the optimizer's slots."""
+        if len(slots) != self.optimizer.slots:
+            raise ValueError(f"{self.optimizer} has {self.optimizer.slots} slots, got {len(slots)}")
+        for slot in slots:
+            self.check_shapes(slot)
 
 
 class Engine(Protocol):
@@ -99,7 +125,10 @@ class Engine(Protocol):
         ...
 
     def set_parameters(self, parameters: list[Array]) -> None:
-        """Copy parameters in. The optimizer's state stays."""
+        """Copy parameters in. The optimizer's state stays.
+
+        Raises ValueError for arrays of other shapes or dtypes, before any is copied.
+        """
         ...
 
     def get_optimizer_state(self) -> tuple[int, list[list[Array]]]:
@@ -107,7 +136,7 @@ class Engine(Protocol):
         ...
 
     def set_optimizer_state(self, step: int, slots: list[list[Array]]) -> None:
-        """Copy state in, in the form of `get_optimizer_state`."""
+        """Copy state in, in the form of `get_optimizer_state`. Raises as `set_parameters`."""
         ...
 
     def keep_threads(self, keep: bool) -> None:

@@ -247,6 +247,7 @@ class ReferenceEngine:
         return [W.copy() for W in self._W]
 
     def set_parameters(self, parameters: list[Array]) -> None:
+        self.plan.check_shapes(parameters)
         for W, new in zip(self._W, parameters, strict=True):
             W[...] = new
 
@@ -254,6 +255,7 @@ class ReferenceEngine:
         return self._step, [[s.copy() for s in slot] for slot in self._slots]
 
     def set_optimizer_state(self, step: int, slots: list[list[Array]]) -> None:
+        self.plan.check_slots(slots)
         self._step = step
         for slot, new_slot in zip(self._slots, slots, strict=True):
             for s, new in zip(slot, new_slot, strict=True):
@@ -342,10 +344,10 @@ class ReferenceEngine:
         row_losses, delta = loss_function(loss)(z[-1], y, loss.parameter)
         w = np.ones(len(X)) if sample_weight is None else sample_weight.astype(np.float64)
         total = w.sum()
-        share = w / total if total > 0 else w  # of each row in the batch's loss
+        share = w / total if total != 0 else w * 0  # of each row in the batch's loss
         penalty_share = 1.0
         if self.plan.penalty_in_sum:
-            penalty_share = 1.0 / total if total > 0 else 0.0
+            penalty_share = 1.0 / total if total != 0 else 0.0
         counts = share != 0  # a row of weight 0 says nothing, even where it overflows
         if out is not None and slopes is not None:
             delta = np.where(counts[:, None], delta * share[:, None].astype(delta.dtype), 0)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
+from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -33,12 +34,13 @@ from sklearn.utils.validation import (
 
 from fastbp import _options, activations, optimizers
 from fastbp._inputs import all_finite
+from fastbp._validation import check_integer
 from fastbp.activations import Activation
 from fastbp.engines import ENGINES, Array, Plan
 from fastbp.engines.reference import ACTIVATIONS, LINKS
 from fastbp.estimators import lbfgs
-from fastbp.estimators.parallel import threads_for
-from fastbp.estimators.trainer import Trainer, join, split
+from fastbp.estimators.parallel import let_interrupt, threads_for
+from fastbp.estimators.trainer import Trainer, join, sizes_of, split
 from fastbp.losses import CROSS_ENTROPIES, Loss
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
 from fastbp.schedules import Schedule
@@ -62,7 +64,7 @@ def constraints(peer: Any) -> dict[str, list[Any]]:
     own["solver"] = [StrOptions(SOLVERS), SGD, Adam, RMSprop]
     own["learning_rate"] = [*own["learning_rate"], Schedule, callable]
     own["dropout"] = ["array-like", Interval(Real, 0, 1, closed="left")]
-    own["callbacks"] = ["array-like"]
+    own["callbacks"] = ["array-like", None]
     own["n_jobs"] = [Integral, None]
     own["progress"] = ["boolean"]
     own["precision"] = [StrOptions({"auto", "float32", "float64", "bf16"})]
@@ -122,14 +124,17 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     # Fitting
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False) -> Self:
-        if not (incremental and hasattr(self, "coefs_")):
+        fitted = hasattr(self, "coefs_")
+        if not ((incremental and fitted) or get_config()["skip_parameter_validation"]):
             self._validate_params()
         hidden = self.hidden_layer_sizes
         hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
         if any(n <= 0 for n in hidden):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
-        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        phi = self._activations(len(hidden) if first else len(self.coefs_) - 1)
+        hidden = [check_integer("hidden_layer_sizes", n, minimum=1) for n in hidden]
+        first = not fitted or not (self.warm_start or incremental)
+        sizes = () if first else sizes_of(self.coefs_, self.intercepts_)
+        phi = self._activations(len(hidden) if first else len(sizes) - 2)
         if self.precision == "bf16" and self.solver == "lbfgs":
             raise ValueError(
                 "precision 'bf16' needs a stochastic solver, but solver is 'lbfgs', whose line search "
@@ -137,18 +142,21 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             )
         dropout = self._dropout(len(phi))
         threads = threads_for(self.n_jobs)
+        trainer = None if self.solver == "lbfgs" else self._trainer(incremental)
+        callbacks = _options.check_callbacks(self.callbacks or ())
 
         X, y, stratify, outputs, weight = self._inputs(
             X, y, sample_weight, first=first, incremental=incremental
         )
         random_state = self._draws()
         if first:
-            sizes = [X.shape[1], *map(int, hidden), outputs]
+            sizes = (X.shape[1], *hidden, outputs)
             self._initialize(sizes, phi, self._given_dtype() or X.dtype, random_state)
-        else:
-            sizes = [len(self.coefs_[0]), *map(len, self.intercepts_)]
-            if sizes[-1] != outputs:
-                raise ValueError(f"y has {outputs} outputs, but the network has {sizes[-1]}")
+        elif (sizes[0], sizes[-1]) != (X.shape[1], outputs):
+            raise ValueError(
+                f"X has {X.shape[1]} features and y {outputs} outputs, but the network of coefs_ has "
+                f"{sizes[0]} and {sizes[-1]}"
+            )
         self.n_outputs_ = outputs
         dtype = self._compute_dtype()
         X = _as_matrix(X, dtype)
@@ -158,7 +166,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             weight = np.ascontiguousarray(weight, dtype)
         make_plan = functools.partial(
             Plan,
-            layer_sizes=tuple(sizes),
+            layer_sizes=sizes,
             activations=phi,
             loss=self._reported_loss(dtype),
             dtype="float32" if dtype == np.float32 else "float64",  # quicker than dtype.name
@@ -169,10 +177,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             penalty_in_sum=True,
             seed=int(random_state.randint(np.iinfo(np.int32).max)) if dropout else 0,
         )
-        if self.solver == "lbfgs":
+        if trainer is None:
             self._fit_lbfgs(make_plan(), X, y, weight)
         else:
-            self._fit_stochastic(make_plan, X, y, weight, stratify, random_state, incremental)
+            data = X, y, weight
+            self._optimizer = trainer
+            self._fit_stochastic(make_plan, data, stratify, random_state, callbacks, incremental)
         if not all(map(all_finite, (*self.coefs_, *self.intercepts_))):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large "
@@ -265,7 +275,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return self._given_dtype() or dtype
 
     def _initialize(
-        self, sizes: list[int], phi: tuple[Activation, ...], dtype: Any, random_state: Any
+        self, sizes: tuple[int, ...], phi: tuple[Activation, ...], dtype: Any, random_state: Any
     ) -> None:
         """Draw the first parameters, layer by layer, weights before biases."""
         self.n_iter_ = 0
@@ -274,16 +284,17 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.out_activation_ = self._loss().link
         if self.out_activation_ == "sigmoid":
             self.out_activation_ = "logistic"
-        self.coefs_, self.intercepts_ = [], []
+        coefs, intercepts = [], []
         names = [activation.name for activation in phi] or ["identity"]
         for n_in, n_out, name in zip(sizes, sizes[1:], [*names, names[-1]], strict=False):
             bound = np.sqrt((2.0 if name == "sigmoid" else 6.0) / (n_in + n_out))
             coef = random_state.uniform(-bound, bound, (n_in, n_out))
             intercept = random_state.uniform(-bound, bound, n_out)
-            self.coefs_.append(coef.astype(dtype, copy=False))
-            self.intercepts_.append(intercept.astype(dtype, copy=False))
+            coefs.append(coef.astype(dtype, copy=False))
+            intercepts.append(intercept.astype(dtype, copy=False))
+        self.coefs_, self.intercepts_ = coefs, intercepts
         if self.early_stopping:
-            self._best_parameters = join(self.coefs_, self.intercepts_, dtype)
+            self._best_parameters = join(coefs, intercepts, dtype)
         if self.solver != "lbfgs":
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
@@ -319,8 +330,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 return RMSprop(epsilon=self.epsilon)
         return cast(optimizers.Optimizer, self.solver)
 
-    def _trainer(self) -> Trainer:
-        """A new optimizer. scikit-learn's names of schedules are for SGD alone, as there."""
+    def _trainer(self, incremental: bool) -> Trainer:
+        """A new optimizer, or the one to go on with. scikit-learn's schedules are for SGD, as there."""
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if incremental and hasattr(self, "_optimizer"):
+            return self._optimizer
         optimizer = self._optimizer_of_solver()
         named = isinstance(self.learning_rate, str)
         schedule = "constant" if named and optimizer.name != "sgd" else self.learning_rate
@@ -329,18 +344,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _fit_stochastic(
         self,
         make_plan: Callable[..., Plan],
-        X: Any,
-        y: Array,
-        weight: Array | None,
+        data: tuple[Any, Array, Array | None],
         stratify: Any,
         random_state: np.random.RandomState,
+        callbacks: list[Callable[[Self], object]],
         incremental: bool,
     ) -> None:
-        if not incremental or not hasattr(self, "_optimizer"):
-            self._optimizer = self._trainer()
+        X, y, weight = data
         trainer = self._optimizer
-        if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
         order = np.arange(X.shape[0])
         validation = None
         if self.early_stopping:
@@ -360,23 +371,26 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if self.batch_size == "auto":
             batch = min(200, n)
         else:
-            if self.batch_size > n:
+            if not 1 <= self.batch_size <= n:
                 warnings.warn(
                     "Got `batch_size` less than 1 or larger than sample size. It is going to be "
                     "clipped",
                     stacklevel=4,
                 )
-            batch = min(int(self.batch_size), n)
+            batch = max(1, min(int(self.batch_size), n))
         plan = make_plan(optimizer=trainer.optimizer, batch_size=batch)
         trainer.use(plan, self.engine, join(self.coefs_, self.intercepts_, plan.dtype))
         self.n_iter_ = 0
         try:
             trainer.keep_threads(not incremental)
             for _ in range(1 if incremental else self.max_iter):
+                let_interrupt()
                 if self.shuffle:
                     random_state.shuffle(order)
-                self._epoch(trainer, X, y, weight, order)
-                if self._stops(trainer, validation) or self._callback_stops(trainer):
+                self._epoch(trainer, plan, data, order)
+                if self._stops(trainer, plan, validation):
+                    break
+                if callbacks and self._callback_stops(trainer, plan, callbacks):
                     break
                 if not incremental and self.n_iter_ == self.max_iter:
                     warnings.warn(
@@ -388,22 +402,24 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         finally:
+            best, self._best_parameters = self._best_parameters, None
             trainer.keep_threads(False)
             if self.progress and not incremental:
                 print(file=sys.stderr, flush=True)
-        best = self._best_parameters
-        self._best_parameters = None
         self.coefs_, self.intercepts_ = split(trainer.parameters if best is None else best)
 
     def _epoch(
-        self, trainer: Trainer, X: Any, y: Array, weight: Array | None, order: NDArray[np.int64]
+        self,
+        trainer: Trainer,
+        plan: Plan,
+        data: tuple[Any, Array, Array | None],
+        order: NDArray[np.int64],
     ) -> None:
         """One pass over the rows, and what is told of it."""
         n = len(order)
-        plan = trainer.plan
         # scikit-learn averages the squared errors over the outputs, but not their gradient, nor the
         # penalty: the two must be told apart.
-        steps, penalty = trainer.epoch(X, y, weight, order)
+        steps, penalty = trainer.epoch(plan, *data, order)
         if self.n_outputs_ > 1 and plan.loss.name == "squared_error":
             steps = (steps - penalty) / self.n_outputs_ + penalty
         rest = (len(steps) - 1) * plan.batch_size
@@ -419,11 +435,16 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             line = f"\r[{bar:30}] epoch {self.n_iter_}/{self.max_iter}, loss {self.loss_:.6f}"
             print(line, end="", file=sys.stderr, flush=True)
 
-    def _stops(self, trainer: Trainer, validation: tuple[Any, Array, Array | None] | None) -> bool:
+    def _stops(
+        self,
+        trainer: Trainer,
+        plan: Plan,
+        validation: tuple[Any, Array, Array | None] | None,
+    ) -> bool:
         """Whether training ends here for want of improvement."""
         if validation is not None:
             X, y, weight = validation
-            score = self._score_outputs(trainer.outputs(X), y, weight)
+            score = self._score_outputs(trainer.outputs(plan, X), y, weight)
             scores = cast(list[float], self.validation_scores_)
             scores.append(score)
             if self.verbose:
@@ -450,14 +471,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             self._no_improvement_count = 0
         return stops
 
-    def _callback_stops(self, trainer: Trainer) -> bool:
-        if not self.callbacks:
-            return False
+    def _callback_stops(
+        self, trainer: Trainer, plan: Plan, callbacks: list[Callable[[Self], object]]
+    ) -> bool:
         self.coefs_, self.intercepts_ = split(trainer.parameters)
         # All of them run, even when an early one asks to stop.
-        stop = True in [callback(self) is True for callback in self.callbacks]
-        dtype = trainer.plan.dtype
-        trainer.parameters = join(self.coefs_, self.intercepts_, dtype)
+        stop = True in [callback(self) is True for callback in callbacks]
+        trainer.parameters = join(self.coefs_, self.intercepts_, plan.dtype)
         return stop
 
     # Prediction
@@ -468,25 +488,27 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             check_is_fitted(self)
         if not self._is_plain(X):
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        phi = self._activations(len(self.coefs_) - 1)
+        coefs, intercepts = self.coefs_, self.intercepts_
+        phi = self._activations(len(coefs) - 1)
         known = all(activation.name in ACTIVATIONS for activation in phi)
         bf16 = self.precision == "bf16"
         dtype = self._given_dtype()
         if dtype is None:
-            own = self.coefs_[0].dtype  # NumPy takes a while to tell the type of a result
+            own = coefs[0].dtype  # NumPy takes a while to tell the type of a result
             common = own if X.dtype == own else np.result_type(X.dtype, own)
             dtype = np.dtype(np.float32 if common == np.float32 else np.float64)
         if X.shape[0] <= FEW_ROWS and known and type(X) is np.ndarray and not bf16:
-            v = (X if X.dtype == dtype else X.astype(dtype)) @ self.coefs_[0]
-            v += self.intercepts_[0]
-            for activation, coef, intercept in zip(
-                phi, self.coefs_[1:], self.intercepts_[1:], strict=True
-            ):
+            v = (X if X.dtype == dtype else X.astype(dtype)) @ coefs[0]
+            v += intercepts[0]
+            for activation, coef, intercept in zip(phi, coefs[1:], intercepts[1:], strict=True):
                 v = ACTIVATIONS[activation.name][0](v, activation.parameter) @ coef
                 v += intercept
             return LINKS[self._loss().link](v) if link else v
+        sizes = sizes_of(coefs, intercepts)
+        if sizes[0] != X.shape[1]:
+            raise ValueError(f"X has {X.shape[1]} features, but coefs_[0] takes {sizes[0]}")
         plan = Plan(
-            layer_sizes=(len(self.coefs_[0]), *map(len, self.intercepts_)),
+            layer_sizes=sizes,
             activations=phi,
             loss=self._loss(),
             dtype=dtype.name,
@@ -494,15 +516,18 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             threads=threads_for(self.n_jobs),
         )
         trainer = Trainer(plan.optimizer, 0.0, "constant", 0.0)
-        trainer.use(plan, self.engine, join(self.coefs_, self.intercepts_, plan.dtype))
-        return trainer.outputs(_as_matrix(X, dtype), link=link)
+        trainer.use(plan, self.engine, join(coefs, intercepts, plan.dtype))
+        return trainer.outputs(plan, _as_matrix(X, dtype), link=link)
 
     def _quick_score(self, X: Any, y: Any) -> float | None:
         """The score, where X and y are plain arrays that need no checks; else None."""
         if not hasattr(self, "coefs_") or not self._is_plain(X) or len(X) < 2:
             return None
         targets = self._quick_targets(y, len(X))
-        return None if targets is None else self._score_outputs(self._outputs(X), targets, None)
+        if targets is None:
+            return None
+        score = self._score_outputs(self._outputs(X), targets, None)
+        return score if np.isfinite(score) else None  # scikit-learn's raises, and says why
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

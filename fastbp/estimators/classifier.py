@@ -225,7 +225,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         -------
         float
         """
-        quick = self._quick_score(X, y) if sample_weight is None else None
+        own = getattr(self.predict, "__func__", None) is MLPClassifier.predict
+        quick = self._quick_score(X, y) if own and sample_weight is None else None
         return float(super().score(X, y, sample_weight)) if quick is None else quick
 
     # Targets

@@ -11,6 +11,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from fastbp.engines import Array, Plan, create
+from fastbp.estimators.parallel import let_interrupt
 from fastbp.estimators.trainer import dense_rows, row_blocks
 
 Vector = NDArray[np.float64]
@@ -45,6 +46,7 @@ class Objective:
 
     def __call__(self, packed: Vector) -> tuple[float, Vector]:
         """The reported loss, and the gradient."""
+        let_interrupt()
         self.engine.set_parameters(self.unpack(packed))
         X, y, weight = self._data
         loss = 0.0

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from numbers import Integral
 from typing import Any, TypeVar
 
 import numpy as np
 from joblib.parallel import get_active_backend
 from numpy.typing import ArrayLike
 
-from fastbp._validation import check_integer
 from fastbp.threads import get_num_threads
 
 __all__ = ["fit_many"]
 
 T = TypeVar("T")
 
-_worker = threading.local()  # .alone is set in the threads that `fit_many` starts
+_worker = threading.local()  # of a thread of `fit_many`: .interrupted, an event
+
+
+def let_interrupt() -> None:
+    """Raise KeyboardInterrupt in a `fit_many` that was interrupted: its threads get no signal."""
+    if hasattr(_worker, "interrupted") and _worker.interrupted.is_set():
+        raise KeyboardInterrupt
 
 
 def threads_for(n_jobs: int | None) -> int:
@@ -27,8 +33,10 @@ def threads_for(n_jobs: int | None) -> int:
     None is one thread where the fits themselves run side by side (in a worker of joblib or of
     `fit_many`), so that they do not ask for more threads than there are cores; else all of them.
     """
-    if getattr(_worker, "alone", False):
+    if hasattr(_worker, "interrupted"):
         return 1
+    if n_jobs is not None and (isinstance(n_jobs, bool) or not isinstance(n_jobs, Integral)):
+        raise TypeError(f"n_jobs must be an integer or None, got {n_jobs!r}")
     if n_jobs is None:
         inside_joblib = (getattr(get_active_backend()[0], "nesting_level", None) or 0) > 0
         return 1 if inside_joblib else get_num_threads()
@@ -36,7 +44,7 @@ def threads_for(n_jobs: int | None) -> int:
         raise ValueError(
             "n_jobs must be None, an integer ≥ 1, or < 0 to count from all cores, got 0"
         )
-    return n_jobs if n_jobs > 0 else max(1, get_num_threads() + 1 + n_jobs)
+    return int(n_jobs) if n_jobs > 0 else max(1, get_num_threads() + 1 + n_jobs)
 
 
 def fit_many(
@@ -60,7 +68,7 @@ def fit_many(
     X, y, sample_weight
         As in their ``fit``; `sample_weight` is passed on if it is not None.
     n_jobs : int or None
-        Threads; None or −1: `fastbp.get_num_threads`.
+        Threads, as in `MLPClassifier`.
 
     Returns
     -------
@@ -69,9 +77,13 @@ def fit_many(
 
     Raises
     ------
+    TypeError
+        If an estimator has no method ``fit``, or `n_jobs` is no integer.
     ValueError
-        If two estimators are the same object, or share a RandomState: the draws of one would depend
-        on the timing of the other.
+        If `n_jobs` is 0, or two estimators are the same object, or share a RandomState: the draws of
+        one would depend on the timing of the other.
+    KeyboardInterrupt
+        On Ctrl-C. Fits that have begun end after their epoch, with a warning, the others do not begin.
     Exception
         Whatever a fit raises; the others are completed first.
 
@@ -92,17 +104,22 @@ def fit_many(
     _check_apart("estimators", listed)
     states = [getattr(estimator, "random_state", None) for estimator in listed]
     _check_apart("random_state", [s for s in states if isinstance(s, np.random.RandomState)])
-    if n_jobs is not None and n_jobs != -1:
-        check_integer("n_jobs", n_jobs, minimum=1)
-    threads = get_num_threads() if n_jobs is None or n_jobs == -1 else n_jobs
+    threads = threads_for(n_jobs)
+    interrupted = threading.Event()
     extra = {} if sample_weight is None else {"sample_weight": sample_weight}
 
     def fit(estimator: Any) -> None:
-        _worker.alone = True
+        _worker.interrupted = interrupted
         estimator.fit(X, y, **extra)
 
     with ThreadPoolExecutor(max(1, min(threads, len(listed))), "fastbp-fit") as pool:
-        fits = [pool.submit(fit, estimator) for estimator in listed]
+        try:
+            fits = [pool.submit(fit, estimator) for estimator in listed]
+            wait(fits)
+        except BaseException:
+            interrupted.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     for each in fits:
         each.result()
     return listed

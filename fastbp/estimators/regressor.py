@@ -150,7 +150,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         -------
         float
         """
-        quick = self._quick_score(X, y) if sample_weight is None else None
+        own = getattr(self.predict, "__func__", None) is MLPRegressor.predict
+        quick = self._quick_score(X, y) if own and sample_weight is None else None
         return float(super().score(X, y, sample_weight)) if quick is None else quick
 
     # Targets
@@ -159,7 +160,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return losses.get(self.loss)
 
     def _check_targets(self, y: Any, *, incremental: bool) -> tuple[Array, Any, int]:
-        y = np.asarray(y, np.float64)
+        y = np.asarray(y)
+        if y.dtype.kind not in "biuf":
+            raise ValueError(f"y must hold real numbers, got dtype {y.dtype}")
+        if self.loss == "poisson" and y.min() < 0:
+            raise ValueError(f"y must be ≥ 0 for loss='poisson', got {y.min():g}")
+        y = y.astype(np.float64, copy=False)
         y = y.reshape(-1, 1) if y.ndim == 1 else y
         return y, None, y.shape[1]
 
@@ -167,13 +173,16 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         plain = type(y) is np.ndarray and y.dtype.char in "fd" and y.shape == (rows,)
         if not plain or self.n_outputs_ != 1 or not all_finite(y):
             return None
+        if self.loss == "poisson" and y.min() < 0:
+            return None
         column: Array = y.reshape(-1, 1)
         return column
 
     def _score_outputs(self, f: Array, y: Array, weight: Array | None) -> float:
         """R² averaged over the outputs; of a constant output 1 if it is met exactly, else 0."""
         y = y.astype(np.float64)
-        predicted = np.exp(f) if self.loss == "poisson" else f
+        with np.errstate(over="ignore"):
+            predicted = np.exp(f) if self.loss == "poisson" else f
         if not np.isfinite(predicted).all():
             return float("nan")
         residual = np.average((y - predicted) ** 2, axis=0, weights=weight)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,11 +25,32 @@ DENSE_VALUES = 1 << 21
 Batches = tuple[Any, Array, Array | None, NDArray[np.int64]]  # X, y, sample_weight, order
 
 
+def sizes_of(coefs: list[Array], intercepts: list[Array]) -> tuple[int, ...]:
+    """n_0 … n_L of ``coefs_`` and ``intercepts_``, which users may have changed.
+
+    Raises
+    ------
+    ValueError
+        If they do not make a network.
+    """
+    sizes = tuple(len(a) for a in (*coefs[:1], *intercepts))
+    shapes, widths = [np.shape(a) for a in coefs], [np.shape(a) for a in intercepts]
+    if shapes != list(itertools.pairwise(sizes)) or widths != [(n,) for n in sizes[1:]]:
+        raise ValueError(
+            "coefs_ and intercepts_ must make a network, layer by layer (n_in, n_out) and (n_out,), "
+            f"but have shapes {shapes} and {widths}"
+        )
+    return sizes
+
+
 def join(coefs: list[Array], intercepts: list[Array], dtype: DTypeLike) -> list[Array]:
-    """[W | b] of each layer, as an engine takes it, from scikit-learn's form (n_in, n_out)."""
+    """[W | b] of each layer, as an engine takes it, from scikit-learn's form (n_in, n_out).
+
+    Raises as `sizes_of`.
+    """
+    sizes = sizes_of(coefs, intercepts)
     parameters = []
-    for coef, intercept in zip(coefs, intercepts, strict=True):
-        n_in, n_out = coef.shape
+    for n_in, n_out, coef, intercept in zip(sizes, sizes[1:], coefs, intercepts, strict=False):
         p = np.empty((n_out, n_in + 1), dtype)
         p[:, :-1] = coef.T
         p[:, -1] = intercept
@@ -79,90 +104,97 @@ class Trainer:
         self.learning_rate_init = float(learning_rate_init)
         self.learning_rate = self.learning_rate_init
         self._schedule = learning_rate
+        if callable(learning_rate):
+            schedules.rates(learning_rate, 0, 1)  # one that returns nonsense fails here
         self._power_t = power_t
         self._step = 0  # what a schedule goes by
         self._state: tuple[int, list[list[Array]]] | None = None
         self._engine: Engine | None = None
         self._engine_name = ""
-        self._lock = threading.Lock()  # an engine has one workspace: one call at a time
+        self._make_lock()
 
     def use(self, plan: Plan, engine: str, parameters: list[Array]) -> None:
         """Make the engine of `plan`, if it is another one, and put the parameters in."""
-        if self._engine is None or self._engine.plan != plan or self._engine_name != engine:
-            if self._engine is not None:
-                self._state = self._engine.get_optimizer_state()
-            self._engine = create(plan, engine)
-            self._engine_name = engine
-            if self._state is not None:
-                self._engine.set_optimizer_state(*self._state)
-                self._state = None
-        self._engine.set_parameters(parameters)
+        with self._lock:
+            current = self._engine
+            if current is None or current.plan != plan or self._engine_name != engine:
+                new = create(plan, engine)
+                state = self._state if current is None else current.get_optimizer_state()
+                if state is not None:
+                    step, slots = state
+                    slots = [[a.astype(plan.dtype, copy=False) for a in slot] for slot in slots]
+                    new.set_optimizer_state(step, slots)
+                self._engine, self._engine_name, self._state = new, engine, None
+            cast(Engine, self._engine).set_parameters(parameters)
 
     def keep_threads(self, keep: bool) -> None:
         """Whether the engine's threads stay from epoch to epoch."""
-        assert self._engine is not None
-        with self._lock:
-            self._engine.keep_threads(keep)
-
-    @property
-    def plan(self) -> Plan:
-        """What the engine was made from."""
-        assert self._engine is not None
-        return self._engine.plan
+        with self._using() as engine:
+            engine.keep_threads(keep)
 
     @property
     def parameters(self) -> list[Array]:
         """Copies of [W | b] of each layer."""
-        assert self._engine is not None
-        return self._engine.get_parameters()
+        with self._using() as engine:
+            return engine.get_parameters()
 
     @parameters.setter
     def parameters(self, value: list[Array]) -> None:
-        assert self._engine is not None
-        self._engine.set_parameters(value)
+        with self._using() as engine:
+            engine.set_parameters(value)
 
     def epoch(
-        self, X: Any, y: Array, weight: Array | None, order: NDArray[np.int64]
+        self, plan: Plan, X: Any, y: Array, weight: Array | None, order: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Train on the rows of X in this order; return each step's objective and penalty.
+
+        `plan` is that of `use`, and what the data were made for.
 
         The penalty is part of the objective. The objective of a step that diverges is NaN or
         infinite, and from there on everything is NaN.
         """
-        assert self._engine is not None
-        plan = self._engine.plan
-        batch = plan.batch_size
-        steps = -(-len(order) // batch)
-        if callable(self._schedule):
-            rates = schedules.rates(self._schedule, self._step, steps)
-            self.learning_rate = float(rates[-1])
-        else:
-            rates = np.full(steps, self.learning_rate)
-        losses, penalties = np.full((2, steps), np.nan)
-        dense = isinstance(X, np.ndarray)
-        each = steps if dense else dense_rows(X.shape[1], batch) // batch
-        with self._lock:
+        with self._using(plan) as engine:
+            batch = plan.batch_size
+            steps = -(-len(order) // batch)
+            if callable(self._schedule):
+                rates = schedules.rates(self._schedule, self._step, steps)
+                self.learning_rate = float(rates[-1])
+            else:
+                rates = np.full(steps, self.learning_rate)
+            losses, penalties = np.full((2, steps), np.nan)
+            dense = isinstance(X, np.ndarray)
+            each = steps if dense else dense_rows(X.shape[1], batch) // batch
             for s in range(0, steps, each):
                 e = min(s + each, steps)
                 rows = order[s * batch : e * batch]
                 data: Batches = (X, y, weight, rows) if dense else _gather(X, y, weight, rows)
-                done = self._engine.epoch(*data, rates[s:e], losses[s:e], penalties[s:e])
+                done = engine.epoch(*data, rates[s:e], losses[s:e], penalties[s:e])
                 if done < e - s:
                     # scikit-learn goes on; what it goes on with is not finite.
-                    self._engine.set_parameters([np.full_like(p, np.nan) for p in self.parameters])
+                    engine.set_parameters([np.full_like(p, np.nan) for p in self.parameters])
                     break
-        self._step += steps
+            self._step += steps
         return losses, penalties
 
-    def outputs(self, X: Any, *, link: bool = False) -> Array:
+    def outputs(self, plan: Plan, X: Any, *, link: bool = False) -> Array:
         """f(x), or the prediction link(f(x)), of every row."""
-        assert self._engine is not None
-        plan = self._engine.plan
         out = np.empty((X.shape[0], plan.layer_sizes[-1]), plan.dtype)
-        with self._lock:
+        with self._using(plan) as engine:
             for rows, block in row_blocks(X, dense_rows(X.shape[1])):
-                self._engine.forward(block, out[rows], link=link)
+                engine.forward(block, out[rows], link=link)
         return out
+
+    @contextmanager
+    def _using(self, plan: Plan | None = None) -> Iterator[Engine]:
+        """The engine, for one call at a time: it has one workspace, and trusts the data's shapes."""
+        with self._lock:
+            engine = cast(Engine, self._engine)
+            if plan is not None and engine.plan is not plan and engine.plan != plan:
+                raise RuntimeError(
+                    "another thread began to fit this estimator otherwise; fit one at a time, or a "
+                    "clone of it (sklearn.base.clone) in each thread"
+                )
+            yield engine
 
     def epoch_ends(self, samples: int) -> None:
         """Move the rate after an epoch, `samples` being the rows seen since the first fit."""
@@ -178,18 +210,43 @@ class Trainer:
         self.learning_rate /= 5.0
         return False, f"Setting learning rate to {self.learning_rate:f}"
 
+    def _make_lock(self) -> None:
+        # A signal's handler may come into a call that has it: the engine refuses that by itself.
+        self._lock = threading.RLock()
+        _trainers.add(self)
+
+    def _after_fork(self) -> None:
+        """Be usable in a child process, where no thread lives but the one that forked."""
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+        else:  # the fork came in the middle of a call; the optimizer's state is lost
+            self._lock = threading.RLock()
+            self._engine = None
+
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["_lock"]
-        if self._engine is not None:
-            with self._lock:
+        with self._lock:
+            state = self.__dict__.copy()
+            if self._engine is not None:
                 state["_state"] = self._engine.get_optimizer_state()
-            state["_engine"] = None
+                state["_engine"] = None
+        del state["_lock"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self._make_lock()
+
+
+_trainers: weakref.WeakSet[Trainer] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for trainer in _trainers:
+        trainer._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _gather(X: Any, y: Array, weight: Array | None, rows: NDArray[np.int64]) -> Batches:

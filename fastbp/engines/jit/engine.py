@@ -234,6 +234,7 @@ class JitEngine:
 
     def set_parameters(self, parameters: list[Array]) -> None:
         self._be_free()
+        self.plan.check_shapes(parameters)
         for w, W in zip(self._weights, parameters, strict=True):
             w[...] = layout.pack(W, self._panel)
         for wt, W in zip(self._transposed, parameters[1:], strict=True):
@@ -247,6 +248,7 @@ class JitEngine:
 
     def set_optimizer_state(self, step: int, slots: list[list[Array]]) -> None:
         self._be_free()
+        self.plan.check_slots(slots)
         self._net["step"] = step
         for s, arrays in enumerate(slots):
             for slot, new in zip(self._slots, arrays, strict=True):

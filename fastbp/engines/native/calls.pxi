@@ -61,7 +61,7 @@ cdef void take_minibatch(Net* net, Minibatch* batch, int64_t s, int64_t steps) n
     batch.rows = net.order + s * net.batch
     batch.count = min(net.batch, net.rows - s * net.batch)
     weight = weight_of(net, batch)
-    batch.inverse_weight = 1 / weight if weight > 0 else 0
+    batch.inverse_weight = 1 / weight if weight != 0 else 0
     batch.begun = net.online and s > 0
     batch.next_row = batch.rows[1 if s + 1 < steps else 0]
     batch.step = net.step + s
@@ -150,7 +150,7 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
     batch.offset = 0
     batch.count = net.rows
     weight = weight_of(net, &batch)
-    batch.inverse_weight = 1 / weight if weight > 0 else 0
+    batch.inverse_weight = 1 / weight if weight != 0 else 0
     for start from 0 <= start < net.rows by net.batch:
         batch.offset = start
         batch.count = min(net.batch, net.rows - start)

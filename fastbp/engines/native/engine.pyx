@@ -302,6 +302,7 @@ cdef class Engine:
         """Copy parameters in, in the form of `get_parameters`."""
         cdef int64_t l
         self._be_free()
+        self.plan.check_shapes(parameters)
         for l in range(self.net.layers):
             pack_parameters(parameters[l], self.net.layer[l].rows, self.net.layer[l].w)
             if HALF:
@@ -323,6 +324,7 @@ cdef class Engine:
         """Copy the optimizer's state in, in the form of `get_optimizer_state`."""
         cdef int64_t l, s
         self._be_free()
+        self.plan.check_slots(slots)
         self.net.step = step
         for s in range(self.net.optimizer.slots):
             for l in range(self.net.layers):

@@ -73,7 +73,7 @@ def epoch(net, thread, first, last):
         batch.rows = at(net.order, s * net.batch)
         batch.count = min(net.batch, net.rows - s * net.batch)
         weight = weight_of(net, batch)
-        batch.inverse_weight = 1.0 / weight if weight > 0.0 else 0.0
+        batch.inverse_weight = 1.0 / weight if weight != 0.0 else 0.0
         batch.step = net.step + s
         batch.learning_rate = net.learning_rates[s]
         batch.eta = net.etas[s]
@@ -108,7 +108,7 @@ def gradient(net, thread):
     batch.offset = 0
     batch.count = net.rows
     weight = weight_of(net, batch)
-    batch.inverse_weight = 1.0 / weight if weight > 0.0 else 0.0
+    batch.inverse_weight = 1.0 / weight if weight != 0.0 else 0.0
     start = 0
     while start < net.rows:
         batch.offset = start
