@@ -92,6 +92,16 @@ def test_values_and_derived_derivatives(f: Callable[[float], float]) -> None:
         assert_within(slope, difference, 16 * limit + 1e-9 * (1 + np.abs(z)))
 
 
+@pytest.mark.parametrize("n", [0, 1, 2, 3, -1, -2, 64, 65, 100, 101, 3.0, 66.0])
+def test_whole_powers_of_any_number(n: float) -> None:
+    z = np.array([-1.5, -1.0, -0.7, 0.3, 1.0, 1.9])
+    value, slope = evaluate_activation(fastbp.activation(lambda z: (z / 4) ** n, name="power"), z)
+    # n products, or n log z, which is at most 3 n here, rounded before its exponential
+    limit = (4 * abs(n) + 16) * float(np.finfo("f8").eps)
+    np.testing.assert_allclose(value, (z / 4) ** n, rtol=limit)
+    np.testing.assert_allclose(slope, n / 4 * (z / 4) ** (n - 1.0), rtol=limit)
+
+
 def test_powers_at_zero() -> None:
     from fastbp.engines.jit.functions import evaluate_activation
 

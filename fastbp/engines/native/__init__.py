@@ -60,7 +60,7 @@ def choice(kind: str = "float32") -> tuple[str | None, str]:
     if wanted and wanted not in INSTRUCTION_SETS:
         raise ValueError(f"FASTBP_ISA: {nearest_name('instruction set', wanted, INSTRUCTION_SETS)}")
     if not usable(kind):
-        return None, "no compiled module"
+        return None, "no compiled module; install fastbp anew where there is a C compiler"
     if not wanted:
         return usable(kind)[0], "the best that is built and that this CPU offers"
     if wanted not in usable() + usable("bf16"):

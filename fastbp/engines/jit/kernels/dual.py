@@ -324,18 +324,18 @@ _define_binary(
 
 
 @inline
-def _integer_power(x, n):
-    y = number(x, 1.0)
-    for _ in range(abs(n)):
-        y = y * x
-    return y if n >= 0 else number(x, 1.0) / y
-
-
-@inline
 def _power(x, y):
-    """x^y; for whole y that are not large by repeated products, which take any x."""
-    whole = y == math.floor(y) and abs(y) <= 64
-    return _integer_power(x, int(y)) if whole else _exp(y * _log(x))
+    """x^y; for whole y, which take any x, by repeated products where they are few."""
+    whole = y == math.floor(y)
+    if whole and fabs(y) <= number(x, 64.0):
+        n = int(y)
+        product = number(x, 1.0)
+        for _ in range(abs(n)):
+            product = product * x
+        return product if n >= 0 else number(x, 1.0) / product
+    size = _exp(y * _log(fabs(x) if whole else x))
+    half = number(x, 0.5) * y
+    return copysign(size, x) if whole and half != math.floor(half) else size
 
 
 @inline
@@ -344,33 +344,12 @@ def _power_by_base(x, y):
     return select(y == zero, zero, y * _power(x, y - number(x, 1.0)))
 
 
-def _real_power(x, y):
-    """What a power that is no integer is called here."""
-    raise NotImplementedError
-
-
 _define_binary(
-    [_real_power],
+    [operator.pow, math.pow],
     _power,
     _power_by_base,
     inline(lambda x, y: _log(x) * _power(x, y)),
 )
-
-
-@overload(operator.pow)
-@overload(math.pow)
-def _pow(a, b):
-    """a ** b."""
-    if isinstance(a, Scalar) and isinstance(b, types.Integer):
-        if a.varies:
-            return lambda a, b: dual(
-                _integer_power(a.v, b),
-                a.d * (number(a.v, b) * _integer_power(a.v, b - 1)) if b != 0 else number(a.v, 0.0),
-            )
-        return lambda a, b: plain(_integer_power(a.v, b))
-    if isinstance(a, Scalar) or isinstance(b, Scalar):
-        return lambda a, b: _real_power(a, b)
-    return None
 
 
 def _define_comparison(compare: Any) -> None:
