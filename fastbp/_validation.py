@@ -8,11 +8,11 @@ import numbers
 from collections.abc import Iterable
 
 
-def nearest_name(kind: str, got: str, known: Iterable[str]) -> str:
+def nearest_name(kind: str, got: object, known: Iterable[str]) -> str:
     """Message for an unknown name, with the nearest valid one suggested."""
     names = list(known)
     lower = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(got.lower(), lower, n=1)
+    close = difflib.get_close_matches(str(got).lower(), lower, n=1)
     hint = f"; did you mean {lower[close[0]]!r}?" if close else "."
     return f"unknown {kind} {got!r}{hint} Valid names: {', '.join(names)}"
 

@@ -33,19 +33,9 @@ __all__ = ["main"]
 Array = NDArray[Any]
 
 # What `train` takes for options that are not given.
-_FOR_A_FILE = {
-    "hidden": [128, 128],
-    "epochs": 50,
-    "optimizer": "adam",
-    "dropout": 0.0,
-}
-_FOR_THE_DIGITS = {
-    "hidden": [512, 256],
-    "epochs": 30,
-    "optimizer": "nesterov",
-    "learning_rate": 0.1,
-    "dropout": 0.4,
-}
+_FOR_A_FILE = {"hidden": [128, 128], "epochs": 50, "optimizer": "adam", "dropout": 0.0}
+_FOR_THE_DIGITS = {"hidden": [512, 256], "epochs": 30, "optimizer": "nesterov", "dropout": 0.4}
+_RATE_FOR_A_FILE, _RATE_FOR_THE_DIGITS = None, 0.1  # None: the optimizer's default
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,21 +91,21 @@ def _parser() -> argparse.ArgumentParser:
         "--hidden",
         type=_sizes,
         metavar="N,N,…",
-        help="widths of the hidden layers (default: 128,128; for the digits 512,256)",
+        help=f"widths of the hidden layers ({_default('hidden')})",
     )
     add("--activation", default="relu", help="of the hidden layers (default: relu)")
-    add("--epochs", type=int, help="default: 50; for the digits 30")
+    add("--epochs", type=int, help=_default("epochs"))
     add("--batch-size", type=int, default=32, help="rows of a minibatch (default: 32)")
     add(
         "--optimizer",
-        help="sgd, momentum, nesterov, rmsprop, adam or adamw (default: adam; "
-        "for the digits nesterov with rate 0.1)",
+        help="sgd, momentum, nesterov, rmsprop, adam or adamw "
+        f"({_default('optimizer')} with rate {_RATE_FOR_THE_DIGITS})",
     )
     add("--learning-rate", type=float, help="initial rate (default: the optimizer's)")
     add(
         "--dropout",
         type=float,
-        help="probability that a hidden unit is dropped in a step (default: 0; for the digits 0.4)",
+        help=f"probability that a hidden unit is dropped in a step ({_default('dropout')})",
     )
     add("--l2", type=float, default=0.0, help="penalty ½ l2 Σ w² on the weights")
     add(
@@ -154,6 +144,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _default(name: str) -> str:
+    values = (_FOR_A_FILE[name], _FOR_THE_DIGITS[name])
+    file, digits = (",".join(map(str, v)) if isinstance(v, list) else f"{v}" for v in values)
+    return f"default: {file}; for the digits {digits}"
+
+
 def _sizes(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part.strip()]
@@ -162,9 +158,10 @@ def _sizes(text: str) -> list[int]:
 
 
 def _train(args: argparse.Namespace) -> None:
-    own_optimizer = args.optimizer is not None  # then its own rate, too
+    if args.optimizer is None and args.learning_rate is None:
+        args.learning_rate = _RATE_FOR_A_FILE if args.file else _RATE_FOR_THE_DIGITS
     for name, value in (_FOR_A_FILE if args.file else _FOR_THE_DIGITS).items():
-        if getattr(args, name) is None and not (name == "learning_rate" and own_optimizer):
+        if getattr(args, name) is None:
             setattr(args, name, value)
     check_integer("--seed", args.seed, minimum=0)
     check_finite_number("--validation", args.validation, minimum=0, maximum=1, open_maximum=True)

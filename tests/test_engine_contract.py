@@ -299,7 +299,6 @@ def test_arrays_of_other_shapes_are_refused(name: str) -> None:
         [given[0][:3], given[1]],
         [given[0], np.ones((2, 4), "f4")],
         [given[0].ravel(), given[1]],
-        [2 * given[0], given[1].astype("f8")],
     ]
     for arrays in wrong:
         with pytest.raises(ValueError, match=r"\[W \| b\]"):

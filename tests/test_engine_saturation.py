@@ -21,6 +21,7 @@ from engine_cases import (
     make_engine,
 )
 
+from fastbp import losses
 from fastbp.activations import ACTIVATIONS, Activation
 from fastbp.losses import Loss
 
@@ -101,7 +102,7 @@ def check(name: str, loss: Loss, dtype: str, f: list[float], y: list[float]) -> 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber"])
 def test_losses_of_residuals(name: str, dtype: str, loss: str) -> None:
     for f in itertools.product((FAR, -FAR, 0.25), repeat=2):
-        check(name, Loss(loss, 1.0), dtype, list(f), [1.5, 0.25])
+        check(name, losses.get(loss), dtype, list(f), [1.5, 0.25])
 
 
 @engines
@@ -161,7 +162,8 @@ LIMITS: dict[str, tuple[float, float, float, float]] = {
 @dtypes
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_hidden_units(name: str, dtype: str, activation: str) -> None:
-    case = make_case((1, 1, 1), Activation(activation, 0.25), dtype=dtype, rows=2)
+    parameter = 0.25 if activation in ("leaky_relu", "elu") else 0.0
+    case = make_case((1, 1, 1), Activation(activation, parameter), dtype=dtype, rows=2)
     case = Case(
         case.plan,
         [np.array([[FAR, 0]], dtype), np.array([[1, 0]], dtype)],

@@ -229,12 +229,12 @@ def test_ctrl_c_while_the_jit_engine_waits_for_its_threads(monkeypatch):
     monkeypatch.setattr(jit_engine, "FLOPS_PER_THREAD", 1)
     monkeypatch.setattr(jit_engine, "FLOPS_PER_START", 1)
     plan = Plan((4, 8, 1), (activations.get("relu"),), losses.get("squared_error"), threads=2)
-    engine, join, interrupts = create(plan, "jit"), threading.Thread.join, [True]
+    engine, join, interrupts = create(plan, "jit"), threading.Thread.join, [KeyboardInterrupt()]
     out = np.full((60, 1), np.nan, np.float32)
 
     def interrupted(thread, *arguments):
-        if interrupts.pop() if interrupts else False:
-            raise KeyboardInterrupt
+        if interrupts:
+            raise interrupts.pop()
         join(thread, *arguments)
 
     monkeypatch.setattr(threading.Thread, "join", interrupted)

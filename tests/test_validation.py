@@ -21,7 +21,6 @@ from fastbp.schedules import Constant, Cosine, InverseScaling, OneCycle, Step
 INF = math.inf
 RANGES = [
     (partial(Activation, "elu"), "parameter", "[", 0, INF, ")"),
-    (partial(Loss, "squared_error"), "parameter", "[", 0, INF, ")"),
     (partial(Loss, "huber"), "parameter", "(", 0, INF, ")"),
     (partial(Loss, "softmax_cross_entropy"), "parameter", "[", 0, 0.5, ")"),
     (partial(Loss, "binary_cross_entropy"), "parameter", "[", 0, 0.5, ")"),

@@ -92,14 +92,11 @@ class Plan:
         return len(self.layer_sizes) - 1
 
     def check_shapes(self, arrays: list[Array]) -> None:
-        """Raise ValueError unless the arrays are of this dtype and shaped as the parameters."""
+        """Raise ValueError unless the arrays are shaped as the parameters."""
         shapes = [(n, m + 1) for m, n in itertools.pairwise(self.layer_sizes)]
         found = [a.shape for a in arrays]
         if found != shapes:
             raise ValueError(f"[W | b] of the layers must have shapes {shapes}, got {found}")
-        for a in arrays:
-            if a.dtype != self.dtype:
-                raise ValueError(f"[W | b] must have dtype {self.dtype}, got {a.dtype}")
 
     def check_slots(self, slots: list[list[Array]]) -> None:
         """Raise ValueError unless these are arrays for all of the optimizer's slots."""
@@ -127,7 +124,7 @@ class Engine(Protocol):
     def set_parameters(self, parameters: list[Array]) -> None:
         """Copy parameters in. The optimizer's state stays.
 
-        Raises ValueError for arrays of other shapes or dtypes, before any is copied.
+        Raises ValueError for arrays of other shapes, before any is copied.
         """
         ...
 

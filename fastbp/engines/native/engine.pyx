@@ -168,7 +168,7 @@ cdef class Engine:
         net.seed = plan.seed
         self._set_loss(plan.loss)
         self._set_optimizer(plan.optimizer)
-        self._choose_cut()
+        self._choose_cut(weights)
         self.layers = allocate(net.layers * sizeof(Layer))
         net.layer = <Layer*> self.layers
         if net.layer == NULL:
@@ -198,11 +198,10 @@ cdef class Engine:
         free(self.gradients)
         free(self.input_buffers)
 
-    def _choose_cut(self):
+    def _choose_cut(self, weights):
         """How the threads share a step of this net, and what of its buffers depends on that."""
         cdef Net* net = &self.net
         sizes = self.plan.layer_sizes
-        weights = sum((m + 1) * n for m, n in zip(sizes, sizes[1:]))
         net.online = (net.batch == 1 and net.optimizer.kind == SGD and no_penalty(net)
                       and net.clip_norm == 0 and not HALF)
         net.by_parts = net.layers == 2 and sizes[2] <= PANEL and not HALF
@@ -275,7 +274,6 @@ cdef class Engine:
             o.kind = RMSPROP
             o.momentum = optimizer.rho
             o.new_momentum = 1 - <double> optimizer.rho
-            o.epsilon = epsilon_in(optimizer, self.plan.dtype)
         else:
             o.kind = ADAM
             self.net.beta_1 = optimizer.beta_1
@@ -284,8 +282,9 @@ cdef class Engine:
             o.beta_2 = optimizer.beta_2
             o.new_momentum = 1 - self.net.beta_1
             o.new_beta_2 = 1 - self.net.beta_2
-            o.epsilon = epsilon_in(optimizer, self.plan.dtype)
             o.decay = getattr(optimizer, "weight_decay", 0.0)
+        if optimizer.name != "sgd":
+            o.epsilon = epsilon_in(optimizer, self.plan.dtype)
 
     # ---- parameters and optimizer state ----
 
@@ -305,10 +304,8 @@ cdef class Engine:
         self.plan.check_shapes(parameters)
         for l in range(self.net.layers):
             pack_parameters(parameters[l], self.net.layer[l].rows, self.net.layer[l].w)
-            if HALF:
-                round_weights(&self.net, l)
-            elif l > 0:
-                transpose_weights(&self.net.layer[l])
+            if HALF or l > 0:
+                mirror_weights(&self.net, l)
 
     def get_optimizer_state(self):
         """Steps taken, and the optimizer's arrays: slot by slot, layer by layer."""
@@ -488,10 +485,7 @@ cdef class Engine:
                 layer.wt_pairs = <operand*> self.input_buffers
             else:
                 layer.wt = <real*> self.input_buffers
-        if HALF:
-            round_weights(&self.net, 0)
-        else:
-            transpose_weights(layer)
+        mirror_weights(&self.net, 0)
         return 0
 
 

@@ -211,11 +211,3 @@ cdef void round_tile(Net* net, int64_t l, int64_t j, int64_t k, bint transposed)
         transpose_square(square)
         for i in range(couples):
             store_pairs(out + 2 * (i * PANEL + half * LANES), <pairs> square[i])
-
-
-cdef void round_weights(Net* net, int64_t l) noexcept nogil:
-    """All of w_pairs and wt_pairs from w."""
-    cdef int64_t j, k
-    for j in range(panels_of(net.layer[l].n_out)):
-        for k in range(panels_of(net.layer[l].n_in)):
-            round_tile(net, l, j, k, net.layer[l].wt_pairs != NULL)

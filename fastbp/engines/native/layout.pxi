@@ -76,12 +76,16 @@ cdef void transpose_block(const real* w, int64_t rows, int64_t columns, real* wt
                 store(wt + (c0 + i) * PANEL + r0, square[i])
 
 
-cdef void transpose_weights(Layer* layer) noexcept nogil:
-    """All of wt from w."""
+cdef void mirror_weights(Net* net, int64_t l) noexcept nogil:
+    """All of wt, or of the bf16 operands, from w."""
     cdef int64_t j, k
+    cdef Layer* layer = &net.layer[l]
     for j in range(panels_of(layer.n_out)):
         for k in range(panels_of(layer.n_in)):
-            transpose_tile(layer, j, k)
+            if HALF:
+                round_tile(net, l, j, k, layer.wt_pairs != NULL)
+            else:
+                transpose_tile(layer, j, k)
 
 
 cdef inline void transpose_tile(Layer* layer, int64_t j, int64_t k) noexcept nogil:
