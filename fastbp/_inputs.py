@@ -24,7 +24,10 @@ def all_finite(a: Array) -> bool:
     """Whether no entry is NaN or infinite. Piece by piece, for a may be a file larger than memory."""
     # A product a·a would tell faster, but BLAS computes it on threads that then keep the cores busy,
     # waiting for more, while the network trains.
-    flat, piece = a.ravel("K"), 1 << 16
+    piece = 1 << 16
+    if a.size <= piece:
+        return bool(np.isfinite(a).all())
+    flat = a.ravel("K")
     return all(bool(np.isfinite(flat[i : i + piece]).all()) for i in range(0, a.size, piece))
 
 

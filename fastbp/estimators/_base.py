@@ -53,6 +53,11 @@ FEW_ROWS = 32
 _activation = functools.cache(activations.get)
 
 
+@functools.cache
+def _floored(name: str, dtype: np.dtype[Any]) -> Loss:
+    return Loss(name, float(np.finfo(dtype).eps))
+
+
 def constraints(peer: Any) -> dict[str, list[Any]]:
     """scikit-learn's constraints of the parameters, widened by what fastbp takes, and its own."""
     own = dict(peer._parameter_constraints)
@@ -106,8 +111,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         It shows in ``loss_curve_``, in what stops training and in the line search of L-BFGS.
         """
         loss = self._loss()
-        floored = loss.function is None and loss.name in CROSS_ENTROPIES
-        return Loss(loss.name, float(np.finfo(dtype).eps)) if floored else loss
+        return _floored(loss.name, dtype) if loss.name in CROSS_ENTROPIES else loss
 
     @abstractmethod
     def _check_targets(self, y: Any, *, incremental: bool) -> tuple[Array, Any, int]:
@@ -379,10 +383,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 )
             batch = max(1, min(int(self.batch_size), n))
         plan = make_plan(optimizer=trainer.optimizer, batch_size=batch)
-        trainer.use(plan, self.engine, join(self.coefs_, self.intercepts_, plan.dtype))
+        plan = trainer.use(plan, self.engine, join(self.coefs_, self.intercepts_, plan.dtype))
         self.n_iter_ = 0
         try:
-            trainer.keep_threads(not incremental)
+            if not incremental:
+                trainer.keep_threads(True)
             for _ in range(1 if incremental else self.max_iter):
                 let_interrupt()
                 if self.shuffle:
@@ -403,9 +408,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             warnings.warn("Training interrupted by user.", stacklevel=4)
         finally:
             best, self._best_parameters = self._best_parameters, None
-            trainer.keep_threads(False)
-            if self.progress and not incremental:
-                print(file=sys.stderr, flush=True)
+            if not incremental:
+                trainer.keep_threads(False)
+                if self.progress:
+                    print(file=sys.stderr, flush=True)
         self.coefs_, self.intercepts_ = split(trainer.parameters if best is None else best)
 
     def _epoch(
@@ -516,7 +522,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             threads=threads_for(self.n_jobs),
         )
         trainer = Trainer(plan.optimizer, 0.0, "constant", 0.0)
-        trainer.use(plan, self.engine, join(coefs, intercepts, plan.dtype))
+        plan = trainer.use(plan, self.engine, join(coefs, intercepts, plan.dtype))
         return trainer.outputs(plan, _as_matrix(X, dtype), link=link)
 
     def _quick_score(self, X: Any, y: Any) -> float | None:

@@ -7,7 +7,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -34,7 +33,7 @@ def sizes_of(coefs: list[Array], intercepts: list[Array]) -> tuple[int, ...]:
         If they do not make a network.
     """
     sizes = tuple(len(a) for a in (*coefs[:1], *intercepts))
-    shapes, widths = [np.shape(a) for a in coefs], [np.shape(a) for a in intercepts]
+    shapes, widths = [a.shape for a in coefs], [a.shape for a in intercepts]
     if shapes != list(itertools.pairwise(sizes)) or widths != [(n,) for n in sizes[1:]]:
         raise ValueError(
             "coefs_ and intercepts_ must make a network, layer by layer (n_in, n_out) and (n_out,), "
@@ -113,8 +112,8 @@ class Trainer:
         self._engine_name = ""
         self._make_lock()
 
-    def use(self, plan: Plan, engine: str, parameters: list[Array]) -> None:
-        """Make the engine of `plan`, if it is another one, and put the parameters in."""
+    def use(self, plan: Plan, engine: str, parameters: list[Array]) -> Plan:
+        """Make the engine of `plan`, if it is another one, put the parameters in; return its plan."""
         with self._lock:
             current = self._engine
             if current is None or current.plan != plan or self._engine_name != engine:
@@ -125,35 +124,47 @@ class Trainer:
                     slots = [[a.astype(plan.dtype, copy=False) for a in slot] for slot in slots]
                     new.set_optimizer_state(step, slots)
                 self._engine, self._engine_name, self._state = new, engine, None
-            cast(Engine, self._engine).set_parameters(parameters)
+            used = self._in_use()
+            used.set_parameters(parameters)
+            return used.plan
+
+    def _in_use(self, plan: Plan | None = None) -> Engine:
+        """The engine, for who has the lock: it has one workspace, and trusts the data's shapes."""
+        engine = cast(Engine, self._engine)
+        if plan is not None and engine.plan is not plan:
+            raise RuntimeError(
+                "another thread began to fit this estimator otherwise; fit one at a time, or a clone "
+                "of it (sklearn.base.clone) in each thread"
+            )
+        return engine
 
     def keep_threads(self, keep: bool) -> None:
         """Whether the engine's threads stay from epoch to epoch."""
-        with self._using() as engine:
-            engine.keep_threads(keep)
+        with self._lock:
+            self._in_use().keep_threads(keep)
 
     @property
     def parameters(self) -> list[Array]:
         """Copies of [W | b] of each layer."""
-        with self._using() as engine:
-            return engine.get_parameters()
+        with self._lock:
+            return self._in_use().get_parameters()
 
     @parameters.setter
     def parameters(self, value: list[Array]) -> None:
-        with self._using() as engine:
-            engine.set_parameters(value)
+        with self._lock:
+            self._in_use().set_parameters(value)
 
     def epoch(
         self, plan: Plan, X: Any, y: Array, weight: Array | None, order: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Train on the rows of X in this order; return each step's objective and penalty.
 
-        `plan` is that of `use`, and what the data were made for.
-
-        The penalty is part of the objective. The objective of a step that diverges is NaN or
-        infinite, and from there on everything is NaN.
+        `plan` is what `use` returned, and what the data are made for. The penalty is part of the
+        objective. The objective of a step that diverges is NaN or infinite, and from there on
+        everything is NaN.
         """
-        with self._using(plan) as engine:
+        with self._lock:
+            engine = self._in_use(plan)
             batch = plan.batch_size
             steps = -(-len(order) // batch)
             if callable(self._schedule):
@@ -171,7 +182,9 @@ class Trainer:
                 done = engine.epoch(*data, rates[s:e], losses[s:e], penalties[s:e])
                 if done < e - s:
                     # scikit-learn goes on; what it goes on with is not finite.
-                    engine.set_parameters([np.full_like(p, np.nan) for p in self.parameters])
+                    engine.set_parameters(
+                        [np.full_like(p, np.nan) for p in engine.get_parameters()]
+                    )
                     break
             self._step += steps
         return losses, penalties
@@ -179,22 +192,11 @@ class Trainer:
     def outputs(self, plan: Plan, X: Any, *, link: bool = False) -> Array:
         """f(x), or the prediction link(f(x)), of every row."""
         out = np.empty((X.shape[0], plan.layer_sizes[-1]), plan.dtype)
-        with self._using(plan) as engine:
+        with self._lock:
+            engine = self._in_use(plan)
             for rows, block in row_blocks(X, dense_rows(X.shape[1])):
                 engine.forward(block, out[rows], link=link)
         return out
-
-    @contextmanager
-    def _using(self, plan: Plan | None = None) -> Iterator[Engine]:
-        """The engine, for one call at a time: it has one workspace, and trusts the data's shapes."""
-        with self._lock:
-            engine = cast(Engine, self._engine)
-            if plan is not None and engine.plan is not plan and engine.plan != plan:
-                raise RuntimeError(
-                    "another thread began to fit this estimator otherwise; fit one at a time, or a "
-                    "clone of it (sklearn.base.clone) in each thread"
-                )
-            yield engine
 
     def epoch_ends(self, samples: int) -> None:
         """Move the rate after an epoch, `samples` being the rows seen since the first fit."""
