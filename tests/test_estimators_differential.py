@@ -15,6 +15,7 @@ pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 
 import scipy.sparse
 import sklearn.neural_network
+from engine_cases import ENGINES
 from sklearn.base import clone
 from sklearn.datasets import make_multilabel_classification
 from sklearn.exceptions import DataConversionWarning
@@ -108,7 +109,7 @@ def test_sample_weight(case, solver):
     compare(case, weighted=True, **SOLVERS[solver])
 
 
-@pytest.mark.parametrize("engine", ["native", "jit", "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("case", ["multiclass", "one output"])
 def test_negative_weights(case, sign, engine):

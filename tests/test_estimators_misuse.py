@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 
 import sklearn
+from engine_cases import ENGINES
 from sklearn.base import clone
 
 import fastbp
@@ -83,7 +84,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("engine", ["native", "jit", "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_coefficients_that_make_no_network(engine, change):
     model = fit(engine=engine)
     change(model)
@@ -98,7 +99,7 @@ def test_coefficients_that_make_no_network(engine, change):
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("engine", ["native", "jit", "reference"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_callback_that_makes_no_network(engine, change):
     with pytest.raises(ValueError, match="shapes"):
         fit(engine=engine, callbacks=[change])
