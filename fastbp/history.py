@@ -13,6 +13,16 @@ class DivergenceError(ArithmeticError):
     The model keeps the weights it had before the epoch named in the message; the optimizer's state
     is cleared. A smaller learning rate, ``clip_norm``, or data scaled to about unit size usually
     helps.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> model = fastbp.MLP([1, 1], loss="squared_error", seed=0)
+    >>> try:
+    ...     model.fit([[1e3]], [1.0], epochs=9, learning_rate=1e30)
+    ... except fastbp.DivergenceError as error:
+    ...     print(str(error).partition(";")[0])
+    epoch 2 of 9: the loss became inf at step 1 of 1
     """
 
 
@@ -38,6 +48,15 @@ class History:
     stopped : str
         Why training ended: ``"epochs"`` (all done), ``"early_stopping"``, ``"callback"`` or
         ``"interrupt"`` (Ctrl-C); empty while it goes on, and if another exception ended it.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> from fastbp.data import load_digits
+    >>> X, y = load_digits()
+    >>> history = fastbp.MLP([64, 10], seed=0).fit(X, y, epochs=4, validation=0.1)
+    >>> history.epochs, len(history.validation_score), history.stopped
+    (4, 4, 'epochs')
     """
 
     loss: list[float] = field(default_factory=list)

@@ -196,7 +196,14 @@ class MLP:
 
     @property
     def plan(self) -> Plan:
-        """Everything the engine goes by: sizes, activations, loss, the last training options."""
+        """Everything the engine goes by: sizes, activations, loss, the last training options.
+
+        Examples
+        --------
+        >>> import fastbp
+        >>> fastbp.MLP([64, 32, 10]).plan.layer_sizes
+        (64, 32, 10)
+        """
         return self._plan
 
     def __repr__(self) -> str:
@@ -225,6 +232,19 @@ class MLP:
 
         Reading gives copies. Setting checks shapes and values, and copies; the optimizer's state
         stays.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When set: if it is no list of L finite arrays of these shapes.
+
+        Examples
+        --------
+        >>> import fastbp
+        >>> model = fastbp.MLP([2, 1], loss="squared_error", seed=0)
+        >>> model.parameters = [[[1, 2, 3]]]
+        >>> model.predict([[1, 1]])
+        array([6.], dtype=float32)
         """
         with self._lock:
             if self._engine is None:

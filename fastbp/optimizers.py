@@ -22,8 +22,30 @@ class SGD:
     """Stochastic gradient descent, with momentum μ (0: plain) and Nesterov's look-ahead.
 
     Plain: W ← W − η g.
-    Momentum: u ← μ u − η g; W ← W + u.
-    Nesterov: u ← μ u − η g; W ← W + μ u − η g.
+    Momentum (Polyak 1964): u ← μ u − η g; W ← W + u.
+    Nesterov (Sutskever et al. 2013): u ← μ u − η g; W ← W + μ u − η g.
+
+    Parameters
+    ----------
+    momentum : float
+        μ, from 0 to 1.
+    nesterov : bool
+
+    Raises
+    ------
+    TypeError, ValueError
+        Here and in the other optimizers, if a parameter is no number or out of range.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> from fastbp.data import load_digits
+    >>> X, y = load_digits()
+    >>> optimizer = fastbp.optimizers.SGD(momentum=0.95, nesterov=True)
+    >>> model = fastbp.MLP([64, 32, 10], seed=0)
+    >>> history = model.fit(X, y, epochs=3, optimizer=optimizer, learning_rate=0.02)
+    >>> history.loss[-1] < 0.5
+    True
     """
 
     momentum: float = 0.0
@@ -45,7 +67,21 @@ class SGD:
 
 @dataclass(frozen=True)
 class RMSprop:
-    """RMSprop: s ← ρ s + (1 − ρ) g²; W ← W − η g / (√s + ε)."""
+    """RMSprop (Hinton 2012): s ← ρ s + (1 − ρ) g²; W ← W − η g / (√s + ε).
+
+    Parameters
+    ----------
+    rho : float
+        ρ, 0 ≤ ρ < 1.
+    epsilon : float
+        ε > 0.
+
+    Examples
+    --------
+    >>> from fastbp.optimizers import RMSprop
+    >>> RMSprop(rho=0.99)
+    RMSprop(rho=0.99, epsilon=1e-08)
+    """
 
     rho: float = 0.9
     epsilon: float = 1e-8
@@ -64,6 +100,19 @@ class Adam:
     """Adam (Kingma & Ba 2015, the efficient order of computation at the end of their section 2).
 
     m ← β₁ m + (1 − β₁) g; s ← β₂ s + (1 − β₂) g²; W ← W − η √(1 − β₂ᵗ)/(1 − β₁ᵗ) m / (√s + ε).
+
+    Parameters
+    ----------
+    beta_1, beta_2 : float
+        β₁ and β₂, 0 ≤ β < 1.
+    epsilon : float
+        ε > 0.
+
+    Examples
+    --------
+    >>> from fastbp.optimizers import Adam
+    >>> Adam(beta_2=0.99)
+    Adam(beta_1=0.9, beta_2=0.99, epsilon=1e-08)
     """
 
     beta_1: float = 0.9
@@ -85,6 +134,19 @@ class AdamW(Adam):
     """Adam with decoupled weight decay λ (Loshchilov & Hutter 2019), on weights, not biases.
 
     W ← W − η λ W, then Adam's update.
+
+    Parameters
+    ----------
+    beta_1, beta_2, epsilon
+        As in `Adam`.
+    weight_decay : float
+        λ ≥ 0.
+
+    Examples
+    --------
+    >>> from fastbp.optimizers import AdamW
+    >>> AdamW(weight_decay=0.1)
+    AdamW(beta_1=0.9, beta_2=0.999, epsilon=1e-08, weight_decay=0.1)
     """
 
     weight_decay: float = 0.01

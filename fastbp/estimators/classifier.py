@@ -74,7 +74,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     >>> from fastbp import MLPClassifier
     >>> from fastbp.data import load_digits
     >>> X, y = load_digits()
-    >>> model = MLPClassifier(random_state=0).fit(X[:1500], y[:1500])
+    >>> model = MLPClassifier(max_iter=300, random_state=0).fit(X[:1500], y[:1500])
     >>> model.score(X[1500:], y[1500:]) > 0.9
     True
     """
@@ -136,6 +136,24 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         -------
         MLPClassifier
             Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter of the estimator, X, y or a weight is of the wrong kind, shape or range; or
+            training diverged, so that coefficients are not finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If `max_iter` ended the training.
+        UserWarning
+            If Ctrl-C ended it: the estimator has the coefficients of the last finished step; or
+            `batch_size` is more than the rows.
+
+        Examples
+        --------
+        See `MLPClassifier`.
         """
         return self._fit(X, y, sample_weight)
 
@@ -160,6 +178,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         -------
         MLPClassifier
             Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`; or if `y` has a class that is not among `classes`, or `early_stopping` is set.
+
+        Examples
+        --------
+        >>> from fastbp import MLPClassifier
+        >>> from fastbp.data import load_digits
+        >>> X, y = load_digits()
+        >>> model = MLPClassifier(random_state=0)
+        >>> for start in range(0, 1500, 100):
+        ...     part = slice(start, start + 100)
+        ...     model = model.partial_fit(X[part], y[part], classes=range(10))
+        >>> model.n_iter_, model.t_
+        (1, 1500)
         """
         if (classes is not None or not hasattr(self, "classes_")) and _check_partial_fit_first_call(
             self, classes
@@ -178,6 +213,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n,) or (n, labels)
+
+        Raises
+        ------
+        NotFittedError
+            If it has not been fitted.
+        TypeError, ValueError
+            If X is no array of finite numbers, of as many columns as in `fit`.
         """
         f = self._outputs(X)
         kind = self._label_binarizer.y_type_
@@ -204,12 +246,19 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         -------
         ndarray of shape (n, classes)
             In the order of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If it has not been fitted.
+        TypeError, ValueError
+            If X is no array of finite numbers, of as many columns as in `fit`.
         """
         p = self._outputs(X, link=True)
         return np.hstack([1 - p, p]) if self.n_outputs_ == 1 else p
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
-        """Logarithm of `predict_proba`."""
+        """Logarithm of `predict_proba`, with the same parameters and errors."""
         p = self.predict_proba(X)
         return np.log(p, out=p)
 
@@ -224,6 +273,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Returns
         -------
         float
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            As in `predict`; or if `y` is not as long as X.
         """
         own = getattr(self.predict, "__func__", None) is MLPClassifier.predict
         quick = self._quick_score(X, y) if own and sample_weight is None else None

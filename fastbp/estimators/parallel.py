@@ -92,7 +92,7 @@ def fit_many(
     >>> import fastbp
     >>> from fastbp.data import load_digits
     >>> X, y = load_digits()
-    >>> models = [fastbp.MLPClassifier(16, max_iter=100, random_state=i) for i in range(3)]
+    >>> models = [fastbp.MLPClassifier(16, solver="lbfgs", random_state=i) for i in range(3)]
     >>> models = fastbp.fit_many(models, X, y)
     >>> all(model.score(X, y) > 0.95 for model in models)
     True

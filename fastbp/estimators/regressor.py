@@ -103,6 +103,24 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         -------
         MLPRegressor
             Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter of the estimator, X, y or a weight is of the wrong kind, shape or range; or
+            training diverged, so that coefficients are not finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If `max_iter` ended the training.
+        UserWarning
+            If Ctrl-C ended it: the estimator has the coefficients of the last finished step; or
+            `batch_size` is more than the rows.
+
+        Examples
+        --------
+        See `MLPRegressor`.
         """
         return self._fit(X, y, sample_weight)
 
@@ -121,6 +139,22 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         -------
         MLPRegressor
             Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`; or if `early_stopping` is set.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPRegressor
+        >>> X = np.linspace(-1, 1, 100)[:, None]
+        >>> model = MLPRegressor(random_state=0, solver="sgd", learning_rate_init=0.1)
+        >>> for _ in range(50):
+        ...     model = model.partial_fit(X, 3 * X[:, 0])
+        >>> model.score(X, 3 * X[:, 0]) > 0.99
+        True
         """
         return self._fit(X, y, sample_weight, incremental=True)
 
@@ -134,6 +168,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n,) or (n, outputs)
+
+        Raises
+        ------
+        NotFittedError
+            If it has not been fitted.
+        TypeError, ValueError
+            If X is no array of finite numbers, of as many columns as in `fit`.
         """
         y = self._outputs(X, link=True)
         return y.ravel() if y.shape[1] == 1 else y
@@ -149,6 +190,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Returns
         -------
         float
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            As in `predict`; or if `y` is not as long as X.
         """
         own = getattr(self.predict, "__func__", None) is MLPRegressor.predict
         quick = self._quick_score(X, y) if own and sample_weight is None else None
