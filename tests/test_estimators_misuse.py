@@ -130,6 +130,18 @@ def test_another_dtype_from_one_call_to_the_next():
     model.set_params(precision="float64").partial_fit(X, Y)
 
 
+def test_another_network_from_one_call_to_the_next():
+    """The optimizer begins anew: what it had was of other shapes."""
+    model = fit().partial_fit(X, Y)
+    twin = fit(hidden_layer_sizes=5, solver="lbfgs")
+    model.coefs_, model.intercepts_ = copy.deepcopy((twin.coefs_, twin.intercepts_))
+    twin.set_params(solver="adam")
+    assert_unchanged(model.partial_fit(X, Y), parameters_of(twin.partial_fit(X, Y)))
+    model.set_params(solver="lbfgs", hidden_layer_sizes=9).fit(X, Y)
+    model.set_params(solver="adam").partial_fit(X, Y)
+    assert model.coefs_[0].shape == (64, 9)
+
+
 # Threads and processes
 
 

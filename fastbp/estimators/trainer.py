@@ -121,8 +121,10 @@ class Trainer:
                 state = self._state if current is None else current.get_optimizer_state()
                 if state is not None:
                     step, slots = state
-                    slots = [[a.astype(plan.dtype, copy=False) for a in slot] for slot in slots]
-                    new.set_optimizer_state(step, slots)
+                    shapes = [p.shape for p in parameters]
+                    if all([a.shape for a in slot] == shapes for slot in slots):  # of this network
+                        slots = [[a.astype(plan.dtype, copy=False) for a in slot] for slot in slots]
+                        new.set_optimizer_state(step, slots)
                 self._engine, self._engine_name, self._state = new, engine, None
             used = self._in_use()
             used.set_parameters(parameters)
