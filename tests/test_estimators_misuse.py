@@ -142,6 +142,15 @@ def test_another_network_from_one_call_to_the_next():
     assert model.coefs_[0].shape == (64, 9)
 
 
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_another_rule_of_stopping_from_one_call_to_the_next(early_stopping):
+    model = fit(early_stopping=early_stopping, warm_start=True)
+    model.set_params(early_stopping=not early_stopping).fit(X, Y)
+    assert (model.best_loss_ is None) is (not early_stopping)
+    assert len(model.loss_curve_) == 3
+    model.set_params(early_stopping=False).partial_fit(X, Y)
+
+
 # Threads and processes
 
 

@@ -300,12 +300,16 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if self.early_stopping:
             self._best_parameters = join(coefs, intercepts, dtype)
         if self.solver != "lbfgs":
-            self.loss_curve_: list[float] = []
-            self._no_improvement_count = 0
-            early = self.early_stopping
-            self.validation_scores_: list[float] | None = [] if early else None
-            self.best_validation_score_: Any = -np.inf if early else None
-            self.best_loss_ = None if early else np.inf
+            self._begin_record()
+
+    def _begin_record(self) -> None:
+        """What a stochastic solver tells, and stops by."""
+        self.loss_curve_: list[float] = []
+        self._no_improvement_count = 0
+        early = self.early_stopping
+        self.validation_scores_: list[float] | None = [] if early else None
+        self.best_validation_score_: Any = -np.inf if early else None
+        self.best_loss_ = None if early else np.inf
 
     def _fit_lbfgs(self, plan: Plan, X: Any, y: Array, weight: Array | None) -> None:
         share = 1.0 / self.n_outputs_ if plan.loss.name == "squared_error" else 1.0
@@ -356,6 +360,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     ) -> None:
         X, y, weight = data
         trainer = self._optimizer
+        by_score = getattr(self, "best_loss_", ()) is None
+        if not hasattr(self, "loss_curve_") or by_score != bool(self.early_stopping):
+            self._begin_record()  # goes on from what was fitted by another solver or rule
         order = np.arange(X.shape[0])
         validation = None
         if self.early_stopping:
