@@ -164,9 +164,10 @@ def test_early_stopping_weighted(case):
     compare(case, weighted=True, early_stopping=True, max_iter=10)
 
 
+@pytest.mark.parametrize("activation", ["relu", "logistic"])
 @pytest.mark.parametrize("hidden", [(), 5, (40,), [17, 3, 9]])
-def test_shapes(hidden):
-    compare("multiclass", hidden_layer_sizes=hidden)
+def test_shapes(hidden, activation):
+    compare("multiclass", hidden_layer_sizes=hidden, activation=activation)
 
 
 @pytest.mark.parametrize("solver", ["adam", "nesterov", "lbfgs"])

@@ -16,6 +16,7 @@ pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 import sklearn
 from engine_cases import ENGINES
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 import fastbp
 from fastbp import MLPClassifier, MLPRegressor, schedules
@@ -140,6 +141,14 @@ def test_another_network_from_one_call_to_the_next():
     model.set_params(solver="lbfgs", hidden_layer_sizes=9).fit(X, Y)
     model.set_params(solver="adam").partial_fit(X, Y)
     assert model.coefs_[0].shape == (64, 9)
+
+
+def test_a_refused_first_call_leaves_an_estimator_that_is_not_fitted():
+    model = MLPClassifier(early_stopping=True)
+    with pytest.raises(ValueError, match="early_stopping"):
+        model.partial_fit(X, Y, classes=range(10))
+    with pytest.raises(NotFittedError):
+        model.predict(X)
 
 
 @pytest.mark.parametrize("early_stopping", [True, False])

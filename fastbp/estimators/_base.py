@@ -289,7 +289,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if self.out_activation_ == "sigmoid":
             self.out_activation_ = "logistic"
         coefs, intercepts = [], []
-        names = [activation.name for activation in phi] or ["identity"]
+        names = [activation.name for activation in phi]
+        if (
+            not names
+        ):  # without hidden layers the output layer is drawn for the one that is not used
+            given = _activation(self.activation) if isinstance(self.activation, str) else None
+            names = [getattr(given or self.activation, "name", "identity")]
         for n_in, n_out, name in zip(sizes, sizes[1:], [*names, names[-1]], strict=False):
             bound = np.sqrt((2.0 if name == "sigmoid" else 6.0) / (n_in + n_out))
             coef = random_state.uniform(-bound, bound, (n_in, n_out))
@@ -498,7 +503,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: Any, *, link: bool = False) -> Array:
         """f(x), or the prediction link(f(x)), of every row."""
         if not hasattr(self, "coefs_"):
-            check_is_fitted(self)
+            check_is_fitted(self, "coefs_")
         if not self._is_plain(X):
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         coefs, intercepts = self.coefs_, self.intercepts_
