@@ -330,6 +330,9 @@ def test_one_class_and_outputs_of_zero():
         model.fit(X, np.full(len(X), 7))
         model.intercepts_[-1][:] = 9
         assert set(model.predict(X)) == set(model.predict(X[:1])) == {7}
+        assert model.score(X, np.full(len(X), 7)) == 1.0
+        model.set_params(early_stopping=True).fit(X, np.full(len(X), 7))
+        assert model.validation_scores_ == [1.0]
     for case in ("binary", "multilabel"):
         name, data, y = DATA[case]
         theirs, ours = (m.fit(data, y) for m in both(name, max_iter=1))

@@ -341,7 +341,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         return by_class if weight is None else weight * by_class
 
     def _score_outputs(self, f: Array, y: Array, weight: Array | None) -> float:
-        right = f.argmax(axis=1) == y if y.ndim == 1 else ((f > 0) == (y > 0)).all(axis=1)
+        if y.ndim == 1:
+            right = f.argmax(axis=1) == y
+        elif len(self.classes_) == 1 and self._label_binarizer.y_type_ == "binary":
+            right = np.ones(len(f), bool)  # of one class, whatever f is
+        else:
+            right = ((f > 0) == (y > 0)).all(axis=1)
         return float(np.average(right, weights=weight))
 
     def __sklearn_tags__(self) -> Any:
