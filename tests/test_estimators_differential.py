@@ -230,6 +230,103 @@ def test_sparse(case, solver, layout, monkeypatch):
     assert_same(theirs, ours, S)
 
 
+def random_targets(rng, rows):
+    """By name, an estimator's name and targets for it."""
+    letters = rng.choice(["U", "O"])
+    return {
+        "two": lambda: ("MLPClassifier", rng.integers(0, 2, rows)),
+        "four": lambda: ("MLPClassifier", rng.integers(0, 4, rows) - 1),
+        "letters": lambda: ("MLPClassifier", rng.choice(list("abc"), rows).astype(letters)),
+        "flags": lambda: ("MLPClassifier", rng.random(rows) > 0.5),
+        "one": lambda: ("MLPClassifier", np.full(rows, 3)),
+        "labels": lambda: ("MLPClassifier", rng.integers(0, 2, (rows, 3))),
+        "numbers": lambda: ("MLPRegressor", rng.standard_normal(rows)),
+        "columns": lambda: ("MLPRegressor", rng.standard_normal((rows, rng.choice([1, 3])))),
+        "counts": lambda: ("MLPRegressor", rng.poisson(2, rows)),
+    }
+
+
+def random_inputs(rng, rows):
+    X = rng.standard_normal((rows, rng.choice([1, 2, 7, 20])))
+    if rng.random() < 0.2:
+        X = (2 * X).astype(rng.choice(["i4", "i8"]))
+    kinds = [scipy.sparse.csr_matrix, scipy.sparse.csc_array, scipy.sparse.coo_matrix]
+    return kinds[rng.integers(3)](X) if rng.random() < 0.25 else X
+
+
+def random_parameters(rng):
+    choices = {
+        "hidden_layer_sizes": [(), 5, (4, 3), [6], np.array([3, 2])],
+        "activation": ["relu", "tanh", "logistic", "identity"],
+        "solver": ["adam", "adam", "sgd", "sgd", "lbfgs"],
+        "alpha": [0.0, 1e-4, 0.1],
+        "batch_size": ["auto", 1, 7, 1000],
+        "learning_rate": ["constant", "invscaling", "adaptive"],
+        "learning_rate_init": [0.001, 0.01],
+        "max_iter": [1, 3, 8],
+        "shuffle": [True, False],
+        "tol": [1e-4, 0.1, 0.0],
+        "warm_start": [False, False, True],
+        "momentum": [0.9, 0.0, 1.0],
+        "nesterovs_momentum": [True, False],
+        "early_stopping": [False, False, True],
+        "validation_fraction": [0.1, 0.3],
+        "n_iter_no_change": [1, 2, 10],
+    }
+    chosen = {name: values[rng.integers(len(values))] for name, values in choices.items()}
+    if chosen["solver"] == "lbfgs":  # it multiplies rounding most of all
+        chosen |= {"max_iter": 2, "activation": "tanh"}
+    return chosen | {"random_state": int(rng.integers(100))}
+
+
+def outcome(call, *data, **more):
+    """What it returns or raises, and the kinds of its warnings."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            result = call(*data, **more)
+        except Exception as error:
+            result = type(error)
+    kinds = {w.category for w in warned} - {RuntimeWarning}  # of NumPy's, in scikit-learn
+    return result, kinds
+
+
+def compare_at_random(seed):
+    """Three calls of any method, on data and with parameters drawn at random."""
+    rng = np.random.default_rng(seed)
+    rows = int(rng.choice([1, 2, 3, 5, 17, 40, 120]))
+    targets = random_targets(rng, rows)
+    kind = rng.choice(list(targets))
+    name, y = targets[kind]()
+    X, parameters = random_inputs(rng, rows), random_parameters(rng)
+    if kind == "counts":
+        parameters["loss"] = "poisson"
+    models = both(name, **parameters)
+    methods = ["fit", "fit", "predict", "score"]
+    if parameters["solver"] != "lbfgs" and not parameters["early_stopping"]:
+        methods.append("partial_fit")
+    weight = {"sample_weight": rng.uniform(0.1, 2, rows)} if rng.random() < 0.3 else {}
+    for method in rng.choice(methods, 3):
+        data = (X,) if method == "predict" else (X, y)
+        more = dict(weight) if method != "predict" else {}
+        if method == "partial_fit" and name == "MLPClassifier":
+            more["classes"] = np.arange(3) if kind == "labels" else np.unique(y)
+        theirs, ours = (outcome(getattr(model, method), *data, **more) for model in models)
+        assert ours[1] == theirs[1], (method, parameters)
+        if isinstance(theirs[0], type):
+            assert ours[0] == theirs[0], (method, parameters)
+        elif method == "score":
+            np.testing.assert_allclose(ours[0], theirs[0], rtol=RTOL, atol=RTOL)
+        elif method != "predict":
+            assert_same(*models, X)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_any_parameters(seed):
+    """stress/estimators.py has a long run."""
+    compare_at_random(seed)
+
+
 def test_column_order_and_integers():
     theirs, ours = both("MLPClassifier", max_iter=5)
     X_int = np.asfortranarray((X * 16).astype(np.int16))
