@@ -35,7 +35,7 @@ Array = NDArray[Any]
 # What `train` takes for options that are not given.
 _FOR_A_FILE = {"hidden": [128, 128], "epochs": 50, "optimizer": "adam", "dropout": 0.0}
 _FOR_THE_DIGITS = {"hidden": [512, 256], "epochs": 30, "optimizer": "nesterov", "dropout": 0.4}
-_RATE_FOR_A_FILE, _RATE_FOR_THE_DIGITS = None, 0.1  # None: the optimizer's default
+_RATE_FOR_THE_DIGITS = 0.1  # of their optimizer; for a file it is the optimizer's default
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,8 +158,8 @@ def _sizes(text: str) -> list[int]:
 
 
 def _train(args: argparse.Namespace) -> None:
-    if args.optimizer is None and args.learning_rate is None:
-        args.learning_rate = _RATE_FOR_A_FILE if args.file else _RATE_FOR_THE_DIGITS
+    if args.file is None and args.optimizer is None and args.learning_rate is None:
+        args.learning_rate = _RATE_FOR_THE_DIGITS
     for name, value in (_FOR_A_FILE if args.file else _FOR_THE_DIGITS).items():
         if getattr(args, name) is None:
             setattr(args, name, value)

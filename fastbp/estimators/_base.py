@@ -495,6 +495,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.coefs_, self.intercepts_ = split(trainer.parameters)
         # All of them run, even when an early one asks to stop.
         stop = True in [callback(self) is True for callback in callbacks]
+        sizes_of(self.coefs_, self.intercepts_)  # they may have changed them
         trainer.parameters = join(self.coefs_, self.intercepts_, plan.dtype)
         return stop
 

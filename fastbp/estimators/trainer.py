@@ -45,11 +45,11 @@ def sizes_of(coefs: list[Array], intercepts: list[Array]) -> tuple[int, ...]:
 def join(coefs: list[Array], intercepts: list[Array], dtype: DTypeLike) -> list[Array]:
     """[W | b] of each layer, as an engine takes it, from scikit-learn's form (n_in, n_out).
 
-    Raises as `sizes_of`.
+    They must be what `sizes_of` has checked.
     """
-    sizes = sizes_of(coefs, intercepts)
     parameters = []
-    for n_in, n_out, coef, intercept in zip(sizes, sizes[1:], coefs, intercepts, strict=False):
+    for coef, intercept in zip(coefs, intercepts, strict=True):
+        n_in, n_out = coef.shape
         p = np.empty((n_out, n_in + 1), dtype)
         p[:, :-1] = coef.T
         p[:, -1] = intercept
