@@ -23,6 +23,7 @@ from matplotlib import pyplot as plt
 from benchmarks import charts, machine
 from fastbp import activations, losses
 from fastbp.engines import Plan, create
+from fastbp.stages import dense
 from fastbp.threads import get_num_threads
 
 LANES = 16  # float32 values of a vector, at most
@@ -62,8 +63,7 @@ def computed(sizes: Sequence[int], batch: int) -> float:
 def make_engine(sizes: Sequence[int], batch: int, threads: int) -> Any:
     """Make the native engine of a ReLU net with softmax cross-entropy."""
     plan = Plan(
-        tuple(sizes),
-        tuple(activations.get("relu") for _ in sizes[1:-1]),
+        dense(sizes, [activations.get("relu") for _ in sizes[1:-1]]),
         losses.get("softmax_cross_entropy"),
         batch_size=batch,
         threads=threads,

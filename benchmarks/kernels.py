@@ -108,10 +108,10 @@ def _fastbp_engine(
     sizes: tuple[int, ...], loss: str, batch_size: int, optimizer: str = "sgd"
 ) -> Any:
     from fastbp import activations, engines, losses, optimizers, threads
+    from fastbp.stages import dense
 
     plan = engines.Plan(
-        sizes,
-        (activations.get("identity"),) * (len(sizes) - 2),
+        dense(sizes, (activations.get("identity"),) * (len(sizes) - 2)),
         losses.get(loss),
         optimizers.get(optimizer),
         batch_size,

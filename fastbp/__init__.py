@@ -14,11 +14,12 @@ array([1, 0])
 from typing import TYPE_CHECKING, Any
 
 from fastbp import optimizers, schedules
-from fastbp.activations import Activation, activation
+from fastbp.activations import Activation
 from fastbp.config import show_config
 from fastbp.engines.jit import warm_up
+from fastbp.functions import activation, loss
 from fastbp.history import DivergenceError, History
-from fastbp.losses import Loss, loss
+from fastbp.losses import Loss
 from fastbp.network import MLP
 from fastbp.threads import get_num_threads, set_num_threads
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp._validation import check_finite_number
-from fastbp.engines import Plan
 from fastbp.losses import Loss
+from fastbp.plan import Plan
 
 Array = NDArray[Any]
 Data = tuple[Array, Array, Array | None]  # X, y, sample_weight

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from fastbp import activations, losses
 from fastbp.activations import Activation
-from fastbp.engines import Plan
 from fastbp.losses import Loss
+from fastbp.plan import Plan
 
 
 def call(plan: Plan) -> str:
@@ -35,15 +37,14 @@ def _short(a: Activation | Loss) -> str:
 
 def table(plan: Plan) -> str:
     """Return a table with a line for each layer, their total, and the loss."""
-    sizes = plan.layer_sizes
-    phi = [*(a.name for a in plan.activations), plan.loss.link]
     total = 0
     rows = [("layer", "shape", "activation", "dropout", "parameters")]
-    for i in range(plan.layers):
-        count = sizes[i + 1] * (sizes[i] + 1)
+    for i, stage in enumerate(plan.stages, 1):
+        count = sum(math.prod(shape) for shape in stage.shapes)
         total += count
-        p = plan.dropout[i] if i < len(plan.dropout) else 0.0
-        rows.append((str(i + 1), f"{sizes[i]} → {sizes[i + 1]}", phi[i], f"{p:g}", f"{count:,}"))
+        phi = stage.activation.name if i < len(plan.stages) else plan.loss.link
+        shape = f"{stage.inputs} → {stage.units}"
+        rows.append((str(i), shape, phi, f"{stage.dropout:g}", f"{count:,}"))
     rows.append(("total", "", "", "", f"{total:,}"))
     a, b, c, d, e = (max(len(row[k]) for row in rows) for k in range(5))
     lines = [f"{r[0]:>{a}}  {r[1]:<{b}}  {r[2]:<{c}}  {r[3]:>{d}}  {r[4]:>{e}}" for r in rows]

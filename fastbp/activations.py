@@ -1,17 +1,19 @@
 """What activation functions exist and what parameter each takes.
 
 Declarations only: every engine has its own kernels for φ and φ'. `engines/reference.py` holds the
-formulas as NumPy, beside the mathematics they come from. `activation` declares one of the user's own.
+formulas as NumPy, beside the mathematics they come from. `fastbp.functions` makes one of the user's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fastbp._functions import Function, check_activation, check_function, fingerprint
 from fastbp._validation import check_finite_number, nearest_name
 
-__all__ = ["ACTIVATIONS", "Activation", "activation", "get"]
+__all__ = ["ACTIVATIONS", "Activation", "get"]
+
+Function = Callable[..., float]  # written in Python, of numbers
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Activation:
 
     def __post_init__(self) -> None:
         if self.function is None and self.name not in ACTIVATIONS:
-            raise ValueError(nearest_name("activation", self.name, [*ACTIVATIONS, *_ALIASES]))
+            raise ValueError(nearest_name("activation", self.name, [*ACTIVATIONS, *ALIASES]))
         check_finite_number("activation parameter", self.parameter, minimum=0.0)
         if self.parameter and self.name not in ("leaky_relu", "elu"):
             raise ValueError(f"activation {self.name!r} has no parameter, got {self.parameter!r}")
@@ -61,61 +63,7 @@ ACTIVATIONS: dict[str, float] = {
     "gelu": 0.0,
 }
 
-_ALIASES = {"logistic": "sigmoid"}
-
-
-def activation(
-    f: Function, derivative: Function | None = None, *, name: str | None = None
-) -> Activation:
-    """Make an activation of a function φ(z) of one number, written in Python.
-
-    Numba compiles it for the native and the JIT engine; the reference engine calls it as it is.
-
-    Parameters
-    ----------
-    f : callable
-        φ. It may use arithmetic, comparisons, ``if``, ``min``, ``max``, ``abs``, ``math`` or
-        ``numpy`` functions (exp, expm1, log, log1p, tanh, sqrt, sin, cos, atan, erf, where, …),
-        constants, and other such functions that ``numba.njit`` has compiled. What it raises is not
-        seen: where it is not defined it should return NaN.
-    derivative : callable or None
-        φ'. None: derived automatically (forward-mode, by dual numbers): exact for the functions
-        named above but ``**`` with a varying exponent and a base ≤ 0; at a kink it is the
-        derivative of the branch taken.
-    name : str or None
-        For messages; None: that of the function.
-
-    Raises
-    ------
-    ValueError
-        If Numba cannot compile the function (and where), or the derivative does not agree with
-        differences of `f` in float64, or `name` is that of a built-in activation, or there is no
-        derivative and no Numba.
-    TypeError
-        If `f` or `derivative` is no function.
-
-    Examples
-    --------
-    Mish, its derivative derived, and squareplus, its derivative given:
-
-    >>> import math
-    >>> import fastbp
-    >>> mish = fastbp.activation(lambda z: z * math.tanh(math.log1p(math.exp(z))), name="mish")
-    >>> squareplus = fastbp.activation(
-    ...     lambda z: 0.5 * (z + math.sqrt(z * z + 4)),
-    ...     derivative=lambda z: 0.5 * (1 + z / math.sqrt(z * z + 4)),
-    ...     name="squareplus",
-    ... )
-    >>> model = fastbp.MLP([4, 16, 16, 3], activation=[mish, squareplus])
-    """
-    name = check_function(f, derivative, name)
-    if name in ACTIVATIONS or name in _ALIASES:
-        raise ValueError(f"name must not be that of a built-in activation, got {name!r}")
-    made = Activation(
-        name, function=f, derivative=derivative, fingerprint=fingerprint(f, derivative)
-    )
-    check_activation(made)
-    return made
+ALIASES = {"logistic": "sigmoid"}
 
 
 def get(activation: str | Activation) -> Activation:
@@ -140,5 +88,5 @@ def get(activation: str | Activation) -> Activation:
         raise TypeError(
             f"activation must be a name or an Activation, got {type(activation).__name__}"
         )
-    name = _ALIASES.get(activation, activation)
+    name = ALIASES.get(activation, activation)
     return Activation(name, ACTIVATIONS.get(name, 0.0))

@@ -14,7 +14,6 @@ drawn from a normal distribution, or from a uniform one on ±√(3 variance).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,66 +52,41 @@ def check(weight_init: object) -> str:
 
 
 def draw(
-    weight_init: str,
-    layer_sizes: Sequence[int],
-    activations: Sequence[Activation],
-    dtype: str,
-    generator: np.random.Generator,
-) -> list[NDArray[Any]]:
-    """Draw the parameters of a network, layer by layer.
+    weight_init: str, activation: Activation, W: NDArray[Any], generator: np.random.Generator
+) -> None:
+    """Draw the weights of a layer.
 
     Parameters
     ----------
     weight_init : str
         One of `INITIALIZERS`. ``"auto"``: ``he_normal`` for a layer whose activation belongs to the
         relu family, ``glorot_uniform`` for the others and for the (linear) output layer.
-    layer_sizes : sequence of int
-        n_0 … n_L.
-    activations : sequence of Activation
-        Of the L − 1 hidden layers.
-    dtype : {"float32", "float64"}
+    activation : Activation
+        The layer's.
+    W : ndarray of shape (fan_out, fan_in), float32 or float64
+        All zeros; written to.
     generator : numpy.random.Generator
-
-    Returns
-    -------
-    list of ndarray
-        L arrays [W | b] of shape (n_l, n_{l−1} + 1).
 
     Examples
     --------
     >>> import numpy as np
     >>> from fastbp import activations, initializers
-    >>> generator = np.random.default_rng(0)
-    >>> relu = activations.get("relu")
-    >>> parameters = initializers.draw("auto", [2, 3, 1], [relu], "float32", generator)
-    >>> [p.shape for p in parameters]
-    [(3, 3), (1, 4)]
+    >>> W = np.zeros((2, 3), "float32")
+    >>> initializers.draw("auto", activations.get("relu"), W, np.random.default_rng(0))
+    >>> bool(W.all())
+    True
     """
-    kinds = [
-        ("he_normal" if phi in _RELU_FAMILY else "glorot_uniform")
-        if weight_init == "auto"
-        else weight_init
-        for phi in [*(a.name for a in activations), "identity"]
-    ]
-    parameters = []
-    for kind, fan_in, fan_out in zip(kinds, layer_sizes[:-1], layer_sizes[1:], strict=True):
-        try:
-            p = np.zeros((fan_out, fan_in + 1), dtype=dtype)
-        except ValueError:  # more than an address space
-            need = fan_out * (fan_in + 1) * np.dtype(dtype).itemsize
-            raise MemoryError(f"a layer of {fan_in} × {fan_out} needs {need:,} bytes") from None
-        if kind != "zeros":
-            rule, shape = kind.split("_")
-            variance = {"he": 2 / fan_in, "glorot": 2 / (fan_in + fan_out), "lecun": 1 / fan_in}[
-                rule
-            ]
-            W = p[:, :-1]
-            if shape == "normal":
-                W[...] = generator.standard_normal(W.shape, dtype=p.dtype.type)
-                W *= math.sqrt(variance)
-            else:
-                W[...] = generator.random(W.shape, dtype=p.dtype.type)
-                W -= 0.5
-                W *= 2 * math.sqrt(3 * variance)
-        parameters.append(p)
-    return parameters
+    if weight_init == "auto":
+        weight_init = "he_normal" if activation.name in _RELU_FAMILY else "glorot_uniform"
+    if weight_init == "zeros":
+        return
+    rule, distribution = weight_init.split("_")
+    fan_out, fan_in = W.shape
+    variance = {"he": 2 / fan_in, "glorot": 2 / (fan_in + fan_out), "lecun": 1 / fan_in}[rule]
+    if distribution == "normal":
+        W[...] = generator.standard_normal(W.shape, dtype=W.dtype.type)
+        W *= math.sqrt(variance)
+    else:
+        W[...] = generator.random(W.shape, dtype=W.dtype.type)
+        W -= 0.5
+        W *= 2 * math.sqrt(3 * variance)

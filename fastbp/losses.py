@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fastbp._functions import Function, check_function, check_loss, fingerprint
 from fastbp._validation import check_finite_number, nearest_name
+from fastbp.activations import Function
 
-__all__ = ["LOSSES", "Loss", "get", "loss"]
+__all__ = ["LINKS", "LOSSES", "Loss", "get"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Loss:
 
     def __post_init__(self) -> None:
         if self.function is None and self.name not in LOSSES:
-            raise ValueError(nearest_name("loss", self.name, [*LOSSES, *_ALIASES]))
+            raise ValueError(nearest_name("loss", self.name, [*LOSSES, *ALIASES]))
         check_finite_number("loss parameter", self.parameter, minimum=0.0)
         if self.name in CROSS_ENTROPIES and self.parameter >= 0.5:
             raise ValueError(f"the floor of {self.name} must be < 0.5, got {self.parameter!r}")
@@ -91,70 +91,14 @@ LOSSES: dict[str, tuple[float, str]] = {
 # Those whose parameter is a floor of the probabilities.
 CROSS_ENTROPIES = frozenset({"softmax_cross_entropy", "binary_cross_entropy"})
 
-_ALIASES = {
+ALIASES = {
     "cross_entropy": "softmax_cross_entropy",
     "mse": "squared_error",
     "mae": "absolute_error",
 }
 
 
-_LINKS = ("identity", "softmax", "sigmoid", "exp")
-
-
-def loss(
-    f: Function,
-    derivative: Function | None = None,
-    *,
-    name: str | None = None,
-    link: str = "identity",
-) -> Loss:
-    """Make a loss of a function ℓ(f, y) of an output and its target, written in Python.
-
-    A sample's loss is the sum of ℓ over its outputs. Numba compiles it for the native and the JIT
-    engine; the reference engine calls it as it is.
-
-    Parameters
-    ----------
-    f : callable
-        ℓ(f, y), of two numbers; see `fastbp.activation` for what it may use.
-    derivative : callable or None
-        ∂ℓ/∂f (f, y); None: derived automatically, see `fastbp.activation`.
-    name : str or None
-        For messages; None: that of the function.
-    link : {"identity", "softmax", "sigmoid", "exp"}
-        Map from f to the prediction.
-
-    Raises
-    ------
-    ValueError
-        If Numba cannot compile the function (and where), or the derivative does not agree with
-        differences of `f` in float64, or `name` is that of a built-in loss, or `link` is unknown,
-        or there is no derivative and no Numba.
-    TypeError
-        If `f` or `derivative` is no function.
-
-    Examples
-    --------
-    The quantile loss, whose minimum is the 90 % quantile of y:
-
-    >>> import fastbp
-    >>> quantile = fastbp.loss(lambda f, y: max(0.9 * (y - f), 0.1 * (f - y)), name="quantile")
-    >>> model = fastbp.MLP([4, 16, 1], loss=quantile)
-    """
-    name = check_function(f, derivative, name)
-    if name in LOSSES or name in _ALIASES:
-        raise ValueError(f"name must not be that of a built-in loss, got {name!r}")
-    if link not in _LINKS:
-        raise ValueError(nearest_name("link", str(link), _LINKS))
-    made = Loss(
-        name,
-        function=f,
-        derivative=derivative,
-        fingerprint=fingerprint(f, derivative),
-        user_link=link,
-    )
-    check_loss(made)
-    return made
+LINKS = ("identity", "softmax", "sigmoid", "exp")
 
 
 def get(loss: str | Loss) -> Loss:
@@ -177,5 +121,5 @@ def get(loss: str | Loss) -> Loss:
         return loss
     if not isinstance(loss, str):
         raise TypeError(f"loss must be a name or a Loss, got {type(loss).__name__}")
-    name = _ALIASES.get(loss, loss)
+    name = ALIASES.get(loss, loss)
     return Loss(name, LOSSES.get(name, (0.0, ""))[0])

@@ -7,7 +7,6 @@ The parameters live in the engine once there is one; until its first use they ar
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 import time
@@ -39,11 +38,13 @@ from fastbp import (
 from fastbp._inputs import Array, Data
 from fastbp._validation import check_finite_number, check_integer
 from fastbp.activations import Activation
-from fastbp.engines import Engine, Plan, check_precision, create
+from fastbp.engines import Engine, check_precision, create
 from fastbp.history import DivergenceError, History
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
+from fastbp.plan import Plan
 from fastbp.schedules import Schedule
+from fastbp.stages import dense
 from fastbp.threads import get_num_threads
 
 __all__ = ["MLP"]
@@ -160,6 +161,7 @@ class MLP:
         check_precision(precision, self._dtype.name)
         self._engine_name = _options.check_engine(engine)
         self._threads = _options.check_threads(threads)
+        stages = dense(sizes, phi, drop)
         given = None
         if isinstance(weight_init, Sequence) and not isinstance(weight_init, str):
             given = _inputs.as_parameters("weight_init", weight_init, sizes, self._dtype)
@@ -170,9 +172,13 @@ class MLP:
         self._parameters: list[Array] = (
             [p.copy() for p in given]
             if given is not None
-            else initializers.draw(
-                cast(str, weight_init), sizes, phi, self._dtype.name, self._generator
-            )
+            else [
+                p
+                for stage in stages
+                for p in stage.first_values(
+                    cast(str, weight_init), self._dtype.name, self._generator
+                )
+            ]
         )
         self._optimizer_state: tuple[int, list[list[Array]]] = 0, []
         self._engine: Engine | None = None
@@ -180,13 +186,11 @@ class MLP:
         self.history: History | None = None
         self._make_locks()
         self._plan = Plan(
-            layer_sizes=sizes,
-            activations=phi,
+            stages=stages,
             loss=objective,
             dtype=self._dtype.name,
             precision=precision,
             threads=self._threads or get_num_threads(),
-            dropout=drop,
             l1=l1,
             l2=l2,
             seed=int(self._generator.integers(1 << 64, dtype=np.uint64)),
@@ -912,8 +916,7 @@ class MLP:
 
     def _zeros(self) -> list[Array]:
         """Arrays shaped as the parameters."""
-        shapes = [(n, k + 1) for k, n in itertools.pairwise(self._plan.layer_sizes)]
-        return [np.zeros(shape, self._dtype) for shape in shapes]
+        return [np.zeros(shape, self._dtype) for shape in self._plan.shapes]
 
     def _reset_optimizer(self, engine: Engine) -> None:
         zeros = [self._zeros() for _ in range(engine.plan.optimizer.slots)]

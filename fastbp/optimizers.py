@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastbp._validation import check_finite_number, nearest_name
 
@@ -164,6 +165,19 @@ Optimizer = SGD | RMSprop | Adam | AdamW
 def epsilon_in(optimizer: RMSprop | Adam, dtype: str) -> float:
     """ε where it is computed with in `dtype`: were it to round to 0, no gradient at all were 0 / 0."""
     return max(optimizer.epsilon, float(np.finfo(dtype).smallest_subnormal))
+
+
+def step_sizes(
+    optimizer: Optimizer, first: int, learning_rates: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """η of the update's formula, of steps `first` (≥ 1) and on; of Adam η √(1 − β₂ᵗ) / (1 − β₁ᵗ)."""
+    if not isinstance(optimizer, Adam):
+        return learning_rates
+    t = np.arange(first, first + len(learning_rates), dtype=np.float64)
+    corrected: NDArray[np.float64] = (
+        learning_rates * np.sqrt(1 - optimizer.beta_2**t) / (1 - optimizer.beta_1**t)
+    )
+    return corrected
 
 
 _NAMED: dict[str, Optimizer] = {

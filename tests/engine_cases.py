@@ -14,6 +14,7 @@ from fastbp import activations, losses
 from fastbp.engines import Engine, Plan, create, jit, native
 from fastbp.engines.reference import ReferenceEngine
 from fastbp.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from fastbp.stages import dense
 
 Array = NDArray[Any]
 
@@ -63,17 +64,13 @@ def make_case(
     data_seed: int = 0,
     labels: bool = False,
     weighted: bool = False,
+    dropout: tuple[float, ...] = (),
     **plan_fields: Any,
 ) -> Case:
     """Draw a problem: unit-variance inputs, weights that keep the variance, targets of the loss."""
     names = hidden if isinstance(hidden, tuple) else (hidden,) * (len(sizes) - 2)
-    plan = Plan(
-        sizes,
-        tuple(activations.get(a) for a in names),
-        losses.get(loss),
-        dtype="float64",
-        **plan_fields,
-    )
+    phi = [activations.get(a) for a in names]
+    plan = Plan(dense(sizes, phi, dropout), losses.get(loss), dtype="float64", **plan_fields)
     rng = np.random.default_rng(data_seed)
 
     def normal(*shape: int) -> Array:

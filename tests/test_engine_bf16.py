@@ -37,6 +37,7 @@ from fastbp import activations, losses
 from fastbp.engines import Engine, Plan, create, jit, native
 from fastbp.engines.reference import ReferenceEngine, round_to_bf16
 from fastbp.optimizers import Adam
+from fastbp.stages import dense
 
 MAKERS = bf16_engines()
 engines = pytest.mark.parametrize("name", MAKERS)
@@ -424,14 +425,14 @@ def test_beyond_the_largest_is_infinite_and_ends_the_epoch(name: str) -> None:
     ],
 )
 def test_plans_that_no_engine_takes(engine: str, precision: Any, dtype: str, message: str) -> None:
-    plan = Plan((2, 1), (), losses.get("huber"), dtype=dtype, precision=precision)
+    plan = Plan(dense((2, 1), ()), losses.get("huber"), dtype=dtype, precision=precision)
     with pytest.raises(ValueError, match=message):
         create(plan, engine)
 
 
 def test_the_jit_engine_has_no_bf16() -> None:
-    plan = Plan((2, 1), (), losses.get("huber"), precision="bf16")
-    for call in (lambda: create(plan, "jit"), lambda: jit.create(plan), lambda: jit.warm_up(plan)):
+    plan = Plan(dense((2, 1), ()), losses.get("huber"), precision="bf16")
+    for call in (lambda: create(plan, "jit"), lambda: jit.warm_up(plan)):
         with pytest.raises(ValueError, match="engine 'jit' has no precision 'bf16'"):
             call()
     assert create(plan, "auto").plan.precision == "bf16"

@@ -22,6 +22,7 @@ from fastbp import activations, config, losses
 from fastbp.engines import Plan, create, jit, native
 from fastbp.engines.jit import target as jit_target
 from fastbp.engines.reference import ReferenceEngine
+from fastbp.stages import dense
 
 RELU = activations.get("relu")
 MINE = activations.Activation("mine", function=np.sin, derivative=np.cos)
@@ -29,8 +30,8 @@ BOTH, FLOATS, NONE = ("float32", "bf16"), ("float32",), ()
 
 
 def plan(*sizes: int, **options: Any) -> Plan:
-    options = {"activations": (RELU,) * (len(sizes) - 2), "loss": losses.get("huber")} | options
-    return Plan(sizes, **options)
+    phi = options.pop("activations", (RELU,) * (len(sizes) - 2))
+    return Plan(dense(sizes, phi), options.pop("loss", losses.get("huber")), **options)
 
 
 @pytest.mark.parametrize(
@@ -43,9 +44,18 @@ def plan(*sizes: int, **options: Any) -> Plan:
         ("auto", NONE, True, "jit", "jit", "reference", "reference"),
         ("auto", NONE, False, "reference", "reference", "reference", "reference"),
         # What is asked for by name says what it lacks, if it lacks anything.
-        ("native", NONE, True, "native", "native", "native", "native"),
-        ("native", BOTH, False, "native", "needs Numba", "native", "needs Numba"),
-        ("jit", BOTH, False, "jit", "jit", "jit", "jit"),
+        ("native", NONE, True, *(["is not available"] * 4)),
+        (
+            "native",
+            BOTH,
+            False,
+            "native",
+            r"needs Numba .* \(here mine\)",
+            "native",
+            r"needs Numba .* \(here mine\)",
+        ),
+        ("jit", BOTH, False, *(["is not available"] * 4)),
+        ("jit", NONE, True, "jit", "jit", "has no precision 'bf16'", "has no precision 'bf16'"),
         ("reference", BOTH, True, "reference", "reference", "reference", "reference"),
         ("reference", BOTH, False, "reference", "reference", "reference", "reference"),
     ],
@@ -60,8 +70,8 @@ def test_engine(
     mine_bf16: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(native, "available", lambda: bool(kinds))
-    monkeypatch.setattr(native, "usable", lambda kind: ("avx2",) if kind in kinds else ())
+    chosen = {kind: ("avx2", "made up") for kind in kinds}
+    monkeypatch.setattr(native, "choice", lambda kind: chosen.get(kind, (None, "made up")))
     monkeypatch.setattr(jit, "available", lambda: numba)
     for module, name in ((native, "native"), (jit, "jit")):
         monkeypatch.setattr(module, "create", lambda plan, name=name: name)
@@ -72,8 +82,8 @@ def test_engine(
         (mine_bf16, MINE, "bf16"),
     ):
         asked = plan(3, 32, 2, activations=(phi,), precision=precision)
-        if wanted == "needs Numba":
-            with pytest.raises(ValueError, match=r"'native' needs Numba .* \(here mine\)"):
+        if " " in wanted:
+            with pytest.raises(ValueError, match=f"engine '{engine}' {wanted}"):
                 create(asked, engine)
         else:
             made: Any = create(asked, engine)
@@ -82,7 +92,7 @@ def test_engine(
 
 def test_defaults_of_a_plan() -> None:
     asked = plan(2, 1)
-    assert (asked.threads, asked.seed, asked.batch_size, asked.layers) == (1, 0, 32, 1)
+    assert (asked.threads, asked.seed, asked.batch_size) == (1, 0, 32)
     assert hash(asked) == hash(plan(2, 1))
     with pytest.raises(AttributeError):
         asked.seed = 1  # type: ignore[misc]
@@ -190,7 +200,7 @@ def test_without_modules(machine: Machine) -> None:
     assert not native.available()
     assert native.describe() == {"native engine": "not available", "why": why}
     with pytest.raises(ValueError, match="engine 'native' is not available: no compiled module"):
-        native.create(plan(2, 1))
+        create(plan(2, 1), "native")
 
 
 def test_modules_of_one_kind_alone(machine: Machine) -> None:
@@ -200,7 +210,7 @@ def test_modules_of_one_kind_alone(machine: Machine) -> None:
     assert native.choice("bf16") == (None, why)
     assert native.describe()["bf16"] == "not available"
     with pytest.raises(ValueError, match=f"is not available: {why}"):
-        native.create(plan(32, 1, precision="bf16"))
+        create(plan(32, 1, precision="bf16"), "native")
 
 
 @pytest.mark.parametrize(

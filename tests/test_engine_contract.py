@@ -31,6 +31,7 @@ from fastbp.activations import ACTIVATIONS, Activation
 from fastbp.engines import Plan, create
 from fastbp.losses import LOSSES, Loss
 from fastbp.optimizers import Adam
+from fastbp.stages import dense
 
 SIZES = (5, 7, 6, 3)
 ALL_ACTIVATIONS = [
@@ -290,7 +291,9 @@ def test_parameters_are_copied_in_and_out(name: str, dtype: str) -> None:
 
 @engines
 def test_arrays_of_other_shapes_are_refused(name: str) -> None:
-    engine = create(Plan((3, 4, 2), (Activation("relu"),), Loss("squared_error"), Adam()), name)
+    engine = create(
+        Plan(dense((3, 4, 2), (Activation("relu"),)), Loss("squared_error"), Adam()), name
+    )
     given = [np.ones((4, 4), "f4"), np.ones((2, 5), "f4")]
     engine.set_parameters(given)
     wrong = [
@@ -316,7 +319,7 @@ def test_a_plan_is_whole() -> None:
     relu, loss = Activation("relu"), Loss("squared_error")
     for sizes, phi, dropout in (((3, 2), (relu,), ()), ((3, 4, 2), (relu,), (0.1, 0.1))):
         with pytest.raises(ValueError, match="hidden layers"):
-            Plan(sizes, phi, loss, dropout=dropout)
+            Plan(dense(sizes, phi, dropout), loss)
 
 
 def test_trace_holds_every_z_and_v() -> None:

@@ -8,7 +8,7 @@ from math import tanh
 import numpy as np
 import pytest
 
-from fastbp._functions import check_derivative, fingerprint
+from fastbp.functions import check_derivative, fingerprint
 
 FACTOR = 2.0
 NOWHERE = {"a": 1}

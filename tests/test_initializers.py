@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fastbp import activations, initializers
+from fastbp import activations, stages
 
 FAN_IN, FAN_OUT = 300, 200
 VARIANCE = {
@@ -17,7 +17,10 @@ VARIANCE = {
 
 def draw(name, sizes=(FAN_IN, FAN_OUT), hidden=(), dtype="float32", seed=0):
     phi = [activations.get(a) for a in hidden]
-    return initializers.draw(name, sizes, phi, dtype, np.random.default_rng(seed))
+    generator = np.random.default_rng(seed)
+    return [
+        W for stage in stages.dense(sizes, phi) for W in stage.first_values(name, dtype, generator)
+    ]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -15,6 +15,7 @@ from fastbp import activations, losses
 from fastbp.engines import Plan, create, jit, native
 from fastbp.engines.interrupts import between_steps
 from fastbp.engines.jit import engine as jit_engine
+from fastbp.stages import dense
 
 X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
 LABELS = np.arange(60) % 3
@@ -228,7 +229,9 @@ def test_ctrl_c_while_the_jit_engine_waits_for_its_threads(monkeypatch):
     """It comes through when all are done, and the engine can be used again."""
     monkeypatch.setattr(jit_engine, "FLOPS_PER_THREAD", 1)
     monkeypatch.setattr(jit_engine, "FLOPS_PER_START", 1)
-    plan = Plan((4, 8, 1), (activations.get("relu"),), losses.get("squared_error"), threads=2)
+    plan = Plan(
+        dense((4, 8, 1), (activations.get("relu"),)), losses.get("squared_error"), threads=2
+    )
     engine, join, interrupts = create(plan, "jit"), threading.Thread.join, [KeyboardInterrupt()]
     out = np.full((60, 1), np.nan, np.float32)
 

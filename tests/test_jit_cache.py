@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import fastbp
-from fastbp._functions import fingerprint
 from fastbp.engines import jit
 from fastbp.engines.jit import library
 from fastbp.engines.jit.target import host
+from fastbp.functions import fingerprint
 
 pytestmark = pytest.mark.skipif(not jit.available(), reason=jit.reason())
 PACKAGE = Path(fastbp.__file__).parent

@@ -19,6 +19,7 @@ from error_bounds import assert_within, bounds, epoch_bound
 
 from fastbp import activations, losses
 from fastbp.engines import Plan, native
+from fastbp.stages import dense
 
 if not native.available():
     pytest.skip(f"no native engine: {native.reason()}", allow_module_level=True)
@@ -155,12 +156,14 @@ import ctypes, sys
 import numpy as np
 from fastbp import activations, losses, optimizers
 from fastbp.engines import Plan, create
+from fastbp.stages import dense
 
 count = ctypes.CDLL(None).allocations
 count.restype = ctypes.c_long
 plan = Plan(
-    (64, 128, 10), (activations.get("gelu"),), losses.get("cross_entropy"), optimizers.get("adam"),
-    batch_size=32, threads=2, dropout=(0.2,), l2=0.01, clip_norm=1.0,
+    dense((64, 128, 10), (activations.get("gelu"),), (0.2,)),
+    losses.get("cross_entropy"), optimizers.get("adam"), batch_size=32, threads=2,
+    l2=0.01, clip_norm=1.0,
 )
 engine = create(plan, "native")
 rng = np.random.default_rng(0)
@@ -202,6 +205,8 @@ def test_no_allocation_in_the_epoch_loop(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch_size", [2**46, 2**62, 10**30])
 def test_work_beyond_any_count_is_refused(batch_size: int) -> None:
-    plan = Plan((255, 256), (), losses.get("squared_error"), batch_size=batch_size, dtype="float32")
+    plan = Plan(
+        dense((255, 256), ()), losses.get("squared_error"), batch_size=batch_size, dtype="float32"
+    )
     with pytest.raises(MemoryError, match="bytes"):
         native.create(plan)

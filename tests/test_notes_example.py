@@ -15,6 +15,7 @@ from engine_cases import DTYPES, ENGINES
 
 from fastbp import activations, losses
 from fastbp.engines import Plan, create
+from fastbp.stages import dense
 
 
 def sigmoid(z: float) -> float:
@@ -34,7 +35,9 @@ HAND: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
 def test_value_and_both_derivatives(name: str, dtype: str, activation: str, x: float) -> None:
     w, w_, y = 1.5, -0.75, 0.25
     phi, phi_slope = HAND[activation]
-    plan = Plan((1, 1, 1), (activations.get(activation),), losses.get("squared_error"), dtype=dtype)
+    plan = Plan(
+        dense((1, 1, 1), (activations.get(activation),)), losses.get("squared_error"), dtype=dtype
+    )
     engine = create(plan, name)
     engine.set_parameters([np.array([[w_, 0]], dtype), np.array([[w, 0]], dtype)])
     X, Y = np.array([[x]], dtype), np.array([[y]], dtype)
@@ -63,7 +66,9 @@ def test_value_and_both_derivatives(name: str, dtype: str, activation: str, x: f
 def test_numbers_by_hand(name: str) -> None:
     """At w' = 1, w = 2, x = ln 3: φ(z) = 3/4 and φ'(z) = (1 − v) v = 3/16, so f = 3/2."""
     plan = Plan(
-        (1, 1, 1), (activations.get("sigmoid"),), losses.get("squared_error"), dtype="float64"
+        dense((1, 1, 1), (activations.get("sigmoid"),)),
+        losses.get("squared_error"),
+        dtype="float64",
     )
     engine = create(plan, name)
     engine.set_parameters([np.array([[1.0, 0]]), np.array([[2.0, 0]])])

@@ -15,6 +15,7 @@ from benchmarks.cases import Array, Case
 from benchmarks.contenders import CannotRunError
 from fastbp import activations, losses, optimizers
 from fastbp.engines import Plan, create, native
+from fastbp.stages import dense
 
 
 class FastBP:
@@ -30,8 +31,7 @@ class FastBP:
             options["precision"] = precision
         hidden = len(case.layer_sizes) - 2
         plan = Plan(
-            tuple(case.layer_sizes),
-            (activations.get("relu"),) * hidden,
+            dense(case.layer_sizes, (activations.get("relu"),) * hidden),
             losses.get("softmax_cross_entropy"),
             optimizers.get(case.optimizer),
             case.batch_size,

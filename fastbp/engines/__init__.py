@@ -3,107 +3,24 @@
 An engine is made from a `Plan`: it allocates every buffer once, holds the network's parameters and
 the optimizer's state, and does all the arithmetic. The Python API above it validates inputs and
 decides *what* to run; an engine trusts what it is given. All engines pass the same contract tests
-(`tests/test_engine_contract.py`).
+(`tests/test_engine_contract.py`), but for what they say they lack.
 """
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp._validation import nearest_name
-from fastbp.activations import Activation
-from fastbp.losses import Loss
-from fastbp.optimizers import SGD, Optimizer
+from fastbp.engines import jit, native, reference
+from fastbp.plan import Plan
+
+__all__ = ["ENGINES", "Array", "Engine", "Plan", "check_precision", "choose", "create"]
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything an engine needs to know before it allocates.
-
-    Attributes
-    ----------
-    layer_sizes : tuple of int
-        n_0 … n_L: inputs, hidden widths, outputs.
-    activations : tuple of Activation
-        φ of the L − 1 hidden layers. The output layer is linear; the loss holds the link.
-    loss : Loss
-    optimizer : Optimizer
-    batch_size : int
-        Rows of a minibatch; the last one of an epoch may be shorter.
-    dtype : str
-        ``"float32"`` or ``"float64"``: parameters, data and arithmetic.
-    precision : str or None
-        ``"bf16"``, for float32 alone: every operand of a matmul is rounded to bfloat16 (to nearest,
-        ties to even; too large a number to infinity), and the products are summed in float32. That
-        is v and W, without the bias, in zˡ = Wˡ vˡ⁻¹; δ and W in Wᵀ δ, also in the Jacobian; δ and
-        v in δ vᵀ, the bias's gradient being the sum of the rounded δ. All else is float32: φ, φ'
-        (from z and v that are not rounded), dropout, loss, penalties, the parameters and their
-        updates. Subnormal operands may count as 0, and an engine may compute a network so narrow
-        that rounding takes more time than it saves as if this were None.
-    threads : int
-        Most threads to use; results do not depend on it.
-    dropout : tuple of float
-        Probability, per hidden layer, that a unit's value is set to 0 in training (the others are
-        scaled by 1 / (1 − p)).
-    l1, l2 : float
-        The objective is the batch loss + l1 Σ|w| + ½ l2 Σ w², over weights, not biases.
-    penalty_in_sum : bool
-        Divide the penalties by the batch's total sample weight, as if they were one more sample of
-        the sum that the loss is an average of (scikit-learn's convention).
-    clip_norm : float
-        If > 0, the gradient of a step is scaled down to at most this Euclidean norm over all layers.
-    seed : int
-        Seed of the dropout masks, 0 ≤ seed < 2⁶⁴.
-    """
-
-    layer_sizes: tuple[int, ...]
-    activations: tuple[Activation, ...]
-    loss: Loss
-    optimizer: Optimizer = SGD()
-    batch_size: int = 32
-    dtype: str = "float32"
-    precision: str | None = None
-    threads: int = 1
-    dropout: tuple[float, ...] = ()
-    l1: float = 0.0
-    l2: float = 0.0
-    penalty_in_sum: bool = False
-    clip_norm: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        hidden = len(self.layer_sizes) - 2
-        if len(self.activations) != hidden or len(self.dropout) not in (0, hidden):
-            raise ValueError(
-                f"a network of {hidden} hidden layers has as many activations and dropouts, got "
-                f"{len(self.activations)} and {len(self.dropout)}"
-            )
-
-    @property
-    def layers(self) -> int:
-        """L, the number of weight matrices."""
-        return len(self.layer_sizes) - 1
-
-    def check_shapes(self, arrays: list[Array]) -> None:
-        """Raise ValueError unless the arrays are shaped as the parameters."""
-        shapes = [(n, m + 1) for m, n in itertools.pairwise(self.layer_sizes)]
-        found = [a.shape for a in arrays]
-        if found != shapes:
-            raise ValueError(f"[W | b] of the layers must have shapes {shapes}, got {found}")
-
-    def check_slots(self, slots: list[list[Array]]) -> None:
-        """Raise ValueError unless these are arrays for all of the optimizer's slots."""
-        if len(slots) != self.optimizer.slots:
-            raise ValueError(f"{self.optimizer} has {self.optimizer.slots} slots, got {len(slots)}")
-        for slot in slots:
-            self.check_shapes(slot)
 
 
 class Engine(Protocol):
@@ -111,7 +28,7 @@ class Engine(Protocol):
 
     X has shape (n, n_0). y has shape (n, n_L) in the plan's dtype, or for softmax_cross_entropy also
     (n,) int64 labels. sample_weight has shape (n,), or is None for all ones. Parameters are lists of
-    L arrays of shape (n_l, n_{l−1} + 1): the homogeneous form [W | b] of the notes.
+    arrays of the plan's `shapes`: of a Dense stage [W | b], the homogeneous form of the notes.
     n may be 0 except in `epoch`; a loss over zero rows (or over a total weight of 0) is 0.
     """
 
@@ -183,7 +100,9 @@ class Engine(Protocol):
         ...
 
 
-ENGINES = ("auto", "native", "jit", "reference")
+# Best first: "auto" takes the first one that lacks nothing of what the plan needs.
+MODULES: dict[str, ModuleType] = {"native": native, "jit": jit, "reference": reference}
+ENGINES = ("auto", *MODULES)
 
 
 def check_precision(precision: object, dtype: str) -> None:
@@ -196,36 +115,25 @@ def check_precision(precision: object, dtype: str) -> None:
         raise ValueError(f"precision 'bf16' needs dtype 'float32', but dtype is {dtype!r}")
 
 
+def choose(plan: Plan) -> str:
+    """The name of the engine that ``"auto"`` takes for `plan`."""
+    return next(name for name, module in MODULES.items() if module.lacks(plan) is None)
+
+
 def create(plan: Plan, engine: str = "auto") -> Engine:
     """Make the engine of that name for `plan`.
-
-    ``"auto"`` takes the native engine if it is there, else the JIT engine if Numba is there, else the
-    reference engine. A function written in Python is compiled by Numba for the first two. The JIT
-    engine has no ``precision="bf16"``.
 
     Raises
     ------
     ValueError
-        If the name is unknown, the engine is not available on this machine (and why), or it does not
-        have the plan's precision.
+        If the name is unknown, or the engine lacks what the plan needs, and why.
     """
     if engine not in ENGINES:
         raise ValueError(nearest_name("engine", engine, ENGINES))
     check_precision(plan.precision, plan.dtype)
-    from fastbp.engines import jit, native
-
-    declared: list[Activation | Loss] = [*plan.activations, plan.loss]
-    users = [f.name for f in declared if f.function is not None]
-    if engine == "native" and users and not jit.available():
-        raise ValueError(
-            f"engine 'native' needs Numba for functions written in Python (here {', '.join(users)}): "
-            f"{jit.reason()}"
-        )
-    has_native = native.available() and (plan.precision is None or native.usable(plan.precision))
-    if engine == "native" or (engine == "auto" and has_native and (jit.available() or not users)):
-        return native.create(plan)
-    if engine == "jit" or (engine == "auto" and jit.available() and plan.precision is None):
-        return jit.create(plan)
-    from fastbp.engines.reference import ReferenceEngine
-
-    return ReferenceEngine(plan)
+    name = choose(plan) if engine == "auto" else engine
+    module = MODULES[name]
+    if why := module.lacks(plan):
+        raise ValueError(f"engine {name!r} {why}")
+    made: Engine = module.create(plan)
+    return made

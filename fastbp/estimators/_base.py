@@ -36,14 +36,16 @@ from fastbp import _options, activations, optimizers
 from fastbp._inputs import all_finite
 from fastbp._validation import check_integer
 from fastbp.activations import Activation
-from fastbp.engines import ENGINES, Array, Plan
+from fastbp.engines import ENGINES, Array
 from fastbp.engines.reference import ACTIVATIONS, LINKS
 from fastbp.estimators import lbfgs
 from fastbp.estimators.parallel import let_interrupt, threads_for
 from fastbp.estimators.trainer import Trainer, join, sizes_of, split
 from fastbp.losses import CROSS_ENTROPIES, Loss
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
+from fastbp.plan import Plan
 from fastbp.schedules import Schedule
+from fastbp.stages import dense
 
 FLOATS = (np.float64, np.float32)
 SOLVERS = {"lbfgs", "sgd", "adam", "adamw", "rmsprop"}
@@ -170,13 +172,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             weight = np.ascontiguousarray(weight, dtype)
         make_plan = functools.partial(
             Plan,
-            layer_sizes=sizes,
-            activations=phi,
+            stages=dense(sizes, phi, dropout),
             loss=self._reported_loss(dtype),
             dtype="float32" if dtype == np.float32 else "float64",  # quicker than dtype.name
             precision="bf16" if self.precision == "bf16" else None,
             threads=threads,
-            dropout=dropout,
             l2=float(self.alpha),
             penalty_in_sum=True,
             seed=int(random_state.randint(np.iinfo(np.int32).max)) if dropout else 0,
@@ -527,8 +527,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if sizes[0] != X.shape[1]:
             raise ValueError(f"X has {X.shape[1]} features, but coefs_[0] takes {sizes[0]}")
         plan = Plan(
-            layer_sizes=sizes,
-            activations=phi,
+            stages=dense(sizes, phi),
             loss=self._loss(),
             dtype=dtype.name,
             precision="bf16" if bf16 else None,

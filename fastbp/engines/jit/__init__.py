@@ -11,8 +11,11 @@ import functools
 import importlib.util
 from typing import TYPE_CHECKING
 
+from fastbp.stages import Dense
+
 if TYPE_CHECKING:
-    from fastbp.engines import Engine, Plan
+    from fastbp.engines import Engine
+    from fastbp.plan import Plan
 
 
 @functools.cache
@@ -28,14 +31,21 @@ def reason() -> str:
     )
 
 
-def create(plan: Plan) -> Engine:
-    """The JIT engine for `plan`; compiles what is not in the cache."""
-    if plan.precision is not None:
-        raise ValueError(
-            f"engine 'jit' has no precision {plan.precision!r}; engines 'native' and 'reference' have"
-        )
+def lacks(plan: Plan) -> str | None:
+    """What of `plan` the engine does not have, as the end of a sentence that begins with its name."""
     if not available():
-        raise ValueError(f"engine 'jit' is not available: {reason()}")
+        return f"is not available: {reason()}"
+    if plan.precision is not None:
+        return f"has no precision {plan.precision!r}; engines 'native' and 'reference' have"
+    for stage in plan.stages:
+        if not isinstance(stage, Dense):
+            kind = type(stage).__name__
+            return f"has no stage of kind {kind}; engines 'native' and 'reference' have"
+    return None
+
+
+def create(plan: Plan) -> Engine:
+    """The JIT engine for `plan`, of which it lacks nothing; compiles what is not in the cache."""
     from fastbp.engines.jit.engine import JitEngine
 
     return JitEngine(plan)
@@ -59,11 +69,13 @@ def warm_up(plan: Plan) -> None:
     Raises
     ------
     ValueError
-        If Numba is not installed, or the plan's precision is one that the JIT engine does not have.
+        If Numba is not installed, or the plan has a precision or a stage that the JIT engine lacks.
 
     Examples
     --------
     >>> import fastbp
     >>> fastbp.warm_up(fastbp.MLP([4, 16, 3]).plan)
     """
-    create(plan)
+    from fastbp.engines import create
+
+    create(plan, "jit")

@@ -23,7 +23,7 @@ from fastbp.engines.jit.functions import activation_address, general_library, lo
 from fastbp.engines.jit.layout import panels, record
 from fastbp.engines.jit.target import host
 from fastbp.losses import CROSS_ENTROPIES
-from fastbp.optimizers import SGD, AdamW, RMSprop, epsilon_in
+from fastbp.optimizers import SGD, AdamW, RMSprop, epsilon_in, step_sizes
 
 ROW_BLOCK = 112  # rows that go through all layers together
 TEAM_MOST = 256  # threads at most
@@ -70,7 +70,7 @@ class JitEngine:
             for name, count in (("epoch", 4), ("gradient", 2), ("forward", 2), ("jacobian", 2))
         }
         self._net = np.zeros((), record(layout.NET))
-        self._layers = np.zeros(plan.layers, record(layout.LAYER))
+        self._layers = np.zeros(len(plan.stages), record(layout.LAYER))
         self._address = self._net.ctypes.data
         self._busy = False
         threads = min(plan.threads, TEAM_MOST)
@@ -88,7 +88,7 @@ class JitEngine:
         self._gradients: list[Array] = []
 
         net = self._net
-        net["layers"] = plan.layers
+        net["layers"] = len(plan.stages)
         net["batch"] = plan.batch_size
         net["stride"] = stride
         net["threads"] = 1
@@ -176,7 +176,7 @@ class JitEngine:
                 slots.append(self._buffers[-1])
             self._slots.append(slots)
             layer["v"] = layer["delta"] = v = self._new((panels(n_out + 1, panel), stride, panel))
-            if i == plan.layers - 1:
+            if i == len(plan.stages) - 1:
                 break
             if n_out % panel == 0:  # the bias node has a panel to itself
                 self._buffers[-1][-1, :, 0] = 1
@@ -314,7 +314,7 @@ class JitEngine:
     ) -> int:
         net, steps = self._net, len(learning_rates)
         self._set_data(X, y, sample_weight)
-        etas = self._step_sizes(learning_rates)
+        etas = step_sizes(self.plan.optimizer, int(net["step"]) + 1, learning_rates)
         net["rows"], net["order"] = len(order), order.ctypes.data
         net["learning_rates"], net["etas"] = learning_rates.ctypes.data, etas.ctypes.data
         if penalties is None:
@@ -348,15 +348,6 @@ class JitEngine:
         finally:
             net["step"] += net["done"]
         return int(net["done"])
-
-    def _step_sizes(self, learning_rates: NDArray[np.float64]) -> NDArray[np.float64]:
-        """η of the update's formula; for Adam η √(1 − β₂ᵗ) / (1 − β₁ᵗ)."""
-        net = self._net
-        if layout.OPTIMIZERS[net["optimizer"]] != "adam":
-            return learning_rates
-        t = np.arange(1, len(learning_rates) + 1) + float(net["step"])
-        corrections = np.sqrt(1 - float(net["beta_2"]) ** t) / (1 - float(net["momentum"]) ** t)
-        return np.ascontiguousarray(learning_rates * corrections)
 
     def _set_data(self, X: Array, y: Array, sample_weight: Array | None) -> None:
         self._be_free()

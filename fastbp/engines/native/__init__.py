@@ -14,9 +14,14 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from fastbp._validation import nearest_name
+from fastbp.engines import jit
+from fastbp.stages import Dense
 
 if TYPE_CHECKING:
-    from fastbp.engines import Engine, Plan
+    from fastbp.activations import Activation
+    from fastbp.engines import Engine
+    from fastbp.losses import Loss
+    from fastbp.plan import Plan
 
 # Best first. The first two have instructions for bf16 and modules of that kind only; with the others
 # bf16 is computed by float32 instructions.
@@ -98,13 +103,29 @@ def describe() -> dict[str, str]:
     return {"native engine": isa, "why": why, "bf16": bf16}
 
 
-def create(plan: Plan) -> Engine:
-    """The native engine for `plan`; narrow networks are computed in float32 for any precision."""
-    kind = plan.dtype
-    if plan.precision and max(plan.layer_sizes) >= BF16_WIDTH:
-        kind = plan.precision
-    isa, why = choice(kind)
+def _kind(plan: Plan) -> str:
+    """Of number; narrow networks are computed in float32 for any precision."""
+    wide = max(plan.layer_sizes) >= BF16_WIDTH
+    return plan.precision if plan.precision and wide else plan.dtype
+
+
+def lacks(plan: Plan) -> str | None:
+    """What of `plan` the engine does not have, as the end of a sentence that begins with its name."""
+    isa, why = choice(_kind(plan))
     if isa is None:
-        raise ValueError(f"engine 'native' is not available: {why}")
-    engine: Engine = module(isa, kind).Engine(plan)
+        return f"is not available: {why}"
+    declared: list[Activation | Loss] = [*plan.activations, plan.loss]
+    users = [f.name for f in declared if f.function is not None]
+    if users and not jit.available():
+        names = ", ".join(users)
+        return f"needs Numba for functions written in Python (here {names}): {jit.reason()}"
+    if plan.precision and not all(isinstance(stage, Dense) for stage in plan.stages):
+        return f"has precision {plan.precision!r} for Dense stages only; engine 'reference' has"
+    return None
+
+
+def create(plan: Plan) -> Engine:
+    """The native engine for `plan`, of which it lacks nothing."""
+    kind = _kind(plan)
+    engine: Engine = module(choice(kind)[0] or "", kind).Engine(plan)
     return engine

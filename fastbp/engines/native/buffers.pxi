@@ -25,7 +25,7 @@ cdef int64_t lay_out(Net* net, char* base) noexcept nogil:
         layer.w = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
         if HALF:
             lay_out_operands(net, l, base, &used)
-        elif l > 0:
+        elif l > 0 and layer.kind == DENSE:
             layer.wt = <real*> take(base, &used, panels_of(layer.n_in) * layer.n_out * panel)
         for s in range(net.optimizer.slots):
             layer.slot[s] = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
@@ -90,13 +90,13 @@ cdef void cut_tasks(Net* net) noexcept nogil:
         layer = &net.layer[l]
         layer.task = t
         for j0 from 0 <= j0 < panels_of(layer.n_out) by together:
-            for k in range(panels_of(layer.n_in + 1)):
+            for k in range(panels_of(layer.weights)):
                 for j in range(j0, min(j0 + together, panels_of(layer.n_out))):
                     task = &net.task[t]
                     task.layer = l
                     task.j = j
                     task.k = k
-                    task.inputs = min(<int64_t> PANEL, layer.n_in + 1 - k * PANEL)
+                    task.inputs = min(<int64_t> PANEL, layer.weights - k * PANEL)
                     net.task_cost[t + 1] = (net.task_cost[t]
                                             + task.inputs * vectors_of(layer.n_out, j) + 4)
                     t += 1

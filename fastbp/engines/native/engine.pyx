@@ -125,6 +125,7 @@ include "layout.pxi"
 include "activations.pxi"
 include "losses.pxi"
 include "half.pxi"
+include "scale.pxi"
 include "rows.pxi"
 include "weights.pxi"
 include "calls.pxi"
@@ -154,11 +155,11 @@ cdef class Engine:
         cdef int64_t l, bytes
         self.plan = plan
         wanted = 8 * max(plan.layer_sizes) * (sum(plan.layer_sizes) + 4 * plan.batch_size)
-        weights = sum((m + 1) * n for m, n in zip(plan.layer_sizes, plan.layer_sizes[1:]))
+        weights = sum(n * m for n, m in plan.shapes)
         if max(wanted, 6 * plan.batch_size * weights) > 2**60:  # nothing below may overflow
             raise MemoryError(f"an engine for layers {plan.layer_sizes} with batches of "
                               f"{plan.batch_size} needs more than {wanted:,} bytes")
-        net.layers = len(plan.layer_sizes) - 1
+        net.layers = len(plan.stages)
         net.batch = plan.batch_size
         net.threads = min(plan.threads, TEAM_MOST)
         net.l1 = plan.l1
@@ -178,7 +179,7 @@ cdef class Engine:
         row_bytes = plan.layer_sizes[0] * sizeof(real)
         net.fetch_most = min(net.batch, 1 + FETCH_BYTES // row_bytes)
         net.fetch_lines = 1 + (net.fetch_most * (row_bytes + 63) // 64 * net.threads
-                               // (panels_of(plan.layer_sizes[0] + 1) * panels_of(plan.layer_sizes[1])))
+                               // (panels_of(net.layer[0].weights) * panels_of(plan.layer_sizes[1])))
         net.steps_unchecked = max(<int64_t> 1, FLOPS_UNCHECKED // net.flops)
         bytes = lay_out(net, NULL)
         self.block = allocate(bytes)
@@ -202,9 +203,10 @@ cdef class Engine:
         """How the threads share a step of this net, and what of its buffers depends on that."""
         cdef Net* net = &self.net
         sizes = self.plan.layer_sizes
-        net.online = (net.batch == 1 and net.optimizer.kind == SGD and no_penalty(net)
+        dense = all(type(stage).__name__ == "Dense" for stage in self.plan.stages)
+        net.online = (dense and net.batch == 1 and net.optimizer.kind == SGD and no_penalty(net)
                       and net.clip_norm == 0 and not HALF)
-        net.by_parts = net.layers == 2 and sizes[2] <= PANEL and not HALF
+        net.by_parts = dense and net.layers == 2 and sizes[2] <= PANEL and not HALF
         net.two_barriers = (net.by_parts and net.clip_norm == 0 and panels_of(sizes[1]) >= net.threads > 1
                             and columns_divide(sizes[:2], net.threads))
         net.rows_to_split = 1
@@ -229,12 +231,15 @@ cdef class Engine:
         plan = self.plan
         layer.n_in = plan.layer_sizes[l]
         layer.n_out = plan.layer_sizes[l + 1]
-        layer.rows = layer.n_in + 1
+        layer.kind = STAGES.index(type(plan.stages[l]).__name__)
+        layer.weights = plan.stages[l].shapes[0][1]
+        layer.penalized = plan.stages[l].penalized[0]
+        layer.rows = layer.weights
         if net.by_columns and net.threads > 1 and not HALF:
             layer.rows += BYTES_APART // (PANEL * <int64_t> sizeof(real))
-        layer.far = panels_of(layer.n_out) * (layer.n_in + 1) * PANEL * <int64_t> sizeof(real) > NEAR_BYTES
-        net.tasks += panels_of(layer.n_out) * panels_of(layer.n_in + 1)
-        net.flops += (4 if l == 0 else 6) * net.batch * (layer.n_in + 1) * layer.n_out
+        layer.far = panels_of(layer.n_out) * layer.weights * PANEL * <int64_t> sizeof(real) > NEAR_BYTES
+        net.tasks += panels_of(layer.n_out) * panels_of(layer.weights)
+        net.flops += (4 if l == 0 else 6) * net.batch * layer.weights * layer.n_out
         if l == net.layers - 1:
             return
         layer.dropout = plan.dropout[l] if plan.dropout else 0.0
@@ -304,7 +309,7 @@ cdef class Engine:
         self.plan.check_shapes(parameters)
         for l in range(self.net.layers):
             pack_parameters(parameters[l], self.net.layer[l].rows, self.net.layer[l].w)
-            if HALF or l > 0:
+            if HALF or (l > 0 and self.net.layer[l].kind == DENSE):
                 mirror_weights(&self.net, l)
 
     def get_optimizer_state(self):
@@ -328,8 +333,7 @@ cdef class Engine:
                 pack_parameters(slots[s][l], self.net.layer[l].rows, self.net.layer[l].slot[s])
 
     def _arrays(self):
-        sizes = self.plan.layer_sizes
-        return [np.empty((n, m + 1), self.plan.dtype) for m, n in zip(sizes, sizes[1:])]
+        return [np.empty(shape, self.plan.dtype) for shape in self.plan.shapes]
 
     # ---- computations ----
 
@@ -485,7 +489,8 @@ cdef class Engine:
                 layer.wt_pairs = <operand*> self.input_buffers
             else:
                 layer.wt = <real*> self.input_buffers
-        mirror_weights(&self.net, 0)
+        if layer.kind == DENSE:
+            mirror_weights(&self.net, 0)
         return 0
 
 

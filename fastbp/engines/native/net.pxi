@@ -7,8 +7,18 @@ ctypedef void (*UserActivation)(const real* z, real* v, real* slope, int64_t n) 
 ctypedef void (*UserLoss)(const real* f, const real* y, real* loss, real* slope, int64_t n) noexcept nogil
 
 
+# The kinds of stage, by the names of fastbp/stages.py.
+STAGES = ("Dense", "Scale")
+
+cdef enum:
+    DENSE, SCALE
+
+
 ctypedef struct Layer:
+    int kind
     int64_t n_in, n_out
+    int64_t weights     # of each unit: n_in + 1 with the bias; 1 in a Scale
+    int64_t penalized   # the first of them, those that penalties and decay are for
     int64_t rows        # from one panel of w to the next
     int activation
     real a              # the activation's parameter

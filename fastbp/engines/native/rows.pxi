@@ -75,6 +75,9 @@ cdef void forward_layer(Net* net, const Minibatch* batch, int thread, int64_t l,
             next = p + 1
             if first < last:  # else another thread has the row, and may be past this
                 memcpy(layer.v + p * net.stride * PANEL, begun_row(net, p), PANEL * sizeof(real))
+        elif layer.kind == SCALE:
+            next = p + 1
+            scale_forward(net, layer, v, v_panel, p, first, last, layer.v + (p * net.stride + first) * PANEL)
         else:
             next = multiply(net, v, v_panel, layer.n_in + 1, layer.w, layer.rows * PANEL, layer.n_out, p, end,
                             first, last, layer.v, False, layer.far)
@@ -146,8 +149,12 @@ cdef void backward_layer(Net* net, const Minibatch* batch, int thread, int64_t l
         backward_half(net, thread, l, first, last, p, end)
         return
     while p < end:
-        next = multiply(net, layer.delta, net.stride * PANEL, layer.n_out, layer.wt, layer.n_out * PANEL,
-                        layer.n_in, p, end, first, last, out, False, layer.far)
+        if layer.kind == SCALE:
+            next = p + 1
+            scale_backward(net, layer, p, first, last, out + (p * net.stride + first) * PANEL)
+        else:
+            next = multiply(net, layer.delta, net.stride * PANEL, layer.n_out, layer.wt, layer.n_out * PANEL,
+                            layer.n_in, p, end, first, last, out, False, layer.far)
         while p < next:
             at = (p * net.stride + first) * PANEL
             if kept:

@@ -21,6 +21,10 @@ cdef void gradient_tile(Net* net, const Minibatch* batch, const Task* task, real
         return
     v = (batch.v_in + task.k * batch.stride * PANEL if task.layer == 0
          else layer.v_in + task.k * net.stride * PANEL)
+    if layer.kind == SCALE:
+        scale_gradient(net, layer, batch.v_in if task.layer == 0 else layer.v_in,
+                       (batch.stride if task.layer == 0 else net.stride) * PANEL, task.j, count, g, add)
+        return
     delta = layer.delta + task.j * net.stride * PANEL
     if fetching:  # what the step that follows reads and writes
         ahead.streams = 0
@@ -46,12 +50,12 @@ cdef void gradient_tile(Net* net, const Minibatch* batch, const Task* task, real
 cdef inline double* penalty_of(Net* net, int64_t step, const Task* task) noexcept nogil:
     """Where a step has the penalty of the task's tile: in an order that is not that of the tasks."""
     cdef Layer* layer = &net.layer[task.layer]
-    return net.penalty[step % 2] + layer.task + task.j * panels_of(layer.n_in + 1) + task.k
+    return net.penalty[step % 2] + layer.task + task.j * panels_of(layer.weights) + task.k
 
 
 cdef inline int64_t penalized(Net* net, const Task* task) noexcept nogil:
     """Reals of the task's tile that are weights, not biases."""
-    return min(task.inputs, net.layer[task.layer].n_in - task.k * PANEL) * PANEL
+    return max(<int64_t> 0, min(task.inputs, net.layer[task.layer].penalized - task.k * PANEL)) * PANEL
 
 
 cdef void update_tile(Net* net, const Minibatch* batch, Task* task, real* g) noexcept nogil:
@@ -68,7 +72,7 @@ cdef void update_tile(Net* net, const Minibatch* batch, Task* task, real* g) noe
 
 cdef void mirror_tile(Net* net, Task* task) noexcept nogil:
     """The task's tile of the weights, just changed, into the other forms in which the passes read it."""
-    if penalized(net, task) > 0:
+    if net.layer[task.layer].kind == DENSE and penalized(net, task) > 0:
         if HALF:
             round_tile(net, task.layer, task.j, task.k, task.layer > 0)
         elif task.layer > 0:
@@ -94,7 +98,7 @@ cdef int64_t first_task(Net* net, int64_t run, int thread) noexcept nogil:
     if net.two_barriers:
         p = part(panels_of(net.layer[0].n_out), thread, net.team.threads)
         if run == 0:
-            return p * panels_of(net.layer[0].n_in + 1)
+            return p * panels_of(net.layer[0].weights)
         return low + p if thread < net.team.threads else high
     while low < high:
         middle = (low + high) // 2
@@ -176,7 +180,7 @@ cdef void update_phase(Net* net, Minibatch* batch, int thread) noexcept nogil:
 
 cdef void take_task(Net* net, const Minibatch* batch, Task* task, real* g) noexcept nogil:
     """Gradient and step of a tile while it is in the registers or the L1 cache."""
-    if net.optimizer.kind == SGD and no_penalty(net) and not HALF:
+    if net.optimizer.kind == SGD and no_penalty(net) and not HALF and net.layer[task.layer].kind == DENSE:
         gradient_tile(net, batch, task, g, False, net.layer[task.layer].w + weights_at(net, task))
         mirror_tile(net, task)
         return

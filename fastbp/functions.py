@@ -1,21 +1,142 @@
-"""Functions written by the user: what identifies them, and the check of their derivatives."""
+"""Activations and losses written by the user in Python.
+
+`activation` and `loss` make the declarations; below stands what tells such functions apart and the
+check of their derivatives.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Function = Callable[..., float]
+from fastbp._validation import nearest_name
+from fastbp.activations import ACTIVATIONS, Activation, Function
+from fastbp.activations import ALIASES as ACTIVATION_ALIASES
+from fastbp.engines import jit
+from fastbp.losses import ALIASES as LOSS_ALIASES
+from fastbp.losses import LINKS, LOSSES, Loss
 
+__all__ = ["activation", "loss"]
+
+Array = NDArray[Any]
 _unnamed = itertools.count()
 _MODULES = {"math", "numpy", "builtins"}
+
+
+def activation(
+    f: Function, derivative: Function | None = None, *, name: str | None = None
+) -> Activation:
+    """Make an activation of a function φ(z) of one number, written in Python.
+
+    Numba compiles it for the native and the JIT engine; the reference engine calls it as it is.
+
+    Parameters
+    ----------
+    f : callable
+        φ. It may use arithmetic, comparisons, ``if``, ``min``, ``max``, ``abs``, ``math`` or
+        ``numpy`` functions (exp, expm1, log, log1p, tanh, sqrt, sin, cos, atan, erf, where, …),
+        constants, and other such functions that ``numba.njit`` has compiled. What it raises is not
+        seen: where it is not defined it should return NaN.
+    derivative : callable or None
+        φ'. None: derived automatically (forward-mode, by dual numbers): exact for the functions
+        named above but ``**`` with a varying exponent and a base ≤ 0; at a kink it is the
+        derivative of the branch taken.
+    name : str or None
+        For messages; None: that of the function.
+
+    Raises
+    ------
+    ValueError
+        If Numba cannot compile the function (and where), or the derivative does not agree with
+        differences of `f` in float64, or `name` is that of a built-in activation, or there is no
+        derivative and no Numba.
+    TypeError
+        If `f` or `derivative` is no function.
+
+    Examples
+    --------
+    Mish, its derivative derived, and squareplus, its derivative given:
+
+    >>> import math
+    >>> import fastbp
+    >>> mish = fastbp.activation(lambda z: z * math.tanh(math.log1p(math.exp(z))), name="mish")
+    >>> squareplus = fastbp.activation(
+    ...     lambda z: 0.5 * (z + math.sqrt(z * z + 4)),
+    ...     derivative=lambda z: 0.5 * (1 + z / math.sqrt(z * z + 4)),
+    ...     name="squareplus",
+    ... )
+    >>> model = fastbp.MLP([4, 16, 16, 3], activation=[mish, squareplus])
+    """
+    name = check_function(f, derivative, name)
+    if name in ACTIVATIONS or name in ACTIVATION_ALIASES:
+        raise ValueError(f"name must not be that of a built-in activation, got {name!r}")
+    made = Activation(
+        name, function=f, derivative=derivative, fingerprint=fingerprint(f, derivative)
+    )
+    check_activation(made)
+    return made
+
+
+def loss(
+    f: Function,
+    derivative: Function | None = None,
+    *,
+    name: str | None = None,
+    link: str = "identity",
+) -> Loss:
+    """Make a loss of a function ℓ(f, y) of an output and its target, written in Python.
+
+    A sample's loss is the sum of ℓ over its outputs. Numba compiles it for the native and the JIT
+    engine; the reference engine calls it as it is.
+
+    Parameters
+    ----------
+    f : callable
+        ℓ(f, y), of two numbers; see `fastbp.activation` for what it may use.
+    derivative : callable or None
+        ∂ℓ/∂f (f, y); None: derived automatically, see `fastbp.activation`.
+    name : str or None
+        For messages; None: that of the function.
+    link : {"identity", "softmax", "sigmoid", "exp"}
+        Map from f to the prediction.
+
+    Raises
+    ------
+    ValueError
+        If Numba cannot compile the function (and where), or the derivative does not agree with
+        differences of `f` in float64, or `name` is that of a built-in loss, or `link` is unknown,
+        or there is no derivative and no Numba.
+    TypeError
+        If `f` or `derivative` is no function.
+
+    Examples
+    --------
+    The quantile loss, whose minimum is the 90 % quantile of y:
+
+    >>> import fastbp
+    >>> quantile = fastbp.loss(lambda f, y: max(0.9 * (y - f), 0.1 * (f - y)), name="quantile")
+    >>> model = fastbp.MLP([4, 16, 1], loss=quantile)
+    """
+    name = check_function(f, derivative, name)
+    if name in LOSSES or name in LOSS_ALIASES:
+        raise ValueError(f"name must not be that of a built-in loss, got {name!r}")
+    if link not in LINKS:
+        raise ValueError(nearest_name("link", str(link), LINKS))
+    made = Loss(
+        name,
+        function=f,
+        derivative=derivative,
+        fingerprint=fingerprint(f, derivative),
+        user_link=link,
+    )
+    check_loss(made)
+    return made
 
 
 def fingerprint(*functions: Function | None) -> str:
@@ -147,8 +268,6 @@ def _no_derivative(kind: str) -> ValueError:
 
 def check_activation(activation: Any) -> None:
     """Check a user's activation at 49 points; see `check_derivative`."""
-    from fastbp.engines import jit
-
     z = np.linspace(-6, 6, 49) + 0.0137
     if jit.available():
         from fastbp.engines.jit.functions import evaluate_activation
@@ -163,8 +282,6 @@ def check_activation(activation: Any) -> None:
 
 def check_loss(loss: Any) -> None:
     """Check a user's loss at 49 outputs for 4 targets; see `check_derivative`."""
-    from fastbp.engines import jit
-
     f, y = np.meshgrid(np.linspace(-6, 6, 49) + 0.0137, [0.0, 1.0, 2.5, -1.25])
     if jit.available():
         from fastbp.engines.jit.functions import evaluate_loss

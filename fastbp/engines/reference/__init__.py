@@ -1,0 +1,292 @@
+"""Reference engine: the mathematics of the notes in NumPy, to be read beside them.
+
+It is the oracle of every test and the baseline of every benchmark. A stage's three formulas stand
+together in the file of its kind (dense.py, scale.py), those of activations and losses in functions.py.
+Here is what holds for all: the forward pass, then the backward pass, which uses every value of it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.engines.dropout import mask
+from fastbp.engines.interrupts import between_steps
+from fastbp.engines.reference import dense, scale
+from fastbp.engines.reference.dense import round_to_bf16
+from fastbp.engines.reference.functions import (
+    ACTIVATIONS,
+    LINKS,
+    LOSSES,
+    functions_of,
+    loss_function,
+)
+from fastbp.optimizers import SGD, Adam, AdamW, RMSprop, epsilon_in, step_sizes
+from fastbp.plan import Plan
+from fastbp.stages import Dense, Scale
+
+__all__ = ["ACTIVATIONS", "LINKS", "LOSSES", "ReferenceEngine", "round_to_bf16"]
+
+Array = NDArray[Any]
+Layers = list[Array]
+
+KINDS: dict[type, Any] = {Dense: dense, Scale: scale}
+
+_quiet = np.errstate(over="ignore", invalid="ignore")  # overflow shows in the loss returned
+
+
+def lacks(plan: Plan) -> str | None:
+    """Nothing, whatever the plan."""
+    return None
+
+
+class ReferenceEngine:
+    """The engine contract (`fastbp.engines.Engine`) in NumPy.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to allocate. Parameters start at 0. `plan.threads` has no meaning here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import activations, losses, stages
+    >>> from fastbp.engines.reference import ReferenceEngine
+    >>> from fastbp.plan import Plan
+    >>> relu, loss = activations.get("relu"), losses.get("squared_error")
+    >>> engine = ReferenceEngine(Plan(stages.dense((1, 1, 1), (relu,)), loss))
+    >>> engine.set_parameters([np.array([[2, 0]], "f4"), np.array([[3, 0]], "f4")])
+    >>> f = np.empty((2, 1), "f4")
+    >>> engine.forward(np.array([[1], [-1]], "f4"), f)
+    >>> f
+    array([[6.],
+           [0.]], dtype=float32)
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._W = self._zeros()
+        self._step = 0
+        self._slots = [self._zeros() for _ in range(plan.optimizer.slots)]
+        self._bf16 = plan.precision == "bf16"
+        # Of each parameter, how many of its columns are penalized.
+        self._penalized = [columns for stage in plan.stages for columns in stage.penalized]
+
+    def _zeros(self) -> Layers:
+        return [np.zeros(shape, self.plan.dtype) for shape in self.plan.shapes]
+
+    def _by_stage(self, arrays: Layers) -> list[Layers]:
+        """The arrays of each stage's parameters."""
+        rest = iter(arrays)
+        return [[next(rest) for _ in stage.shapes] for stage in self.plan.stages]
+
+    def get_parameters(self) -> list[Array]:
+        return [W.copy() for W in self._W]
+
+    def set_parameters(self, parameters: list[Array]) -> None:
+        self.plan.check_shapes(parameters)
+        for W, new in zip(self._W, parameters, strict=True):
+            W[...] = new
+
+    def get_optimizer_state(self) -> tuple[int, list[list[Array]]]:
+        return self._step, [[s.copy() for s in slot] for slot in self._slots]
+
+    def set_optimizer_state(self, step: int, slots: list[list[Array]]) -> None:
+        self.plan.check_slots(slots)
+        self._step = step
+        for slot, new_slot in zip(self._slots, slots, strict=True):
+            for s, new in zip(slot, new_slot, strict=True):
+                s[...] = new
+
+    # The notes: forward, then backward.
+
+    def _forward(
+        self, X: Array, slopes: Layers | None = None, *, dropout: bool = False
+    ) -> tuple[Layers, Layers]:
+        """z¹ … zᴸ = f and v⁰ … vᴸ⁻¹; appends φ'(z¹) … φ'(zᴸ⁻¹) to `slopes`.
+
+        With dropout, a unit's value and slope are both scaled by 0 or 1 / (1 − p).
+        """
+        z: Layers = []
+        v = [X]
+        units = self._hidden_units(dropout, len(X))
+        for stage, parameters in zip(self.plan.stages, self._by_stage(self._W), strict=True):
+            z.append(KINDS[type(stage)].forward(parameters, v[-1], bf16=self._bf16))
+            if len(z) == len(self.plan.stages):
+                break
+            phi, phi_slope = functions_of(stage.activation)
+            value = phi(z[-1], stage.activation.parameter)
+            factors = units[len(z) - 1]
+            v.append(value if factors is None else value * factors)
+            if slopes is not None:
+                slope = phi_slope(z[-1], value, stage.activation.parameter)
+                slopes.append(slope if factors is None else slope * factors)
+        return z, v
+
+    def _backward(
+        self, v: Layers, slopes: Layers, delta: Array, penalty_share: float, out: Layers
+    ) -> None:
+        """∇ of every stage to `out`, from δᴸ: every value of the forward pass is reused."""
+        parameters, gradients = self._by_stage(self._W), self._by_stage(out)
+        for i, stage in reversed(list(enumerate(self.plan.stages))):
+            kind = KINDS[type(stage)]
+            for g, value in zip(
+                gradients[i], kind.gradient(v[i], delta, bf16=self._bf16), strict=True
+            ):
+                g[...] = value
+            if i > 0:
+                delta = slopes[i - 1] * kind.backward(parameters[i], delta, bf16=self._bf16)
+        l1, l2 = penalty_share * self.plan.l1, penalty_share * self.plan.l2
+        if l1 > 0 or l2 > 0:
+            for W, g, columns in zip(self._W, out, self._penalized, strict=True):
+                weights = W[:, :columns]
+                g[:, :columns] += l1 * np.sign(weights) + l2 * weights
+
+    def _hidden_units(self, dropout: bool, rows: int) -> list[Array | None]:
+        """Draw the factors, 0 or 1 / (1 − p), of each stage's units; None where all are 1."""
+        factors: list[Array | None] = [None] * len(self.plan.stages)
+        for i, stage in enumerate(self.plan.stages if dropout else ()):
+            if stage.dropout > 0:
+                kept = mask(self.plan.seed, self._step, i + 1, rows, stage.units, stage.dropout)
+                factors[i] = kept.astype(self.plan.dtype) * (1 / (1 - stage.dropout))
+        return factors
+
+    @_quiet
+    def _objective(
+        self,
+        X: Array,
+        y: Array,
+        sample_weight: Array | None,
+        out: list[Array] | None = None,
+        *,
+        dropout: bool = False,
+    ) -> tuple[float, float]:
+        """Return loss and penalty; the gradient of their sum goes to `out`, if given."""
+        slopes: list[Array] | None = None if out is None else []
+        z, v = self._forward(X, slopes, dropout=dropout)
+        loss = self.plan.loss
+        row_losses, delta = loss_function(loss)(z[-1], y, loss.parameter)
+        w = np.ones(len(X)) if sample_weight is None else sample_weight.astype(np.float64)
+        total = w.sum()
+        share = w / total if total != 0 else w * 0  # of each row in the batch's loss
+        penalty_share = 1.0
+        if self.plan.penalty_in_sum:
+            penalty_share = 1.0 / total if total != 0 else 0.0
+        counts = share != 0  # a row of weight 0 says nothing, even where it overflows
+        if out is not None and slopes is not None:
+            delta = np.where(counts[:, None], delta * share[:, None].astype(delta.dtype), 0)
+            self._backward(v, slopes, delta, penalty_share, out)
+        return float(share[counts] @ row_losses[counts]), penalty_share * self._penalty()
+
+    def _penalty(self) -> float:
+        total = 0.0
+        if self.plan.l1 > 0 or self.plan.l2 > 0:
+            for W, columns in zip(self._W, self._penalized, strict=True):
+                weights = W[:, :columns].astype(np.float64)
+                total += self.plan.l1 * float(np.abs(weights).sum())
+                total += 0.5 * self.plan.l2 * float(np.square(weights).sum())
+        return total
+
+    @_quiet
+    def trace(self, X: Array) -> tuple[Layers, Layers]:
+        """Return z¹ … zᴸ (the last is f) and v⁰ … vᴸ⁻¹ (each with its bias node, the 1)."""
+        z, v = self._forward(X)
+        return z, [dense.with_bias_node(value) for value in v]
+
+    def keep_threads(self, keep: bool) -> None:
+        pass  # NumPy has its own
+
+    @_quiet
+    def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
+        f = self._forward(X)[0][-1]
+        out[...] = LINKS[self.plan.loss.link](f) if link else f
+
+    def loss(self, X: Array, y: Array, sample_weight: Array | None) -> float:
+        return sum(self._objective(X, y, sample_weight))
+
+    def gradient(self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]) -> float:
+        return sum(self._objective(X, y, sample_weight, out))
+
+    @_quiet
+    def jacobian(self, X: Array, out: Array) -> None:
+        """J = Wᴸ diag(φ'(zᴸ⁻¹)) Wᴸ⁻¹ … diag(φ'(z¹)) W¹: the chain rule, from the outputs down."""
+        slopes: Layers = []
+        z, _ = self._forward(X, slopes)
+        outputs = z[-1].shape[1]
+        J: Array = np.broadcast_to(np.eye(outputs, dtype=X.dtype), (len(X), outputs, outputs))
+        parameters = self._by_stage(self._W)
+        for i, stage in reversed(list(enumerate(self.plan.stages))):
+            J = KINDS[type(stage)].backward(parameters[i], J, bf16=self._bf16)
+            if i > 0:
+                J = J * slopes[i - 1][:, None, :]
+        out[...] = J
+
+    # Training
+
+    def epoch(
+        self,
+        X: Array,
+        y: Array,
+        sample_weight: Array | None,
+        order: NDArray[np.int64],
+        learning_rates: NDArray[np.float64],
+        losses: NDArray[np.float64],
+        penalties: NDArray[np.float64] | None = None,
+    ) -> int:
+        gradient = self._zeros()
+        etas = step_sizes(self.plan.optimizer, self._step + 1, learning_rates)
+        with between_steps() as let_interrupt:
+            for s, (rate, eta) in enumerate(
+                zip(learning_rates.tolist(), etas.tolist(), strict=True)
+            ):
+                batch = order[s * self.plan.batch_size : (s + 1) * self.plan.batch_size]
+                w = None if sample_weight is None else sample_weight[batch]
+                loss, penalty = self._objective(X[batch], y[batch], w, gradient, dropout=True)
+                losses[s] = loss + penalty
+                if penalties is not None:
+                    penalties[s] = penalty
+                if not math.isfinite(loss):
+                    return s
+                self._update(gradient, rate, eta)
+                self._step += 1
+                let_interrupt()
+        return len(learning_rates)
+
+    @_quiet
+    def _update(self, gradient: Layers, rate: float, eta: float) -> None:
+        """One step of the optimizer, as in the docstrings of `fastbp.optimizers`."""
+        if self.plan.clip_norm > 0:
+            squares = (np.square(g, dtype=np.float64).sum() for g in gradient)
+            norm = math.sqrt(sum(squares))
+            if norm > self.plan.clip_norm:
+                for g in gradient:
+                    g *= self.plan.clip_norm / norm
+        optimizer = self.plan.optimizer
+        for i, (W, g) in enumerate(zip(self._W, gradient, strict=True)):
+            state = [slot[i] for slot in self._slots]
+            match optimizer:
+                case SGD(momentum=0):
+                    W -= eta * g
+                case SGD(momentum=mu):
+                    (u,) = state
+                    u[...] = mu * u - eta * g
+                    W += mu * u - eta * g if optimizer.nesterov else u
+                case RMSprop(rho=rho):
+                    (s,) = state
+                    s[...] = rho * s + (1 - rho) * g * g
+                    W -= eta * g / (np.sqrt(s) + epsilon_in(optimizer, self.plan.dtype))
+                case Adam(beta_1=beta_1, beta_2=beta_2):
+                    if isinstance(optimizer, AdamW):
+                        weights = W[:, : self._penalized[i]]
+                        weights -= rate * optimizer.weight_decay * weights
+                    m, s = state
+                    m[...] = beta_1 * m + (1 - beta_1) * g
+                    s[...] = beta_2 * s + (1 - beta_2) * g * g
+                    W -= eta * m / (np.sqrt(s) + epsilon_in(optimizer, self.plan.dtype))
+
+
+create = ReferenceEngine

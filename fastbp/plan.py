@@ -1,0 +1,124 @@
+"""A plan: everything that an engine needs to know before it allocates. Data → stages → loss."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastbp.activations import Activation
+from fastbp.losses import Loss
+from fastbp.optimizers import SGD, Optimizer
+from fastbp.stages import Dense, Stage
+
+__all__ = ["Plan"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages, loss, and how they are trained.
+
+    Attributes
+    ----------
+    stages : tuple of stages
+        Of `fastbp.stages`, each as many inputs as the one before it has units. The last is Dense
+        and has no activation: the loss holds the link.
+    loss : Loss
+    optimizer : Optimizer
+    batch_size : int
+        Rows of a minibatch; the last one of an epoch may be shorter.
+    dtype : str
+        ``"float32"`` or ``"float64"``: parameters, data and arithmetic.
+    precision : str or None
+        ``"bf16"``, for float32 alone: every operand of a matmul is rounded to bfloat16 (to nearest,
+        ties to even; too large a number to infinity), and the products are summed in float32. That
+        is v and W, without the bias, in zˡ = Wˡ vˡ⁻¹; δ and W in Wᵀ δ, also in the Jacobian; δ and
+        v in δ vᵀ, the bias's gradient being the sum of the rounded δ. All else is float32: φ, φ'
+        (from z and v that are not rounded), dropout, loss, penalties, the parameters and their
+        updates. Subnormal operands may count as 0, and an engine may compute a network so narrow
+        that rounding takes more time than it saves as if this were None.
+    threads : int
+        Most threads to use; results do not depend on it.
+    l1, l2 : float
+        The objective is the batch loss + l1 Σ|w| + ½ l2 Σ w², over the stages' penalized parameters:
+        weights, not biases.
+    penalty_in_sum : bool
+        Divide the penalties by the batch's total sample weight, as if they were one more sample of
+        the sum that the loss is an average of (scikit-learn's convention).
+    clip_norm : float
+        If > 0, the gradient of a step is scaled down to at most this Euclidean norm over all stages.
+    seed : int
+        Seed of the dropout masks, 0 ≤ seed < 2⁶⁴.
+
+    Raises
+    ------
+    ValueError
+        If the stages do not make a network.
+    """
+
+    stages: tuple[Stage, ...]
+    loss: Loss
+    optimizer: Optimizer = SGD()
+    batch_size: int = 32
+    dtype: str = "float32"
+    precision: str | None = None
+    threads: int = 1
+    l1: float = 0.0
+    l2: float = 0.0
+    penalty_in_sum: bool = False
+    clip_norm: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for above, below in itertools.pairwise(reversed(self.stages)):
+            if above.inputs != below.units:
+                raise ValueError(
+                    f"a stage of {above.inputs} inputs cannot follow one of {below.units} units"
+                )
+        last = self.stages[-1] if self.stages else None
+        if not isinstance(last, Dense) or last.activation.name != "identity" or last.dropout:
+            raise ValueError(
+                f"the last stage must be Dense, without activation and dropout, got {last}"
+            )
+
+    @functools.cached_property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """n_0 … n_L: the inputs, and the units of every stage."""
+        return (self.stages[0].inputs, *(stage.units for stage in self.stages))
+
+    @functools.cached_property
+    def activations(self) -> tuple[Activation, ...]:
+        """φ of every stage but the last."""
+        return tuple(stage.activation for stage in self.stages[:-1])
+
+    @functools.cached_property
+    def dropout(self) -> tuple[float, ...]:
+        """Of every stage but the last."""
+        return tuple(stage.dropout for stage in self.stages[:-1])
+
+    @functools.cached_property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Of the parameters, stage by stage."""
+        return [shape for stage in self.stages for shape in stage.shapes]
+
+    def check_shapes(self, arrays: Sequence[Array]) -> None:
+        """Raise ValueError unless the arrays are shaped as the parameters."""
+        found = [a.shape for a in arrays]
+        if found != self.shapes:
+            raise ValueError(
+                f"the parameters ([W | b] of a Dense stage) must have shapes {self.shapes}, "
+                f"got {found}"
+            )
+
+    def check_slots(self, slots: Sequence[Sequence[Array]]) -> None:
+        """Raise ValueError unless these are arrays for all of the optimizer's slots."""
+        if len(slots) != self.optimizer.slots:
+            raise ValueError(f"{self.optimizer} has {self.optimizer.slots} slots, got {len(slots)}")
+        for slot in slots:
+            self.check_shapes(slot)
