@@ -16,6 +16,13 @@ from numpy.typing import NDArray
 
 from fastbp.activations import Activation
 from fastbp.engines import Array, Plan
+from fastbp.engines.arrays import (
+    check_data,
+    check_epoch,
+    check_gradients,
+    check_inputs,
+    check_shape,
+)
 from fastbp.engines.dropout import mask
 from fastbp.engines.interrupts import between_steps
 from fastbp.losses import Loss
@@ -126,12 +133,14 @@ def _within(x: Array, floor: float) -> Array:
 
 
 def _softmax_cross_entropy(f: Array, y: Array, floor: float) -> tuple[Array, Array]:
-    if y.ndim == 1:
+    if y.ndim == 2:
+        floor = 0.0
+    else:
         y = (y[:, None] == np.arange(f.shape[1])).astype(f.dtype)
     shifted = f - f.max(axis=1, keepdims=True)
     e = np.exp(shifted)
     total = e.sum(axis=1, keepdims=True)
-    rows = (y * _within(np.log(total) - shifted, floor)).sum(axis=1)
+    rows = np.where(y == 0, 0, y * _within(np.log(total) - shifted, floor)).sum(axis=1)
     return rows, y.sum(axis=1, keepdims=True) * (e / total) - y
 
 
@@ -339,16 +348,19 @@ class ReferenceEngine:
     ) -> tuple[float, float]:
         """Return loss and penalty; the gradient of their sum goes to `out`, if given."""
         slopes: list[Array] | None = None if out is None else []
-        z, v = self._forward(X, slopes, dropout=dropout)
-        loss = self.plan.loss
-        row_losses, delta = loss_function(loss)(z[-1], y, loss.parameter)
         w = np.ones(len(X)) if sample_weight is None else sample_weight.astype(np.float64)
+        # a row of weight 0 says nothing, whatever is in it: 0 times infinity would be NaN
+        z, v = self._forward(np.where(w[:, None] == 0, 0, X), slopes, dropout=dropout)
+        loss, f = self.plan.loss, z[-1]
+        row_losses, delta = loss_function(loss)(f, y, loss.parameter)
+        # ℓ may be finite where f is not (e^−∞ is 0, a floor is a bound): 0 Σ f is 0, or else NaN
+        row_losses = row_losses + (0 * f).sum(axis=1)
         total = w.sum()
         share = w / total if total != 0 else w * 0  # of each row in the batch's loss
         penalty_share = 1.0
         if self.plan.penalty_in_sum:
             penalty_share = 1.0 / total if total != 0 else 0.0
-        counts = share != 0  # a row of weight 0 says nothing, even where it overflows
+        counts = share != 0
         if out is not None and slopes is not None:
             delta = np.where(counts[:, None], delta * share[:, None].astype(delta.dtype), 0)
             self._backward(v, slopes, delta, penalty_share, out)
@@ -373,18 +385,26 @@ class ReferenceEngine:
 
     @_quiet
     def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
+        check_inputs(self.plan, X)
+        check_shape("out", out, (len(X), self.plan.layer_sizes[-1]))
         f = self._forward(X)[0][-1]
         out[...] = LINKS[self.plan.loss.link](f) if link else f
 
     def loss(self, X: Array, y: Array, sample_weight: Array | None) -> float:
+        check_data(self.plan, X, y, sample_weight)
         return sum(self._objective(X, y, sample_weight))
 
     def gradient(self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]) -> float:
+        check_data(self.plan, X, y, sample_weight)
+        check_gradients(self.plan, out)
         return sum(self._objective(X, y, sample_weight, out))
 
     @_quiet
     def jacobian(self, X: Array, out: Array) -> None:
         """J = Wᴸ diag(φ'(zᴸ⁻¹)) Wᴸ⁻¹ … diag(φ'(z¹)) W¹, bias columns left out."""
+        sizes = self.plan.layer_sizes
+        check_inputs(self.plan, X)
+        check_shape("out", out, (len(X), sizes[-1], sizes[0]))
         slopes: list[Array] = []
         self._forward(X, slopes)
         weights = [self._operand(W[:, :-1]) for W in self._W]
@@ -405,9 +425,11 @@ class ReferenceEngine:
         losses: NDArray[np.float64],
         penalties: NDArray[np.float64] | None = None,
     ) -> int:
+        check_data(self.plan, X, y, sample_weight)
+        check_epoch(self.plan, X, order, learning_rates, losses, penalties)
         gradient = self._zeros()
         with between_steps() as let_interrupt:
-            for s, rate in enumerate(learning_rates.tolist()):
+            for s in range(-(-len(order) // self.plan.batch_size)):
                 batch = order[s * self.plan.batch_size : (s + 1) * self.plan.batch_size]
                 w = None if sample_weight is None else sample_weight[batch]
                 loss, penalty = self._objective(X[batch], y[batch], w, gradient, dropout=True)
@@ -416,10 +438,10 @@ class ReferenceEngine:
                     penalties[s] = penalty
                 if not math.isfinite(loss):
                     return s
-                self._update(gradient, rate)
+                self._update(gradient, float(learning_rates[s]))
                 self._step += 1
                 let_interrupt()
-        return len(learning_rates)
+        return -(-len(order) // self.plan.batch_size)
 
     @_quiet
     def _update(self, gradient: list[Array], rate: float) -> None:

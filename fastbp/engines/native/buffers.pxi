@@ -17,6 +17,8 @@ cdef int64_t lay_out(Net* net, char* base) noexcept nogil:
         v = <real*> take(base, &used, panels_of(net.layer[0].n_in + 1) * net.stride * panel)
     if net.inputs_owned:
         net.own_inputs = <real*> take(base, &used, net.threads * own_size(net) * sizeof(real))
+    if net.online:
+        net.zeros = <real*> take(base, &used, net.layer[0].n_in * sizeof(real))
     if net.two_barriers:
         net.parts = <real*> take(base, &used, panels_of(net.layer[0].n_out) * net.stride * panel)
     for l in range(net.layers):

@@ -16,6 +16,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from fastbp.engines.arrays import check_gradients, refuse_shape
 from fastbp.optimizers import epsilon_in
 
 
@@ -367,28 +368,48 @@ cdef class Engine:
             refuse_reentry()
         return 0
 
+    # Shapes are checked here, as C trusts them: once a call, in O(1). The address of an array's first element
+    # is taken also where it has none, and then not read.
+
+    cdef int _set_inputs(self, const real[:, ::1] X) except -1:
+        self._be_free()
+        if X.shape[1] != self.net.layer[0].n_in:
+            refuse_shape("X", X, f"(n, {self.net.layer[0].n_in})")
+        self.net.X = &X[0, 0]
+        self.net.rows = X.shape[0]
+        self.net.weight = NULL
+        return 0
+
     cdef int _set_data(self, const real[:, ::1] X, y, const real[::1] sample_weight) except -1:
         cdef const int64_t[::1] labels
         cdef const real[:, ::1] targets
-        self._be_free()
-        self.net.X = &X[0, 0]
-        self.net.rows = X.shape[0]
-        self.net.labels = NULL
-        self.net.y = NULL
-        if y.ndim == 1:
+        cdef int64_t outputs = self.net.layer[self.net.layers - 1].n_out
+        self._set_inputs(X)
+        if y.ndim == 1 and self.net.loss == SOFTMAX_CROSS_ENTROPY:
             labels = y
+            if labels.shape[0] != X.shape[0]:
+                refuse_shape("y", y, f"({X.shape[0]},), as many as X")
             self.net.labels = &labels[0]
-        else:
+        elif y.ndim == 2:
             targets = y
+            if targets.shape[0] != X.shape[0] or targets.shape[1] != outputs:
+                refuse_shape("y", y, f"({X.shape[0]}, {outputs})")
+            self.net.labels = NULL
             self.net.y = &targets[0, 0]
-        self.net.weight = &sample_weight[0] if sample_weight is not None else NULL
+        else:
+            refuse_shape("y", y, f"({X.shape[0]}, {outputs})")
+        if sample_weight is not None:
+            if sample_weight.shape[0] != X.shape[0]:
+                refuse_shape("sample_weight", sample_weight, f"({X.shape[0]},), as many as X")
+            self.net.weight = &sample_weight[0]
         return 0
 
     def forward(self, const real[:, ::1] X, real[:, ::1] out, *, bint link=False):
         """Outputs f (with link: predictions) of every row of X into out, (n, n_L)."""
-        self._be_free()
-        self.net.X = &X[0, 0]
-        self.net.rows = X.shape[0]
+        cdef int64_t outputs = self.net.layer[self.net.layers - 1].n_out
+        self._set_inputs(X)
+        if out.shape[0] != X.shape[0] or out.shape[1] != outputs:
+            refuse_shape("out", out, f"({X.shape[0]}, {outputs})")
         self.net.out = &out[0, 0]
         self.net.link = link
         with nogil:
@@ -405,6 +426,7 @@ cdef class Engine:
         """Gradient of the objective into out; returns the objective."""
         cdef int64_t l
         self._set_data(X, y, sample_weight)
+        check_gradients(self.plan, out)
         self._need_gradients()
         self.net.back = True
         value = self._objective(3)
@@ -415,6 +437,7 @@ cdef class Engine:
     cdef double _objective(self, int64_t passes) except? -1:
         self.net.total = 0
         with nogil:
+            weigh(&self.net, 0, NULL, self.net.rows)
             self._run(gradient_work, (self.net.rows + self.net.batch - 1) // self.net.batch,
                       self.net.flops // 3 * passes)
         raise_pending(self.net.stop)
@@ -422,10 +445,11 @@ cdef class Engine:
 
     def jacobian(self, const real[:, ::1] X, real[:, :, ::1] out):
         """∂f/∂x of every row of X into out, (n, n_L, n_0)."""
-        self._be_free()
+        cdef int64_t outputs = self.net.layer[self.net.layers - 1].n_out
+        self._set_inputs(X)
+        if out.shape[0] != X.shape[0] or out.shape[1] != outputs or out.shape[2] != X.shape[1]:
+            refuse_shape("out", out, f"({X.shape[0]}, {outputs}, {X.shape[1]})")
         self._need_input_buffers()
-        self.net.X = &X[0, 0]
-        self.net.rows = X.shape[0]
         self.net.out = &out[0, 0, 0]
         with nogil:
             self._run(jacobian_work, 1, self.net.flops // (3 * self.net.batch) * self.net.rows
@@ -435,8 +459,20 @@ cdef class Engine:
     def epoch(self, const real[:, ::1] X, y, const real[::1] sample_weight,
               const int64_t[::1] order, const double[::1] learning_rates, double[::1] losses,
               double[::1] penalties=None):
-        """Train on X's rows in this order; returns the number of steps applied."""
+        """Train on X's rows in this order; returns the number of steps applied.
+
+        That 0 ≤ order[i] < n is the caller's to see to.
+        """
+        cdef int64_t steps = (order.shape[0] + self.net.batch - 1) // self.net.batch
         self._set_data(X, y, sample_weight)
+        if X.shape[0] == 0 and order.shape[0] > 0:
+            refuse_shape("order", order, "(0,), as X has no rows")
+        if learning_rates.shape[0] < steps:
+            refuse_shape("learning_rates", learning_rates, f"({steps},), one for each step")
+        if losses.shape[0] < steps:
+            refuse_shape("losses", losses, f"({steps},), one for each step")
+        if penalties is not None and penalties.shape[0] < steps:
+            refuse_shape("penalties", penalties, f"({steps},), one for each step")
         self.net.rows = order.shape[0]
         self.net.order = &order[0]
         self.net.learning_rates = &learning_rates[0]
@@ -444,7 +480,8 @@ cdef class Engine:
         self.net.penalties = &penalties[0] if penalties is not None else NULL
         self.net.done = 0
         with nogil:
-            self._run(epoch_work, (self.net.rows + self.net.batch - 1) // self.net.batch, self.net.flops)
+            weigh_minibatch(&self.net, 0)
+            self._run(epoch_work, steps, self.net.flops)
         self.net.step += self.net.done
         raise_pending(self.net.stop)
         return self.net.done

@@ -76,6 +76,7 @@ ctypedef struct Net:
     real* tile          # for each thread: a PANEL × PANEL tile of gradient
     real* panel         # for each thread, in bf16 modules: HALF_BLOCK rows of a panel before they are rounded
     real* own_inputs    # v⁰ for each thread, or NULL
+    real* zeros         # n_0 of them, in place of a row of weight 0 where net.online
     real* parts         # of the output layer's sums, laid out as vᴸ⁻¹: for two barriers
     real* delta_input   # ∂f/∂x of the Jacobian
     # the call
@@ -91,6 +92,7 @@ ctypedef struct Net:
     double* losses
     double* penalties   # NULL: not wanted
     double total        # Σ of the rows' weighted losses
+    double inverse_weight[2] # 1 / Σ of a minibatch's sample weights, in even and in odd steps
     real* out
     bint link, back
     Pace pace
@@ -103,7 +105,6 @@ ctypedef struct Net:
 ctypedef struct Minibatch:
     const int64_t* rows   # X's row of each of its rows; NULL: offset, offset + 1, …
     int64_t offset, count
-    double inverse_weight # 1 / Σ of its sample weights
     int64_t step
     bint training         # with dropout
     bint begun            # z¹ is there already, from the step before
