@@ -17,6 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.engines import Array, Plan
+from fastbp.engines.arrays import (
+    check_data,
+    check_epoch,
+    check_gradients,
+    check_inputs,
+    check_memory,
+    check_shape,
+)
 from fastbp.engines.interrupts import refuse_reentry
 from fastbp.engines.jit import layout
 from fastbp.engines.jit.functions import activation_address, general_library, loss_address
@@ -107,7 +115,8 @@ class JitEngine:
         self._cut_tasks()
         lanes, outputs = panel // 2, plan.layer_sizes[-1]
         net["row_loss"] = self._new((stride,), np.float64)
-        net["outputs"] = self._new((threads, 3 * outputs + 4, lanes))
+        net["outputs"] = self._new((threads, 3 * outputs + 5, lanes))
+        net["inverse_weight"] = self._new((2,), np.float64)
         net["tile"] = self._new((threads, panel, panel))
         net["batches"] = self._new((threads,), record(layout.BATCH))
         net["layer"] = self._layers.ctypes.data
@@ -263,10 +272,9 @@ class JitEngine:
         pass  # they are Python's, which ends well only without any
 
     def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
-        self._be_free()
-        net = self._net
-        net["X"], net["rows"], net["out"] = X.ctypes.data, len(X), out.ctypes.data
-        net["with_link"] = link
+        self._set_inputs(X)
+        self._set_output(out, (len(X), self.plan.layer_sizes[-1]))
+        self._net["with_link"] = link
         self._run("forward", self._flops // (3 * self.plan.batch_size) * len(X))
 
     def loss(self, X: Array, y: Array, sample_weight: Array | None) -> float:
@@ -274,6 +282,7 @@ class JitEngine:
 
     def gradient(self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]) -> float:
         self._be_free()
+        check_gradients(self.plan, out)
         self._need_gradients()
         value = self._objective(X, y, sample_weight, back=True)
         for a, g in zip(out, self._unpacked(self._gradients), strict=True):
@@ -283,22 +292,22 @@ class JitEngine:
     def _objective(self, X: Array, y: Array, sample_weight: Array | None, *, back: bool) -> float:
         net = self._net
         self._set_data(X, y, sample_weight)
-        net["rows"], net["back"], net["total"] = len(X), back, 0
+        net["back"], net["total"] = back, 0
         steps = -(-len(X) // self.plan.batch_size)
         self._run("gradient", self._flops if back else self._flops // 3, steps)
         return float(net["total"])
 
     def jacobian(self, X: Array, out: Array) -> None:
-        self._be_free()
         net, first, panel = self._net, self._layers[0], self._panel
         n_in, n_out = self.plan.layer_sizes[:2]
+        self._set_inputs(X)
+        self._set_output(out, (len(X), self.plan.layer_sizes[-1], n_in))
         if net["delta_input"] == 0:
             net["delta_input"] = self._new((panels(n_in, panel), int(net["stride"]), panel))
             first["wt"] = self._new((panels(n_in, panel), n_out, panel))
             self._transposed_input = self._buffers[-1]
         W = layout.unpack(self._weights[0], n_out)
         self._transposed_input[...] = layout.pack_transposed(W, panel)
-        net["X"], net["rows"], net["out"] = X.ctypes.data, len(X), out.ctypes.data
         flops = self._flops // (3 * self.plan.batch_size) * len(X) * self.plan.layer_sizes[-1]
         self._run("jacobian", flops)
 
@@ -312,8 +321,17 @@ class JitEngine:
         losses: NDArray[np.float64],
         penalties: NDArray[np.float64] | None = None,
     ) -> int:
-        net, steps = self._net, len(learning_rates)
+        net, steps = self._net, -(-len(order) // self.plan.batch_size)
         self._set_data(X, y, sample_weight)
+        check_epoch(self.plan, X, order, learning_rates, losses, penalties)
+        check_memory("order", order, "int64")
+        for name, array in (
+            ("learning_rates", learning_rates),
+            ("losses", losses),
+            ("penalties", penalties),
+        ):
+            if array is not None:
+                check_memory(name, array, "float64")
         etas = self._step_sizes(learning_rates)
         net["rows"], net["order"] = len(order), order.ctypes.data
         net["learning_rates"], net["etas"] = learning_rates.ctypes.data, etas.ctypes.data
@@ -358,10 +376,24 @@ class JitEngine:
         corrections = np.sqrt(1 - float(net["beta_2"]) ** t) / (1 - float(net["momentum"]) ** t)
         return np.ascontiguousarray(learning_rates * corrections)
 
-    def _set_data(self, X: Array, y: Array, sample_weight: Array | None) -> None:
+    def _set_inputs(self, X: Array) -> None:
         self._be_free()
+        check_inputs(self.plan, X)
+        check_memory("X", X, self.plan.dtype)
+        self._net["X"], self._net["rows"], self._net["weighted"] = X.ctypes.data, len(X), False
+
+    def _set_output(self, out: Array, shape: tuple[int, ...]) -> None:
+        check_shape("out", out, shape)
+        check_memory("out", out, self.plan.dtype)
+        self._net["out"] = out.ctypes.data
+
+    def _set_data(self, X: Array, y: Array, sample_weight: Array | None) -> None:
         net = self._net
-        net["X"] = X.ctypes.data
+        self._set_inputs(X)
+        check_data(self.plan, X, y, sample_weight)
+        check_memory("y", y, "int64" if y.ndim == 1 else self.plan.dtype)
+        if sample_weight is not None:
+            check_memory("sample_weight", sample_weight, self.plan.dtype)
         net["labelled"] = y.ndim == 1
         net["labels" if y.ndim == 1 else "y"] = y.ctypes.data
         net["weighted"] = sample_weight is not None

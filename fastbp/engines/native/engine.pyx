@@ -88,6 +88,7 @@ cdef extern from "half.h" nogil:
     void store_pairs(operand* p, pairs x)
     void half_panel(int64_t rows, int vectors, int64_t K, const operand* a, int64_t a_panel, const operand* w,
                     const real* bias, real* c, int add)
+    bint tiles_granted()
     void tiles_on()
     void tiles_off()
     operand HALF_ONE
@@ -154,6 +155,8 @@ cdef class Engine:
         cdef Net* net = &self.net
         cdef int64_t l, bytes
         self.plan = plan
+        if HALF and not tiles_granted():
+            raise RuntimeError("the operating system does not give this process the registers of AMX")
         wanted = 8 * max(plan.layer_sizes) * (sum(plan.layer_sizes) + 4 * plan.batch_size)
         weights = sum((m + 1) * n for m, n in zip(plan.layer_sizes, plan.layer_sizes[1:]))
         if max(wanted, 6 * plan.batch_size * weights) > 2**60:  # nothing below may overflow

@@ -112,7 +112,9 @@ cdef inline real* begun_row(Net* net, int64_t p) noexcept nogil:
 
 cdef inline const real* inputs_of(Net* net, int64_t k) noexcept nogil:
     """Row k of X, as `take_inputs` would take it."""
-    return net.zeros if net.weight != NULL and net.weight[k] == 0 else net.X + k * net.layer[0].n_in
+    if net.weight != NULL and net.weight[k] == 0:
+        return net.zeros
+    return net.X + k * net.layer[0].n_in
 
 
 cdef void begin_next(Net* net, const Minibatch* batch, int thread) noexcept nogil:
