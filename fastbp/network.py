@@ -334,7 +334,7 @@ class MLP:
             If > 0, the most that the Euclidean norm of a step's gradient may be.
         callbacks : iterable of callable
             Each is called as ``callback(model, history)`` after every epoch; one that returns True
-            ends the training.
+            (a bool of Python or NumPy; nothing else counts) ends the training.
         progress : bool
             Print a line for every epoch.
         checkpoint : str, path-like or None
@@ -487,8 +487,7 @@ class MLP:
                     history.stopped = _why_stop(history, epochs, early_stopping)
                     if progress:
                         print(history.line(epochs), flush=True)
-                    # All of them run, even when an early one asks to stop.
-                    if True in [callback(self, history) is True for callback in callbacks]:
+                    if _options.call_all(callbacks, self, history):
                         history.stopped = history.stopped or "callback"
                     if callbacks:  # one of them may have set parameters
                         good = self.parameters

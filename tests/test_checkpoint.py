@@ -17,7 +17,7 @@ from fastbp import _safetensors, checkpoint, model_file, schedules
 GENERATOR = np.random.default_rng(3)
 X = GENERATOR.standard_normal((70, 5)).astype(np.float32)
 LABELS = GENERATOR.integers(0, 3, 70)
-OPTIONS = {"batch_size": 8, "optimizer": "adam", "learning_rate": schedules.Cosine(0.01, 60)}
+OPTIONS = {"batch_size": 8, "optimizer": "adam", "learning_rate": schedules.Cosine(0.01, steps=60)}
 
 
 def make(**options):

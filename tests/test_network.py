@@ -426,6 +426,38 @@ def test_callback_stops():
     assert history.stopped == "callback"
 
 
+@pytest.mark.parametrize(
+    ("answer", "stops"),
+    [
+        (True, True),
+        (np.True_, True),
+        (np.float32(2) > 1, True),
+        (False, False),
+        (np.False_, False),
+        (None, False),
+        (1, False),
+        (np.int64(1), False),
+        (np.array([True, False]), False),
+        ([True], False),
+    ],
+    ids=repr,
+)
+def test_only_a_bool_that_is_true_stops(answer, stops):
+    history = regressor().fit(X, TARGETS, epochs=3, callbacks=[lambda *_: answer])
+    assert history.epochs == (1 if stops else 3)
+
+
+def test_flags_may_be_numpy_bools(capsys):
+    plain, numpys = regressor(), regressor()
+    plain.fit(X, TARGETS, epochs=2, shuffle=False, progress=True)
+    told = capsys.readouterr().out.count("epoch")
+    numpys.fit(X, TARGETS, epochs=2, shuffle=np.False_, progress=np.True_)
+    assert capsys.readouterr().out.count("epoch") == told == 2
+    for p, q in zip(plain.parameters, numpys.parameters, strict=True):
+        np.testing.assert_array_equal(p, q)
+    assert len(plain.gradient(X, TARGETS, split=np.True_)) == 2
+
+
 def test_progress_prints_a_line_an_epoch(capsys):
     classifier().fit(X, LABELS, epochs=3, validation=0.2, progress=True)
     lines = capsys.readouterr().out.splitlines()

@@ -334,11 +334,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _optimizer_of_solver(self) -> optimizers.Optimizer:
         match self.solver:
             case "sgd":
-                return SGD(float(self.momentum), bool(self.nesterovs_momentum))
+                return SGD(momentum=self.momentum, nesterov=bool(self.nesterovs_momentum))
             case "adam":
-                return Adam(self.beta_1, self.beta_2, self.epsilon)
+                return Adam(beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon)
             case "adamw":
-                return AdamW(self.beta_1, self.beta_2, self.epsilon)
+                return AdamW(beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon)
             case "rmsprop":
                 return RMSprop(epsilon=self.epsilon)
         return cast(optimizers.Optimizer, self.solver)
@@ -493,8 +493,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self, trainer: Trainer, plan: Plan, callbacks: list[Callable[[Self], object]]
     ) -> bool:
         self.coefs_, self.intercepts_ = split(trainer.parameters)
-        # All of them run, even when an early one asks to stop.
-        stop = True in [callback(self) is True for callback in callbacks]
+        stop = _options.call_all(callbacks, self)
         sizes_of(self.coefs_, self.intercepts_)  # they may have changed them
         trainer.parameters = join(self.coefs_, self.intercepts_, plan.dtype)
         return stop
