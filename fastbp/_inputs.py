@@ -96,6 +96,8 @@ def as_targets(
             accepted = f"({rows},) for integer labels or {accepted} for distributions"
         elif outputs == 1:
             accepted = f"({rows},) or {accepted}"
+        elif loss.link == "softmax" and shape == (rows,):
+            accepted = f"{accepted} for loss {loss.name!r}, as np.eye({outputs})[labels] makes it"
         raise ValueError(f"{name} must have shape {accepted}, got {shape}")
     check_finite(name, y)
     if y.size == 0:
