@@ -308,7 +308,9 @@ class MLP:
         ----------
         X : array_like of shape (n, n_0)
             Finite numbers. Used in place if C-contiguous and of the model's dtype (a memory-mapped
-            file is then read as it is needed), else converted once. Never written to.
+            file is then read as it is needed), else converted once. Never written to. A DataFrame may
+            have columns of any types of numbers, nullable ones too, and bools; a missing value is
+            an error that names its row and column.
         y : array_like
             softmax_cross_entropy: integer labels of shape (n,), from 0 to n_L − 1, or
             distributions of shape (n, n_L). Other losses: shape (n, n_L), or (n,) if n_L = 1.
