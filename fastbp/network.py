@@ -350,7 +350,7 @@ class MLP:
             Go on from this checkpoint as if training had never stopped, given the same data and
             options: the weights come out the same, bit for bit, on any number of threads. `epochs`
             counts those that the checkpoint has behind it. A function written in Python must be the
-            same, and the Python version.
+            same, and the Python version. Other data are noticed by a sample of their rows.
 
         Returns
         -------
@@ -423,10 +423,15 @@ class MLP:
                 "penalty_in_sum": plan.penalty_in_sum,
             }
             resumed = None
+            kept_data = {}
+            if checkpoint is not None or resume is not None:
+                kept_data = checkpoints.fingerprints(data, held_out)
             generator = self._generator
             if resume is not None:
                 slots = plan.optimizer.slots
-                kept, resumed = checkpoints.read(resume, self._network(), options, slots, steps)
+                kept, resumed = checkpoints.read(
+                    resume, self._network(), options, kept_data, slots, steps
+                )
                 if resumed.history.epochs > epochs:
                     raise ValueError(
                         f"epochs must be ≥ the {resumed.history.epochs} of the checkpoint "
@@ -502,7 +507,14 @@ class MLP:
                     if checkpoint is not None and (history.stopped or finished % every == 0):
                         now = self._generator.bit_generator.state
                         training = checkpoints.Training(
-                            options, plan.seed, at_start, now, *self._state(), history, best
+                            options,
+                            plan.seed,
+                            at_start,
+                            now,
+                            *self._state(),
+                            history,
+                            best,
+                            kept_data,
                         )
                         checkpoints.write(checkpoint, self._network(), good, training)
                 if best is not None:
