@@ -187,7 +187,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             data = X, y, weight
             self._optimizer = trainer
             self._fit_stochastic(make_plan, data, stratify, random_state, callbacks, incremental)
-        if not all(map(all_finite, (*self.coefs_, *self.intercepts_))):
+        if not _finite([*self.coefs_, *self.intercepts_]):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large "
                 "values and need to be preprocessed."
@@ -329,16 +329,23 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         )
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         self.loss_ = result.fun
+        if not np.isfinite(self.loss_):  # of a step that the line search tried and did not take
+            self.loss_ = objective(result.x)[0]
         self.coefs_, self.intercepts_ = split(objective.unpack(result.x))
+        if not np.isfinite(self.loss_):
+            raise ValueError(
+                "The loss is not finite where L-BFGS begins. The input data may contain large values "
+                "and need to be preprocessed."
+            )
 
     def _optimizer_of_solver(self) -> optimizers.Optimizer:
         match self.solver:
             case "sgd":
-                return SGD(float(self.momentum), bool(self.nesterovs_momentum))
+                return SGD(momentum=self.momentum, nesterov=bool(self.nesterovs_momentum))
             case "adam":
-                return Adam(self.beta_1, self.beta_2, self.epsilon)
+                return Adam(beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon)
             case "adamw":
-                return AdamW(self.beta_1, self.beta_2, self.epsilon)
+                return AdamW(beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon)
             case "rmsprop":
                 return RMSprop(epsilon=self.epsilon)
         return cast(optimizers.Optimizer, self.solver)
@@ -397,6 +404,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         plan = make_plan(optimizer=trainer.optimizer, batch_size=batch)
         plan = trainer.use(plan, self.engine, join(self.coefs_, self.intercepts_, plan.dtype))
         self.n_iter_ = 0
+        scored = len(self.validation_scores_ or ())
         try:
             if not incremental:
                 trainer.keep_threads(True)
@@ -405,6 +413,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 if self.shuffle:
                     random_state.shuffle(order)
                 self._epoch(trainer, plan, data, order)
+                if not (np.isfinite(self.loss_) or _finite(trainer.parameters)):
+                    break  # what is NaN stays NaN
                 if self._stops(trainer, plan, validation):
                     break
                 if callbacks and self._callback_stops(trainer, plan, callbacks):
@@ -424,7 +434,25 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 trainer.keep_threads(False)
                 if self.progress:
                     print(file=sys.stderr, flush=True)
-        self.coefs_, self.intercepts_ = split(trainer.parameters if best is None else best)
+        last = trainer.parameters
+        has_score = self.early_stopping and np.isfinite(self.best_validation_score_)
+        if best is None or (not has_score and not _finite(last)):
+            best = last  # not the first weights, as if they were the result: `_fit` looks at these
+        elif not _finite(last):
+            warnings.warn(
+                f"Training diverged in epoch {self.n_iter_}: a loss or a weight became NaN or infinite. "
+                "The coefficients are those of the best validation score before. Try a smaller "
+                "learning_rate_init, or data scaled to about unit size.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        self.coefs_, self.intercepts_ = split(best)
+        scores = (self.validation_scores_ or [])[scored:]
+        if scores and not np.isfinite(scores).any():
+            raise ValueError(
+                f"No validation score was finite in {len(scores)} epochs: training diverged. The input "
+                "data may contain large values and need to be preprocessed."
+            )
 
     def _epoch(
         self,
@@ -467,12 +495,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             scores.append(score)
             if self.verbose:
                 print(f"Validation score: {score:f}")
-            worse = score < self.best_validation_score_ + self.tol
-            if score > self.best_validation_score_:
+            worse = not (np.isfinite(score) and score >= self.best_validation_score_ + self.tol)
+            if np.isfinite(score) and score > self.best_validation_score_:
                 self.best_validation_score_ = score
                 self._best_parameters = trainer.parameters
         else:
-            worse = self.loss_ > self.best_loss_ - self.tol
+            worse = not (np.isfinite(self.loss_) and self.loss_ <= self.best_loss_ - self.tol)
             self.best_loss_ = min(self.best_loss_, self.loss_)
         self._no_improvement_count = self._no_improvement_count + 1 if worse else 0
         trainer.epoch_ends(self.t_)
@@ -493,8 +521,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self, trainer: Trainer, plan: Plan, callbacks: list[Callable[[Self], object]]
     ) -> bool:
         self.coefs_, self.intercepts_ = split(trainer.parameters)
-        # All of them run, even when an early one asks to stop.
-        stop = True in [callback(self) is True for callback in callbacks]
+        stop = _options.call_all(callbacks, self)
         sizes_of(self.coefs_, self.intercepts_)  # they may have changed them
         trainer.parameters = join(self.coefs_, self.intercepts_, plan.dtype)
         return stop
@@ -552,6 +579,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _finite(arrays: list[Array]) -> bool:
+    return all(map(all_finite, arrays))
 
 
 def _as_matrix(X: Any, dtype: np.dtype[Any]) -> Any:
