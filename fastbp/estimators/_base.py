@@ -10,7 +10,8 @@ import functools
 import sys
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
 
@@ -36,11 +37,11 @@ from fastbp import _options, activations, optimizers
 from fastbp._inputs import all_finite
 from fastbp._validation import check_integer
 from fastbp.activations import Activation
-from fastbp.engines import ENGINES, Array, Plan
+from fastbp.engines import ENGINES, Array, Engine, Plan, create
 from fastbp.engines.reference import ACTIVATIONS, LINKS
 from fastbp.estimators import lbfgs
 from fastbp.estimators.parallel import let_interrupt, threads_for
-from fastbp.estimators.trainer import Trainer, join, sizes_of, split
+from fastbp.estimators.trainer import Trainer, join, outputs_of, sizes_of, split
 from fastbp.losses import CROSS_ENTROPIES, Loss
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
 from fastbp.schedules import Schedule
@@ -153,6 +154,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             X, y, sample_weight, first=first, incremental=incremental
         )
         random_state = self._draws()
+        self.__dict__.setdefault(
+            "_engines", []
+        )  # here, as predictions leave attributes as they are
         if first:
             sizes = (X.shape[1], *hidden, outputs)
             self._initialize(sizes, phi, self._given_dtype() or X.dtype, random_state)
@@ -534,9 +538,34 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             precision="bf16" if bf16 else None,
             threads=threads_for(self.n_jobs),
         )
-        trainer = Trainer(plan.optimizer, 0.0, "constant", 0.0)
-        plan = trainer.use(plan, self.engine, join(coefs, intercepts, plan.dtype))
-        return trainer.outputs(plan, _as_matrix(X, dtype), link=link)
+        with self._engine_for(plan) as engine:
+            engine.set_parameters(join(coefs, intercepts, plan.dtype))
+            return outputs_of(engine, _as_matrix(X, dtype), link=link)
+
+    @contextmanager
+    def _engine_for(self, plan: Plan) -> Iterator[Engine]:
+        """An engine of `plan` to oneself: one that was left by an earlier prediction, if there is.
+
+        A list's pop is all the lock there is. Predictions side by side have an engine each, and who
+        comes from a signal's handler, or lives in a process forked meanwhile, finds none and makes one.
+        """
+        kept: list[tuple[Plan, str, Engine]] = self.__dict__.setdefault("_engines", [])
+        engine: Engine | None = None
+        try:
+            plan_of, name, engine = kept.pop()
+        except IndexError:
+            pass
+        else:
+            if plan_of != plan or name != self.engine:
+                engine = None
+        if engine is None:
+            engine = create(plan, self.engine)
+        yield engine
+        kept.append((plan, self.engine, engine))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_engines"}
 
     def _quick_score(self, X: Any, y: Any) -> float | None:
         """The score, where X and y are plain arrays that need no checks; else None."""
