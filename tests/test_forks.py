@@ -1,7 +1,7 @@
-"""Forks in the middle of another thread's call: the child's model is as good as before it, or says why not.
+"""Forks in another thread's call: the child's model is as good as before it, or says why not.
 
-The call is a real one, which has released the interpreter's lock: the fork comes while the engine refuses
-others, and counts only if it still does so after it.
+The call is a real one, which has released the interpreter's lock: the fork comes while the engine
+refuses others, and counts only if it still does so after it.
 """
 
 import os
@@ -25,14 +25,14 @@ pytestmark = [
 
 ENGINES = [name for name, e in (("native", native), ("jit", jit)) if e.available()] + ["reference"]
 SIZES = [16, 32, 3]
-X = np.random.default_rng(0).standard_normal((400_000, SIZES[0]), dtype=np.float32)
+X = np.random.default_rng(0).standard_normal((200_000, SIZES[0]), dtype=np.float32)
 LABELS = np.arange(len(X)) % SIZES[-1]
 FEW = slice(0, 300)
 
 
 @pytest.fixture(autouse=True)
 def _costs():
-    """As many threads as there may be, however little work; and BLAS, which must not be forked, on one."""
+    """As many threads as there may be, however little work; BLAS, which must not be forked, on one."""
     with ExitStack() as stack:
         try:
             from threadpoolctl import threadpool_limits
@@ -246,7 +246,7 @@ def test_a_model_whose_validation_loss_another_thread_takes_is_whole(engine):
 
 
 def test_a_child_that_another_thread_forked_from_training_can_be_interrupted():
-    """The main thread holds Ctrl-C back between two steps; in the child it is not there to let it through."""
+    """The main thread holds Ctrl-C back between steps; in the child it cannot let it through."""
     model = fastbp.MLP(SIZES, seed=0, engine="reference")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     stop, results = threading.Event(), []

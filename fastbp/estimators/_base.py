@@ -10,8 +10,7 @@ import functools
 import sys
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
 
@@ -37,9 +36,9 @@ from fastbp import _options, activations, optimizers
 from fastbp._inputs import all_finite
 from fastbp._validation import check_integer
 from fastbp.activations import Activation
-from fastbp.engines import ENGINES, Array, Engine, Plan, create
+from fastbp.engines import ENGINES, Array, Plan
 from fastbp.engines.reference import ACTIVATIONS, LINKS
-from fastbp.estimators import lbfgs
+from fastbp.estimators import lbfgs, prediction
 from fastbp.estimators.parallel import let_interrupt, threads_for
 from fastbp.estimators.trainer import Trainer, join, outputs_of, sizes_of, split
 from fastbp.losses import CROSS_ENTROPIES, Loss
@@ -48,7 +47,7 @@ from fastbp.schedules import Schedule
 
 FLOATS = (np.float64, np.float32)
 SOLVERS = {"lbfgs", "sgd", "adam", "adamw", "rmsprop"}
-# Up to so many rows, NumPy is through before an engine would be made.
+# Up to so many rows, NumPy is through before an engine's parameters would be compared with coefs_.
 FEW_ROWS = 32
 
 _activation = functools.cache(activations.get)
@@ -520,7 +519,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             own = coefs[0].dtype  # NumPy takes a while to tell the type of a result
             common = own if X.dtype == own else np.result_type(X.dtype, own)
             dtype = np.dtype(np.float32 if common == np.float32 else np.float64)
-        if X.shape[0] <= FEW_ROWS and known and type(X) is np.ndarray and not bf16:
+        few = X.shape[0] <= FEW_ROWS and type(X) is np.ndarray
+        if few and self.engine == "auto" and known and not bf16:
             v = (X if X.dtype == dtype else X.astype(dtype)) @ coefs[0]
             v += intercepts[0]
             for activation, coef, intercept in zip(phi, coefs[1:], intercepts[1:], strict=True):
@@ -538,30 +538,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             precision="bf16" if bf16 else None,
             threads=threads_for(self.n_jobs),
         )
-        with self._engine_for(plan) as engine:
-            engine.set_parameters(join(coefs, intercepts, plan.dtype))
+        kept = self.__dict__.setdefault("_engines", [])
+        with prediction.engine_for(kept, plan, self.engine, coefs, intercepts) as engine:
             return outputs_of(engine, _as_matrix(X, dtype), link=link)
-
-    @contextmanager
-    def _engine_for(self, plan: Plan) -> Iterator[Engine]:
-        """An engine of `plan` to oneself: one that was left by an earlier prediction, if there is.
-
-        A list's pop is all the lock there is. Predictions side by side have an engine each, and who
-        comes from a signal's handler, or lives in a process forked meanwhile, finds none and makes one.
-        """
-        kept: list[tuple[Plan, str, Engine]] = self.__dict__.setdefault("_engines", [])
-        engine: Engine | None = None
-        try:
-            plan_of, name, engine = kept.pop()
-        except IndexError:
-            pass
-        else:
-            if plan_of != plan or name != self.engine:
-                engine = None
-        if engine is None:
-            engine = create(plan, self.engine)
-        yield engine
-        kept.append((plan, self.engine, engine))
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()

@@ -427,7 +427,8 @@ class JitEngine:
         """Call a function that threads share block by block of net.rows; inputs: it needs ∂f/∂x."""
         rows = int(self._net["rows"])
         threads = max(1, min(self._worthwhile(flops, 1), -(-rows // ROW_BLOCK)))
-        self._make_rows(min(rows, threads * ROW_BLOCK), inputs=inputs)
+        # Of several threads any may have a whole block.
+        self._make_rows(threads * ROW_BLOCK if threads > 1 else min(rows, ROW_BLOCK), inputs=inputs)
         self._run(name, threads)
 
     def _run(self, name: str, threads: int) -> None:

@@ -90,6 +90,33 @@ cdef int64_t lay_out_rows(Net* net, int64_t stride, bint inputs, char* base) noe
     return used
 
 
+cdef int make_rows(Net* net, Block* block, int64_t rows, bint inputs) except -1:
+    """Room in the block for so many rows at least, and with inputs for ∂f/∂x; what was in it is lost."""
+    cdef Block new
+    cdef int64_t l, stride, bytes
+    if rows <= net.rows_most and (net.with_inputs or not inputs):
+        return 0
+    rows = max(rows, net.rows_most)
+    inputs = inputs or net.with_inputs
+    # An odd number of rows keeps panels apart in the cache's sets.
+    stride = (rows + PANEL - 1) // PANEL * PANEL + 1 if HALF else rows | 1
+    bytes = lay_out_rows(net, stride, inputs, NULL)
+    try:
+        fill(&new, bytes, f"an engine for {rows:,} rows at a time")
+    except MemoryError:  # what there was stays
+        lay_out_rows(net, net.stride, net.with_inputs, block.start)
+        raise
+    empty(block)
+    block[0] = new
+    net.rows_most = rows
+    net.stride = stride
+    net.with_inputs = inputs
+    lay_out_rows(net, stride, inputs, block.start)
+    for l in range(net.layers):
+        set_ones(net, l)
+    return 0
+
+
 cdef void lay_out_operands(Layer* layer, int64_t stride, char* base, int64_t* used) noexcept nogil:
     """The same for a layer's bf16 operands."""
     cdef int64_t panel = PANEL * sizeof(operand), inputs = panels_of(layer.n_in + 1), outputs = panels_of(layer.n_out)

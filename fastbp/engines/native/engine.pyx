@@ -200,7 +200,7 @@ cdef class Engine:
         net.steps_unchecked = max(<int64_t> 1, FLOPS_UNCHECKED // net.flops)
         fill(&self.kept, lay_out(net, NULL), f"an engine for layers {plan.layer_sizes}")
         lay_out(net, <char*> self.kept.start)
-        self._make_rows(net.batch + net.online, False)
+        make_rows(net, &self.rows, net.batch + net.online, False)
         cut_tasks(net)
 
     def __dealloc__(self):
@@ -377,7 +377,9 @@ cdef class Engine:
         """Run work of so many FLOPs that threads share block by block of rows; inputs: it needs ∂f/∂x."""
         cdef int64_t blocks = (self.net.rows + self.net.block - 1) // self.net.block
         cdef int threads = <int> max(<int64_t> 1, min(blocks, <int64_t> self._worthwhile(1, flops)))
-        self._make_rows(min(self.net.rows, threads * self.net.block), inputs)
+        # Of several threads any may have a whole block.
+        make_rows(&self.net, &self.rows,
+                  threads * self.net.block if threads > 1 else min(self.net.rows, self.net.block), inputs)
         with nogil:
             self._run(work, threads)
         return raise_pending(self.net.stop)
@@ -499,33 +501,6 @@ cdef class Engine:
             layer = &self.net.layer[l]
             layer.g = <real*> (self.gradients.start + bytes)
             bytes += panels_of(layer.n_out) * layer.rows * panel
-        return 0
-
-    cdef int _make_rows(self, int64_t rows, bint inputs) except -1:
-        """Room for so many rows at least, and with inputs for ∂f/∂x; what was in the buffers is lost."""
-        cdef Net* net = &self.net
-        cdef Block block
-        cdef int64_t l, stride, bytes
-        cdef bint with_inputs = inputs or net.with_inputs
-        if rows <= net.rows_most and (net.with_inputs or not inputs):
-            return 0
-        rows = max(rows, net.rows_most)
-        # An odd number of rows keeps panels apart in the cache's sets.
-        stride = (rows + PANEL - 1) // PANEL * PANEL + 1 if HALF else rows | 1
-        bytes = lay_out_rows(net, stride, with_inputs, NULL)
-        try:
-            fill(&block, bytes, f"an engine for {rows:,} rows of a net of layers {self.plan.layer_sizes}")
-        except MemoryError:  # what there was stays
-            lay_out_rows(net, net.stride, net.with_inputs, self.rows.start)
-            raise
-        empty(&self.rows)
-        self.rows = block
-        net.rows_most = rows
-        net.stride = stride
-        net.with_inputs = with_inputs
-        lay_out_rows(net, stride, with_inputs, self.rows.start)
-        for l in range(net.layers):
-            set_ones(net, l)
         return 0
 
     cdef int _need_input_weights(self) except -1:
