@@ -113,7 +113,8 @@ class MLP:
     -----
     Several threads may use one model: each call waits for the one before it, and training lets others
     in between its epochs. Only one call at a time may train it. In a process forked while another
-    thread trained a model, the weights of that model may be lost; using it raises RuntimeError.
+    thread was in an epoch of a model, or setting its parameters, the weights of that model are lost;
+    using it raises RuntimeError.
 
     Examples
     --------
@@ -260,7 +261,8 @@ class MLP:
             if self._engine is None:
                 self._parameters = [p.copy() for p in checked]
             else:
-                self._engine.set_parameters(checked)
+                with self._changing():
+                    self._engine.set_parameters(checked)
 
     @property
     def weights(self) -> list[Array]:
@@ -464,7 +466,7 @@ class MLP:
                 good, best = self.parameters, None
             else:
                 history, good, best = resumed.history, kept, resumed.best
-                with self._lock:
+                with self._lock, self._changing():
                     engine.set_parameters(good)
                     engine.set_optimizer_state(resumed.step, resumed.slots)
                 self._steps = resumed.step
@@ -596,7 +598,7 @@ class MLP:
         steps = len(learning_rates)
         losses_ = np.empty(steps)
         try:
-            with self._lock:
+            with self._lock, self._changing():
                 start = time.perf_counter()
                 applied = engine.epoch(*data, order, learning_rates, losses_)
                 seconds = max(time.perf_counter() - start, 1e-9)  # a clock may be coarse
@@ -612,7 +614,7 @@ class MLP:
             self._steps += steps
         except BaseException as error:
             # After an interrupt the engine is at the end of a step: it stays, unless that diverged.
-            with self._lock:
+            with self._lock, self._changing():
                 self._steps = self._state()[0]
                 after = engine.get_parameters()
                 if isinstance(error, DivergenceError) or not all(map(_inputs.all_finite, after)):
@@ -799,9 +801,8 @@ class MLP:
         X = _inputs.as_matrix("X", X, self._plan.layer_sizes[0], self._dtype)
         sizes = self._plan.layer_sizes
         out = np.empty((len(X), sizes[-1], sizes[0]), self._dtype)
-        engine = self._engine or self._use()
         with self._lock:
-            engine.jacobian(X, out)
+            (self._engine or self._use()).jacobian(X, out)
         return out
 
     def loss(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -824,9 +825,8 @@ class MLP:
         4.5
         """
         data = _inputs.as_data(self._plan, X, y, sample_weight)
-        engine = self._engine or self._use()
         with self._lock:
-            return engine.loss(*data)
+            return (self._engine or self._use()).loss(*data)
 
     @overload
     def gradient(
@@ -881,9 +881,8 @@ class MLP:
         _options.check_flag("split", split)
         data = _inputs.as_data(self._plan, X, y, sample_weight)
         out = self._zeros()
-        engine = self._engine or self._use()
         with self._lock:
-            engine.gradient(*data, out)
+            (self._engine or self._use()).gradient(*data, out)
         if split:
             return [g[:, :-1].copy() for g in out], [g[:, -1].copy() for g in out]
         return out
@@ -891,9 +890,8 @@ class MLP:
     def _output(self, X: ArrayLike, *, link: bool) -> Array:
         X = _inputs.as_matrix("X", X, self._plan.layer_sizes[0], self._dtype)
         out = np.empty((len(X), self._plan.layer_sizes[-1]), self._dtype)
-        engine = self._engine or self._use()
         with self._lock:
-            engine.forward(X, out, link=link)
+            (self._engine or self._use()).forward(X, out, link=link)
         return out
 
     def _score_name(self) -> str:
@@ -946,7 +944,7 @@ class MLP:
 
     def _reset_optimizer(self, engine: Engine) -> None:
         zeros = [self._zeros() for _ in range(engine.plan.optimizer.slots)]
-        with self._lock:
+        with self._lock, self._changing():
             engine.set_optimizer_state(0, zeros)
         self._steps = 0
 
@@ -956,20 +954,34 @@ class MLP:
         self._lock = threading.RLock()  # an engine has one workspace: one call at a time
         self._training_lock = threading.Lock()
         self._trainer = 0  # the thread that has it
+        self._is_changing = False  # what the engine holds, by who has the first lock
         _models.add(self)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """For who has the lock: parameters or state are not whole meanwhile."""
+        before, self._is_changing = self._is_changing, True
+        try:
+            yield
+        finally:
+            self._is_changing = before
 
     def _after_fork(self) -> None:
         """Be usable in a child process, where no thread lives but the one that forked."""
-        training = self._trainer not in (0, threading.get_ident())
-        if self._lock.acquire(blocking=False):
-            self._lock.release()
-        else:
+        cut_off = not self._lock.acquire(blocking=False)
+        if cut_off:  # a call of another thread
             self._lock = threading.RLock()
-            if training:  # the fork came in the middle of a step
-                self._engine = cast(Engine, _Lost())
+        else:
+            self._lock.release()
+        training = self._trainer not in (0, threading.get_ident())
         if training:
             self._training_lock = threading.Lock()
             self._trainer = 0
+        if cut_off and self._is_changing:
+            self._engine = cast(Engine, _Lost())
+            self._is_changing = False
+        elif (cut_off or training) and self._engine is not None:
+            self._engine.after_fork()
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
@@ -978,7 +990,7 @@ class MLP:
                 "_parameters": self.parameters,
                 "_optimizer_state": self._state(),
             }
-        for name in ("_lock", "_training_lock", "_trainer"):
+        for name in ("_lock", "_training_lock", "_trainer", "_is_changing"):
             del state[name]
         return state
 
@@ -1123,10 +1135,14 @@ if hasattr(os, "register_at_fork"):
 class _Lost:
     """In place of the engine of a model whose weights a fork caught between two steps."""
 
+    def after_fork(self) -> None:
+        pass  # they stay lost
+
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(
-            "another thread was training this model when this process was forked, so its weights "
-            "are lost here; fork before or after training, or load the model from a file"
+            "another thread was training this model, or setting its parameters, when this process "
+            "was forked, so its weights are lost here; fork before or after, or load the model from "
+            "a file"
         )
 
 

@@ -112,6 +112,7 @@ class Engine(Protocol):
     X has shape (n, n_0). y has shape (n, n_L) in the plan's dtype, or for softmax_cross_entropy also
     (n,) int64 labels. sample_weight has shape (n,), or is None for all ones. Parameters are lists of
     L arrays of shape (n_l, n_{l−1} + 1): the homogeneous form [W | b] of the notes.
+    One call at a time: an engine has one workspace. Who shares it keeps others out.
     n may be 0; a loss over zero rows (or over a total weight of 0) is 0. The loss of a row is not
     finite where one of its outputs is not. A row of weight 0 says nothing, whatever is in it.
 
@@ -145,6 +146,14 @@ class Engine(Protocol):
         """Whether an engine that needs time to start its threads lets them wait for the next call.
 
         Not at first. From `keep_threads(False)` on there are none between two calls.
+        """
+        ...
+
+    def after_fork(self) -> None:
+        """Be as between two calls: in a forked process, where the thread that was in one is no more.
+
+        For the holder of the engine, who knows that a call was cut off. If that was one that changes
+        parameters or state, these are lost.
         """
         ...
 

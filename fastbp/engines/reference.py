@@ -383,6 +383,9 @@ class ReferenceEngine:
     def keep_threads(self, keep: bool) -> None:
         pass  # NumPy has its own
 
+    def after_fork(self) -> None:
+        pass  # what a call works on is its own
+
     @_quiet
     def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
         check_inputs(self.plan, X)

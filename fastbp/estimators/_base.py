@@ -38,16 +38,16 @@ from fastbp._validation import check_integer
 from fastbp.activations import Activation
 from fastbp.engines import ENGINES, Array, Plan
 from fastbp.engines.reference import ACTIVATIONS, LINKS
-from fastbp.estimators import lbfgs
+from fastbp.estimators import lbfgs, prediction
 from fastbp.estimators.parallel import let_interrupt, threads_for
-from fastbp.estimators.trainer import Trainer, join, sizes_of, split
+from fastbp.estimators.trainer import Trainer, join, outputs_of, sizes_of, split
 from fastbp.losses import CROSS_ENTROPIES, Loss
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
 from fastbp.schedules import Schedule
 
 FLOATS = (np.float64, np.float32)
 SOLVERS = {"lbfgs", "sgd", "adam", "adamw", "rmsprop"}
-# Up to so many rows, NumPy is through before an engine would be made.
+# Up to so many rows, NumPy is through before an engine's parameters would be compared with coefs_.
 FEW_ROWS = 32
 
 _activation = functools.cache(activations.get)
@@ -153,6 +153,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             X, y, sample_weight, first=first, incremental=incremental
         )
         random_state = self._draws()
+        self.__dict__.setdefault(
+            "_engines", []
+        )  # here, as predictions leave attributes as they are
         if first:
             sizes = (X.shape[1], *hidden, outputs)
             self._initialize(sizes, phi, self._given_dtype() or X.dtype, random_state)
@@ -543,7 +546,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             own = coefs[0].dtype  # NumPy takes a while to tell the type of a result
             common = own if X.dtype == own else np.result_type(X.dtype, own)
             dtype = np.dtype(np.float32 if common == np.float32 else np.float64)
-        if X.shape[0] <= FEW_ROWS and known and type(X) is np.ndarray and not bf16:
+        few = X.shape[0] <= FEW_ROWS and type(X) is np.ndarray
+        if few and self.engine == "auto" and known and not bf16:
             v = (X if X.dtype == dtype else X.astype(dtype)) @ coefs[0]
             v += intercepts[0]
             for activation, coef, intercept in zip(phi, coefs[1:], intercepts[1:], strict=True):
@@ -561,9 +565,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             precision="bf16" if bf16 else None,
             threads=threads_for(self.n_jobs),
         )
-        trainer = Trainer(plan.optimizer, 0.0, "constant", 0.0)
-        plan = trainer.use(plan, self.engine, join(coefs, intercepts, plan.dtype))
-        return trainer.outputs(plan, _as_matrix(X, dtype), link=link)
+        kept = self.__dict__.setdefault("_engines", [])
+        with prediction.engine_for(kept, plan, self.engine, coefs, intercepts) as engine:
+            return outputs_of(engine, _as_matrix(X, dtype), link=link)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_engines"}
 
     def _quick_score(self, X: Any, y: Any) -> float | None:
         """The score, where X and y are plain arrays that need no checks; else None."""

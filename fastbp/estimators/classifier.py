@@ -60,7 +60,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         float32, but whatever enters a matmul is rounded to bfloat16, for CPUs that multiply such
         matrices faster (see `fastbp.MLP`); not for solver "lbfgs".
     engine : {"auto", "native", "jit", "reference"}
-        What computes; "auto" takes the fastest one available.
+        What computes; "auto" takes the fastest one available, and NumPy for predictions of up to 32
+        rows: the last bits of a row's outputs may then be others than among more rows.
 
     Attributes
     ----------

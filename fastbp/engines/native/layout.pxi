@@ -108,7 +108,8 @@ cdef inline void transpose_tile(Layer* layer, int64_t j, int64_t k) noexcept nog
 cdef void pack_parameters(const real[:, ::1] W, int64_t rows, real* w) noexcept nogil:
     cdef vec square[LANES]
     cdef int64_t j, k, i, n_out = W.shape[0], columns = W.shape[1]
-    memset(w, 0, panels_of(n_out) * rows * PANEL * sizeof(real))  # a NaN may have come past the last column
+    for j in range(panels_of(n_out)):  # a NaN may have come past the last column
+        memset(w + j * rows * PANEL, 0, columns * PANEL * sizeof(real))
     for j from 0 <= j < n_out by LANES:
         for k from 0 <= k < columns by LANES:
             if j + LANES <= n_out and k + LANES <= columns:

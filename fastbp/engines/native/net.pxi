@@ -39,7 +39,7 @@ ctypedef struct Task:   # a tile of the weight gradient: one input panel by one 
 
 ctypedef struct Net:
     # the plan
-    int64_t layers, batch, stride, threads
+    int64_t layers, batch, threads
     int64_t rows_to_split # rows a thread must have, or phase 1 is cut by columns
     bint by_columns     # it may be
     bint online         # minibatches of one row and no more to the update than w −= η g: see online.h
@@ -65,6 +65,9 @@ ctypedef struct Net:
     int64_t step        # steps taken
     int64_t flops       # of a training step
     # buffers
+    int64_t rows_most   # that there is room for
+    int64_t stride      # rows of a panel
+    bint with_inputs    # there is delta_input
     Layer* layer
     Task* task
     int64_t tasks

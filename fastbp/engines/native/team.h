@@ -259,6 +259,14 @@ static void team_end(Team *team) {
     team->process = 0;
 }
 
+/* In a forked child, where a call of another thread was cut off: threads there are none, and its seats, so
+   many, may be at any round. */
+static void team_forget(Team *team, int threads) {
+    team->process = 0;
+    team->kept = 0;
+    for (int i = 0; i < threads; i++) atomic_init(&team->seat[i].rounds, 0);
+}
+
 /* Run work(argument, thread) on up to `threads` threads that may call team_barrier; where the system
    refuses a thread they are fewer, as team->members says. */
 static void team_run(Team *team, int threads, void (*work)(void *, int), void *argument) {
