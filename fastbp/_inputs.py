@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp import _frames
 from fastbp._validation import check_finite_number
 from fastbp.losses import Loss
 from fastbp.plan import Plan
@@ -32,10 +33,9 @@ def all_finite(a: Array) -> bool:
 
 
 def _asarray(name: str, value: Any) -> Array:
-    try:
-        return np.asarray(value)
-    except ValueError as error:  # rows of unequal length
-        raise ValueError(f"{name} must be an array of numbers: {error}") from None
+    if type(value) is np.ndarray and value.dtype != object:
+        return value
+    return _frames.as_numbers(name, value)
 
 
 def _as_real(name: str, value: Any) -> Array:
@@ -54,18 +54,24 @@ def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
         return np.require(a, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
-def check_finite(name: str, a: Array) -> Array:
-    """Return `a`, or raise naming the first entry that is NaN or infinite."""
+def check_finite(name: str, a: Array, source: object = None) -> Array:
+    """Return `a`, or raise naming the first entry that is NaN or infinite.
+
+    `source` is what `a` was made from: of a frame, the column is named.
+    """
     if not all_finite(a):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(a))[0])
-        raise ValueError(
-            f"{name} must be finite in {a.dtype}, but entry {list(where)} is {a[where]}"
-        )
+        columns = _frames.columns_of(source)
+        if np.isnan(a[where]) and not isinstance(source, np.ndarray | None):
+            raise _frames.missing(name, where, columns)
+        place = _frames.place(where, columns)
+        raise ValueError(f"{name} must be finite in {a.dtype}, but {place} is {a[where]}")
     return a
 
 
 def as_matrix(name: str, value: object, columns: int, dtype: np.dtype[Any]) -> Array:
     """Return `value` as a finite C-contiguous array of shape (n, columns) and of `dtype`."""
+    source = value
     if not (
         type(value) is np.ndarray
         and value.dtype == dtype
@@ -76,7 +82,7 @@ def as_matrix(name: str, value: object, columns: int, dtype: np.dtype[Any]) -> A
     if value.ndim != 2 or value.shape[1] != columns:
         hint = " (pass a single row as [row])" if value.shape == (columns,) else ""
         raise ValueError(f"{name} must have shape (n, {columns}), got {value.shape}{hint}")
-    return check_finite(name, value)
+    return check_finite(name, value, source)
 
 
 def as_targets(
@@ -96,8 +102,10 @@ def as_targets(
             accepted = f"({rows},) for integer labels or {accepted} for distributions"
         elif outputs == 1:
             accepted = f"({rows},) or {accepted}"
+        elif loss.link == "softmax" and shape == (rows,):
+            accepted = f"{accepted} for loss {loss.name!r}, as np.eye({outputs})[labels] makes it"
         raise ValueError(f"{name} must have shape {accepted}, got {shape}")
-    check_finite(name, y)
+    check_finite(name, y, value)
     if y.size == 0:
         return y
     low, high = float(y.min()), float(y.max())
@@ -123,6 +131,8 @@ def as_targets(
 def _as_labels(name: str, labels: Array, rows: int, outputs: int) -> Array:
     if labels.size == 0 and labels.dtype.kind == "f":  # np.asarray([])
         labels = labels.astype(np.int64)
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        raise _frames.missing(name, (int(np.isnan(labels).argmax()),), None)
     if labels.dtype.kind not in "biu":
         raise TypeError(
             f"{name} must hold integer labels 0 … {outputs - 1} for loss 'softmax_cross_entropy', "
@@ -146,7 +156,7 @@ def as_sample_weight(name: str, value: object, rows: int, dtype: np.dtype[Any]) 
     w = as_array(name, value, dtype)
     if w.shape != (rows,):
         raise ValueError(f"{name} must have shape ({rows},), one for each row of X, got {w.shape}")
-    check_finite(name, w)
+    check_finite(name, w, value)
     if w.size and w.min() < 0:
         raise ValueError(f"{name} must be ≥ 0, got {w.min():g}")
     return w

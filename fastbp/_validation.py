@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def nearest_name(kind: str, got: object, known: Iterable[str]) -> str:
@@ -54,3 +59,30 @@ def check_integer(name: str, value: object, *, minimum: int, maximum: int | None
     if n < minimum or (maximum is not None and n > maximum):
         raise ValueError(f"{name} must be {wanted}, got {n}")
     return n
+
+
+def by_name(*, after: int = 0, hint: str = "") -> Callable[[type[T]], type[T]]:
+    """Have the arguments of a dataclass after the first ones given by name, with an error that says so.
+
+    A number whose name is not there to read is easily taken for another one.
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        init = cls.__init__
+        names = list(inspect.signature(init).parameters)[1:]
+
+        @functools.wraps(init)
+        def checked(self: T, *args: Any, **options: Any) -> None:
+            unknown = [name for name in options if name not in names]
+            if len(args) > after or unknown:
+                got = [*map(repr, args), *(f"{name}={value!r}" for name, value in options.items())]
+                raise TypeError(
+                    f"{cls.__name__} takes {', '.join(f'{name}=' for name in names[after:])} by name, "
+                    f"got {cls.__name__}({', '.join(got)}){hint}"
+                )
+            init(self, *args, **options)
+
+        cls.__init__ = checked  # type: ignore[assignment, method-assign]
+        return cls
+
+    return decorate

@@ -8,6 +8,7 @@ validation follow from its state at the start.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -19,7 +20,7 @@ from fastbp import _inputs, model_file
 from fastbp._validation import check_integer
 from fastbp.history import History
 
-__all__ = ["Training", "make_generator", "read", "write"]
+__all__ = ["Training", "fingerprints", "make_generator", "read", "write"]
 
 Array = NDArray[Any]
 Layers = list[Array]
@@ -46,6 +47,8 @@ class Training:
     history : History
     best : list of ndarray or None
         With early stopping, the parameters of epoch `history.best_epoch`.
+    data : dict
+        `fingerprints` of the data.
     """
 
     options: dict[str, Any]
@@ -56,6 +59,38 @@ class Training:
     slots: list[Layers]
     history: History
     best: Layers | None
+    data: dict[str, str | None]
+
+
+def fingerprints(data: _inputs.Data, validation: _inputs.Data | None) -> dict[str, str | None]:
+    """Tell these data from others: a checksum of a sample of each array, None of one not given.
+
+    All rows of a small array, else up to 256 rows from all over it, whatever its size: of a file that
+    is mapped into memory only these are read. So a change of a few rows among many may go unnoticed.
+    """
+    named = dict(zip(("X", "y", "sample_weight"), data, strict=True))
+    if validation is not None:
+        names = ("validation X", "validation y", "validation sample_weight")
+        named |= dict(zip(names, validation, strict=True))
+    return {name: None if a is None else _checksum(a) for name, a in named.items()}
+
+
+_SMALL = 1 << 16  # values
+
+
+def _checksum(a: Array) -> str:
+    """Of shape, dtype and a sample of the rows."""
+    sample = a
+    if a.size > _SMALL:
+        rows, width = len(a), a.size // len(a)
+        count = min(rows, max(16, min(256, _SMALL // width)))
+        sample = a[np.arange(count) * (rows - 1) // max(1, count - 1)]
+        sample = sample[
+            ..., :: -(-sample.size // _SMALL)
+        ]  # of very long rows, every so many values
+    plain = np.ascontiguousarray(sample, a.dtype.newbyteorder("<"))
+    start = zlib.crc32(f"{a.shape} {a.dtype.name}".encode())
+    return f"{zlib.crc32(plain.data, start):08x}"
 
 
 def write(
@@ -71,6 +106,7 @@ def write(
             "generator_at_start": _to_json(training.generator_at_start),
             "generator": _to_json(training.generator),
             "step": training.step,
+            "data": training.data,
             "score_name": history.score_name,
             "best_epoch": history.best_epoch,
         },
@@ -86,10 +122,13 @@ def read(
     path: str | os.PathLike[str],
     network: dict[str, Any],
     options: dict[str, Any],
+    data: dict[str, str | None],
     slots: int,
     epoch_steps: int,
 ) -> tuple[Layers, Training]:
-    """Return parameters and state for a network and options that must be those of the file.
+    """Return parameters and state for a network, options and data that must be those of the file.
+
+    `data` are the `fingerprints` of what there is to train on; a file of an older fastbp has none.
 
     Raises
     ------
@@ -112,10 +151,28 @@ def read(
                 raise ValueError(
                     f"cannot resume from {name!r}: its {key} is {saved!r}, here it is {value!r}"
                 )
+    saved_data = found.get("data", data)
+    if not isinstance(saved_data, dict):
+        raise ValueError(f"{name!r} is damaged: its data are {saved_data!r}")
+    for key in {**data, **saved_data}:
+        if saved_data.get(key) != data.get(key):
+            raise ValueError(
+                f"cannot resume from {name!r}: it was trained {_other(key, saved_data, data)}; "
+                "a training goes on with the data it began with, in the same order"
+            )
     try:
-        return _unpack(found, arrays, network, options, slots, epoch_steps)
+        return _unpack(found, arrays, network, options, data, slots, epoch_steps)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name!r} is damaged: {error}") from error
+
+
+def _other(key: str, saved: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """How these data differ from those of the file."""
+    if saved.get(key) is None:
+        return f"without {key}, here there is one"
+    if here.get(key) is None:
+        return f"with {key}, here there is none"
+    return f"on another {key}"
 
 
 def _unpack(
@@ -123,6 +180,7 @@ def _unpack(
     arrays: dict[str, Array],
     network: dict[str, Any],
     options: dict[str, Any],
+    data: dict[str, str | None],
     slots: int,
     epoch_steps: int,
 ) -> tuple[Layers, Training]:
@@ -167,6 +225,7 @@ def _unpack(
         state,
         history,
         best,
+        data,
     )
     make_generator(training.generator_at_start)
     make_generator(training.generator)

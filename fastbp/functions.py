@@ -104,7 +104,11 @@ def loss(
     name : str or None
         For messages; None: that of the function.
     link : {"identity", "softmax", "sigmoid", "exp"}
-        Map from f to the prediction.
+        Map from f to the prediction. It says what predictions and scores are: "softmax" makes the
+        model a classifier of n_L ≥ 2 classes (`MLP.predict` returns the label argmax_j f_j, the score
+        is accuracy, the class of a target is its largest entry), "sigmoid" one of labels 0 and 1
+        (1 where sigmoid(f) > ½; a target is 1 where it is > ½, so targets −1 and 1 serve too); with
+        the others it is a regression, scored by R². Targets have shape (n, n_L), or (n,) if n_L = 1.
 
     Raises
     ------

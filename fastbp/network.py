@@ -114,7 +114,8 @@ class MLP:
     -----
     Several threads may use one model: each call waits for the one before it, and training lets others
     in between its epochs. Only one call at a time may train it. In a process forked while another
-    thread trained a model, the weights of that model may be lost; using it raises RuntimeError.
+    thread was in an epoch of a model, or setting its parameters, the weights of that model are lost;
+    using it raises RuntimeError.
 
     Examples
     --------
@@ -149,10 +150,11 @@ class MLP:
         hidden = len(sizes) - 2
         phi = _options.for_each("activation", activation, hidden, activations.get)
         objective = losses.get(loss)
-        if objective.name == "softmax_cross_entropy" and sizes[-1] == 1:
+        if objective.link == "softmax" and sizes[-1] == 1:
             raise ValueError(
-                "loss 'softmax_cross_entropy' needs at least 2 outputs, but layer_sizes ends in 1; "
-                "one output takes 'binary_cross_entropy' (two classes) or 'squared_error'"
+                f"loss {objective.name!r} needs at least 2 outputs, but layer_sizes ends in 1; one "
+                "output takes 'binary_cross_entropy' (two classes), 'squared_error', or a loss of "
+                "yours with another link than 'softmax'"
             )
         drop = _options.for_each("dropout", dropout, hidden, _options.check_dropout)
         l1 = check_finite_number("l1", l1, minimum=0.0)
@@ -263,7 +265,8 @@ class MLP:
             if self._engine is None:
                 self._parameters = [p.copy() for p in checked]
             else:
-                self._engine.set_parameters(checked)
+                with self._changing():
+                    self._engine.set_parameters(checked)
 
     @property
     def weights(self) -> list[Array]:
@@ -311,7 +314,9 @@ class MLP:
         ----------
         X : array_like of shape (n, n_0)
             Finite numbers. Used in place if C-contiguous and of the model's dtype (a memory-mapped
-            file is then read as it is needed), else converted once. Never written to.
+            file is then read as it is needed), else converted once. Never written to. A DataFrame may
+            have columns of any types of numbers, nullable ones too, and bools; a missing value is
+            an error that names its row and column.
         y : array_like
             softmax_cross_entropy: integer labels of shape (n,), from 0 to n_L − 1, or
             distributions of shape (n, n_L). Other losses: shape (n, n_L), or (n,) if n_L = 1.
@@ -332,13 +337,14 @@ class MLP:
             (X, y) or (X, y, sample_weight) to measure loss and score on after every epoch; or the
             fraction of the rows to set aside for it, at random with `shuffle`, else the last ones.
         early_stopping : int or None
-            Stop after this many epochs without a lower validation loss. Given this, the weights of
+            Stop after this many epochs without a lower validation loss (one that is NaN or infinite
+            is never lower). Given this, the weights of
             the epoch with the lowest validation loss are restored at the end.
         clip_norm : float
             If > 0, the most that the Euclidean norm of a step's gradient may be.
         callbacks : iterable of callable
             Each is called as ``callback(model, history)`` after every epoch; one that returns True
-            ends the training.
+            (a bool of Python or NumPy; nothing else counts) ends the training.
         progress : bool
             Print a line for every epoch.
         checkpoint : str, path-like or None
@@ -350,7 +356,7 @@ class MLP:
             Go on from this checkpoint as if training had never stopped, given the same data and
             options: the weights come out the same, bit for bit, on any number of threads. `epochs`
             counts those that the checkpoint has behind it. A function written in Python must be the
-            same, and the Python version.
+            same, and the Python version. Other data are noticed by a sample of their rows.
 
         Returns
         -------
@@ -364,8 +370,9 @@ class MLP:
             `resume`: the file is no checkpoint, is damaged, written by a newer fastbp, or of another
             network or training.
         DivergenceError
-            If a loss or a weight becomes NaN or infinite. The model has the weights from before the
-            epoch that the message names.
+            If a loss or a weight becomes NaN or infinite, or, with early stopping, the first
+            validation loss is (a later one is no improvement). The model has the weights from before
+            the epoch that the message names.
         KeyboardInterrupt
             On Ctrl-C. The model has the weights of the last finished step; `history` has the epochs
             so far.
@@ -422,10 +429,15 @@ class MLP:
                 "penalty_in_sum": plan.penalty_in_sum,
             }
             resumed = None
+            kept_data = {}
+            if checkpoint is not None or resume is not None:
+                kept_data = checkpoints.fingerprints(data, held_out)
             generator = self._generator
             if resume is not None:
                 slots = plan.optimizer.slots
-                kept, resumed = checkpoints.read(resume, self._network(), options, slots, steps)
+                kept, resumed = checkpoints.read(
+                    resume, self._network(), options, kept_data, slots, steps
+                )
                 if resumed.history.epochs > epochs:
                     raise ValueError(
                         f"epochs must be ≥ the {resumed.history.epochs} of the checkpoint "
@@ -458,7 +470,7 @@ class MLP:
                 good, best = self.parameters, None
             else:
                 history, good, best = resumed.history, kept, resumed.best
-                with self._lock:
+                with self._lock, self._changing():
                     engine.set_parameters(good)
                     engine.set_optimizer_state(resumed.step, resumed.slots)
                 self._steps = resumed.step
@@ -471,6 +483,7 @@ class MLP:
                     order = self._generator.permutation(rows) if shuffle else rows
                     learning_rates = schedules.rates(schedule, finished * steps, steps)
                     where = f"epoch {finished + 1} of {epochs}"
+                    before = good
                     loss, seconds, good = self._run(
                         engine, data, order, learning_rates, good, where
                     )
@@ -482,6 +495,8 @@ class MLP:
                         with self._lock:
                             history.validation_loss.append(engine.loss(*held_out))
                         history.validation_score.append(self._score(*held_out))
+                    if early_stopping is not None and best is None:
+                        self._check_first_validation(engine, history, before, where)
                     finished += 1
                     if early_stopping is not None and (
                         history.best_epoch is None
@@ -491,15 +506,21 @@ class MLP:
                     history.stopped = _why_stop(history, epochs, early_stopping)
                     if progress:
                         print(history.line(epochs), flush=True)
-                    # All of them run, even when an early one asks to stop.
-                    if True in [callback(self, history) is True for callback in callbacks]:
+                    if _options.call_all(callbacks, self, history):
                         history.stopped = history.stopped or "callback"
                     if callbacks:  # one of them may have set parameters
                         good = self.parameters
                     if checkpoint is not None and (history.stopped or finished % every == 0):
                         now = self._generator.bit_generator.state
                         training = checkpoints.Training(
-                            options, plan.seed, at_start, now, *self._state(), history, best
+                            options,
+                            plan.seed,
+                            at_start,
+                            now,
+                            *self._state(),
+                            history,
+                            best,
+                            kept_data,
                         )
                         checkpoints.write(checkpoint, self._network(), good, training)
                 if best is not None:
@@ -581,7 +602,7 @@ class MLP:
         steps = len(learning_rates)
         losses_ = np.empty(steps)
         try:
-            with self._lock:
+            with self._lock, self._changing():
                 start = time.perf_counter()
                 applied = engine.epoch(*data, order, learning_rates, losses_)
                 seconds = max(time.perf_counter() - start, 1e-9)  # a clock may be coarse
@@ -593,14 +614,11 @@ class MLP:
                     if applied < steps
                     else "a weight became NaN or infinite"
                 )
-                raise DivergenceError(
-                    f"{where}: {what}; the weights from before it are kept. Try a smaller "
-                    "learning_rate, clip_norm, or scaling the data to about unit size"
-                )
+                raise _diverged(where, what)
             self._steps += steps
         except BaseException as error:
             # After an interrupt the engine is at the end of a step: it stays, unless that diverged.
-            with self._lock:
+            with self._lock, self._changing():
                 self._steps = self._state()[0]
                 after = engine.get_parameters()
                 if isinstance(error, DivergenceError) or not all(map(_inputs.all_finite, after)):
@@ -616,6 +634,17 @@ class MLP:
                 data[2][order], np.arange(0, len(order), batch_size), dtype=np.float64
             )
         return float(np.average(losses_, weights=sizes)), seconds, after
+
+    def _check_first_validation(
+        self, engine: Engine, history: History, before: list[Array], where: str
+    ) -> None:
+        """Raise if the loss that the next ones are to be lower than is not finite."""
+        first = history.validation_loss[-1]
+        if not np.isfinite(first):
+            with self._lock:
+                engine.set_parameters(before)
+                self._reset_optimizer(engine)
+            raise _diverged(where, f"the validation loss became {first}")
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -667,9 +696,10 @@ class MLP:
         Returns
         -------
         ndarray
-            softmax_cross_entropy: the labels argmax_j f_j, int64, shape (n,).
-            binary_cross_entropy: 1 where p > ½, else 0, int64, shape (n, n_L).
-            Other losses: f, or exp(f) for poisson, in the model's dtype, shape (n, n_L).
+            By the loss's link, also of a loss written in Python.
+            softmax (softmax_cross_entropy): the labels argmax_j f_j, int64, shape (n,).
+            sigmoid (binary_cross_entropy): 1 where p > ½, else 0, int64, shape (n, n_L).
+            exp (poisson): exp(f); identity (the others): f; in the model's dtype, shape (n, n_L).
             With one output (n_L = 1) the shape is (n,), whatever shape the targets had.
 
         Examples
@@ -679,16 +709,16 @@ class MLP:
         >>> model.predict([[5], [-5]])
         array([0, 1])
         """
-        loss = self._plan.loss.name
-        if loss == "softmax_cross_entropy":
+        link = self._plan.loss.link
+        if link == "softmax":
             labels: Array = self._output(X, link=False).argmax(axis=1)
             return labels
-        if loss == "binary_cross_entropy":
+        if link == "sigmoid":
             return _squeeze((self._output(X, link=False) > 0).astype(np.int64))
         return _squeeze(self._output(X, link=True))
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Predict probabilities: softmax(f) for softmax_cross_entropy, sigmoid(f) for binary.
+        """Predict probabilities: softmax(f) or sigmoid(f), whichever is the loss's link.
 
         Parameters
         ----------
@@ -697,12 +727,12 @@ class MLP:
         Returns
         -------
         ndarray of shape (n, n_L), or (n,) if n_L = 1
-            For binary_cross_entropy, each is the probability of 1.
+            With link sigmoid (binary_cross_entropy), each is the probability of 1.
 
         Raises
         ------
         ValueError
-            If the loss is a regression loss.
+            If the loss is a regression loss: its link is neither of these.
 
         Examples
         --------
@@ -713,8 +743,9 @@ class MLP:
         """
         if self._plan.loss.link not in ("softmax", "sigmoid"):
             raise ValueError(
-                "predict_proba needs loss 'softmax_cross_entropy' or 'binary_cross_entropy', "
-                f"but the model's is {self._plan.loss.name!r}"
+                "predict_proba needs loss 'softmax_cross_entropy' or 'binary_cross_entropy', or one "
+                "with link 'softmax' or 'sigmoid', but the model's is "
+                f"{self._plan.loss.name!r} with link {self._plan.loss.link!r}"
             )
         return _squeeze(self._output(X, link=True))
 
@@ -774,9 +805,8 @@ class MLP:
         X = _inputs.as_matrix("X", X, self._plan.layer_sizes[0], self._dtype)
         sizes = self._plan.layer_sizes
         out = np.empty((len(X), sizes[-1], sizes[0]), self._dtype)
-        engine = self._engine or self._use()
         with self._lock:
-            engine.jacobian(X, out)
+            (self._engine or self._use()).jacobian(X, out)
         return out
 
     def loss(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -799,9 +829,8 @@ class MLP:
         4.5
         """
         data = _inputs.as_data(self._plan, X, y, sample_weight)
-        engine = self._engine or self._use()
         with self._lock:
-            return engine.loss(*data)
+            return (self._engine or self._use()).loss(*data)
 
     @overload
     def gradient(
@@ -856,9 +885,8 @@ class MLP:
         _options.check_flag("split", split)
         data = _inputs.as_data(self._plan, X, y, sample_weight)
         out = self._zeros()
-        engine = self._engine or self._use()
         with self._lock:
-            engine.gradient(*data, out)
+            (self._engine or self._use()).gradient(*data, out)
         if split:
             return [g[:, :-1].copy() for g in out], [g[:, -1].copy() for g in out]
         return out
@@ -866,9 +894,8 @@ class MLP:
     def _output(self, X: ArrayLike, *, link: bool) -> Array:
         X = _inputs.as_matrix("X", X, self._plan.layer_sizes[0], self._dtype)
         out = np.empty((len(X), self._plan.layer_sizes[-1]), self._dtype)
-        engine = self._engine or self._use()
         with self._lock:
-            engine.forward(X, out, link=link)
+            (self._engine or self._use()).forward(X, out, link=link)
         return out
 
     def _score_name(self) -> str:
@@ -920,7 +947,7 @@ class MLP:
 
     def _reset_optimizer(self, engine: Engine) -> None:
         zeros = [self._zeros() for _ in range(engine.plan.optimizer.slots)]
-        with self._lock:
+        with self._lock, self._changing():
             engine.set_optimizer_state(0, zeros)
         self._steps = 0
 
@@ -930,20 +957,34 @@ class MLP:
         self._lock = threading.RLock()  # an engine has one workspace: one call at a time
         self._training_lock = threading.Lock()
         self._trainer = 0  # the thread that has it
+        self._is_changing = False  # what the engine holds, by who has the first lock
         _models.add(self)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """For who has the lock: parameters or state are not whole meanwhile."""
+        before, self._is_changing = self._is_changing, True
+        try:
+            yield
+        finally:
+            self._is_changing = before
 
     def _after_fork(self) -> None:
         """Be usable in a child process, where no thread lives but the one that forked."""
-        training = self._trainer not in (0, threading.get_ident())
-        if self._lock.acquire(blocking=False):
-            self._lock.release()
-        else:
+        cut_off = not self._lock.acquire(blocking=False)
+        if cut_off:  # a call of another thread
             self._lock = threading.RLock()
-            if training:  # the fork came in the middle of a step
-                self._engine = cast(Engine, _Lost())
+        else:
+            self._lock.release()
+        training = self._trainer not in (0, threading.get_ident())
         if training:
             self._training_lock = threading.Lock()
             self._trainer = 0
+        if cut_off and self._is_changing:
+            self._engine = cast(Engine, _Lost())
+            self._is_changing = False
+        elif (cut_off or training) and self._engine is not None:
+            self._engine.after_fork()
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
@@ -952,7 +993,7 @@ class MLP:
                 "_parameters": self.parameters,
                 "_optimizer_state": self._state(),
             }
-        for name in ("_lock", "_training_lock", "_trainer"):
+        for name in ("_lock", "_training_lock", "_trainer", "_is_changing"):
             del state[name]
         return state
 
@@ -1097,10 +1138,14 @@ if hasattr(os, "register_at_fork"):
 class _Lost:
     """In place of the engine of a model whose weights a fork caught between two steps."""
 
+    def after_fork(self) -> None:
+        pass  # they stay lost
+
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(
-            "another thread was training this model when this process was forked, so its weights "
-            "are lost here; fork before or after training, or load the model from a file"
+            "another thread was training this model, or setting its parameters, when this process "
+            "was forked, so its weights are lost here; fork before or after, or load the model from "
+            "a file"
         )
 
 
@@ -1110,7 +1155,16 @@ def _described(f: Activation | Loss) -> list[str | float]:
     if f.function is not None:  # what cannot be told from one process to the next has its name only
         told = not f.fingerprint.startswith("#")
         described.append(f"{zlib.crc32(f.fingerprint.encode()):08x}" if told else "")
+        if isinstance(f, Loss) and f.link != "identity":
+            described.append(f.link)
     return described
+
+
+def _diverged(where: str, what: str) -> DivergenceError:
+    return DivergenceError(
+        f"{where}: {what}; the weights from before it are kept. Try a smaller learning_rate, "
+        "clip_norm, or scaling the data to about unit size"
+    )
 
 
 def _why_stop(history: History, epochs: int, early_stopping: int | None) -> str:

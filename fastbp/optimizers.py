@@ -13,18 +13,33 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp._validation import check_finite_number, nearest_name
+from fastbp._validation import by_name, check_finite_number, nearest_name
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
 
+_named = by_name(
+    hint="; the rate is the argument learning_rate of fit and partial_fit "
+    "(learning_rate_init of the estimators)"
+)
 
-@dataclass(frozen=True)
+
+def _keep(optimizer: object, **values: float | bool) -> None:
+    """Plain numbers in place of NumPy's, so that equal optimizers also look the same in a file."""
+    for name, value in values.items():
+        object.__setattr__(optimizer, name, value)
+
+
+@_named
+@dataclass(frozen=True, kw_only=True)
 class SGD:
     """Stochastic gradient descent, with momentum μ (0: plain) and Nesterov's look-ahead.
 
     Plain: W ← W − η g.
     Momentum (Polyak 1964): u ← μ u − η g; W ← W + u.
     Nesterov (Sutskever et al. 2013): u ← μ u − η g; W ← W + μ u − η g.
+
+    The parameters of all optimizers are given by name. The learning rate is none of them: it is an
+    argument of `MLP.fit`.
 
     Parameters
     ----------
@@ -35,7 +50,8 @@ class SGD:
     Raises
     ------
     TypeError, ValueError
-        Here and in the other optimizers, if a parameter is no number or out of range.
+        Here and in the other optimizers, if a parameter is no number or out of range, or is not
+        given by name.
 
     Examples
     --------
@@ -56,9 +72,10 @@ class SGD:
     default_learning_rate: ClassVar[float] = 0.01
 
     def __post_init__(self) -> None:
-        check_finite_number("momentum", self.momentum, minimum=0.0, maximum=1.0)
+        momentum = check_finite_number("momentum", self.momentum, minimum=0.0, maximum=1.0)
         if not isinstance(self.nesterov, bool | np.bool_):
             raise TypeError(f"nesterov must be True or False, got {self.nesterov!r}")
+        _keep(self, momentum=momentum, nesterov=bool(self.nesterov))
 
     @property
     def slots(self) -> int:
@@ -66,7 +83,8 @@ class SGD:
         return 1 if self.momentum > 0 else 0
 
 
-@dataclass(frozen=True)
+@_named
+@dataclass(frozen=True, kw_only=True)
 class RMSprop:
     """RMSprop (Hinton 2012): s ← ρ s + (1 − ρ) g²; W ← W − η g / (√s + ε).
 
@@ -92,11 +110,15 @@ class RMSprop:
     slots: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check_finite_number("rho", self.rho, minimum=0.0, maximum=1.0, open_maximum=True)
-        check_finite_number("epsilon", self.epsilon, minimum=0.0, open_minimum=True)
+        _keep(
+            self,
+            rho=check_finite_number("rho", self.rho, minimum=0.0, maximum=1.0, open_maximum=True),
+            epsilon=check_finite_number("epsilon", self.epsilon, minimum=0.0, open_minimum=True),
+        )
 
 
-@dataclass(frozen=True)
+@_named
+@dataclass(frozen=True, kw_only=True)
 class Adam:
     """Adam (Kingma & Ba 2015, the efficient order of computation at the end of their section 2).
 
@@ -125,12 +147,16 @@ class Adam:
     slots: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        check_finite_number("beta_1", self.beta_1, minimum=0.0, maximum=1.0, open_maximum=True)
-        check_finite_number("beta_2", self.beta_2, minimum=0.0, maximum=1.0, open_maximum=True)
-        check_finite_number("epsilon", self.epsilon, minimum=0.0, open_minimum=True)
+        for name in ("beta_1", "beta_2"):
+            beta = getattr(self, name)
+            beta = check_finite_number(name, beta, minimum=0.0, maximum=1.0, open_maximum=True)
+            _keep(self, **{name: beta})
+        epsilon = check_finite_number("epsilon", self.epsilon, minimum=0.0, open_minimum=True)
+        _keep(self, epsilon=epsilon)
 
 
-@dataclass(frozen=True)
+@_named
+@dataclass(frozen=True, kw_only=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay λ (Loshchilov & Hutter 2019), on weights, not biases.
 
@@ -156,7 +182,8 @@ class AdamW(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_finite_number("weight_decay", self.weight_decay, minimum=0.0)
+        decay = check_finite_number("weight_decay", self.weight_decay, minimum=0.0)
+        _keep(self, weight_decay=decay)
 
 
 Optimizer = SGD | RMSprop | Adam | AdamW

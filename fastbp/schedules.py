@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp._validation import check_finite_number, check_integer
+from fastbp._validation import by_name, check_finite_number, check_integer
 
 __all__ = ["Constant", "Cosine", "InverseScaling", "OneCycle", "Schedule", "Step", "get", "rates"]
 
@@ -54,6 +54,7 @@ class Constant(Schedule):
         return np.full(step.shape, self.rate)
 
 
+@by_name(after=1)
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
     """initial / (1 + step / scale)^power.
@@ -78,6 +79,7 @@ class InverseScaling(Schedule):
         return self.initial * (1.0 + step / self.scale) ** -self.power
 
 
+@by_name(after=1)
 @dataclass(frozen=True)
 class Step(Schedule):
     """initial × factor^⌊step / every⌋: multiplied by `factor` once every `every` steps.
@@ -102,6 +104,7 @@ class Step(Schedule):
         return self.initial * self.factor ** (step // self.every)
 
 
+@by_name(after=1)
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """Half a cosine from `initial` at step 0 to `final` at step `steps`, and `final` from there on.
@@ -126,6 +129,7 @@ class Cosine(Schedule):
         return _half_cosine(self.initial, self.final, step / self.steps)
 
 
+@by_name(after=1)
 @dataclass(frozen=True)
 class OneCycle(Schedule):
     """Warm-up to `peak`, then annealing, both along half a cosine; the final rate from there on.

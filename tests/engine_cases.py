@@ -198,7 +198,7 @@ THREAD_SHAPES: dict[str, dict[str, Any]] = {
         "loss": "squared_error",
         "rows": 300,
         "batch_size": 128,
-        "optimizer": SGD(0.9, nesterov=True),
+        "optimizer": SGD(momentum=0.9, nesterov=True),
     },
     "plain": {
         "sizes": (65, 96, 33, 3),
@@ -283,9 +283,9 @@ def everything(engine: Engine, case: Case) -> list[Array]:
 # with a tiny one, g / (√s + ε) is the sign of g, even where g is all rounding error.
 OPTIMIZERS: dict[str, tuple[Optimizer, float, float]] = {
     "sgd": (SGD(), 1, 0.1),
-    "momentum": (SGD(0.75), 4, 0.05),
-    "nesterov": (SGD(0.75, nesterov=True), 4, 0.05),
-    "rmsprop": (RMSprop(0.8, 0.0625), 32, 0.01),
-    "adam": (Adam(0.75, 0.9, 0.0625), 32, 0.01),
-    "adamw": (AdamW(0.75, 0.9, 0.0625, 0.5), 32, 0.01),
+    "momentum": (SGD(momentum=0.75), 4, 0.05),
+    "nesterov": (SGD(momentum=0.75, nesterov=True), 4, 0.05),
+    "rmsprop": (RMSprop(rho=0.8, epsilon=0.0625), 32, 0.01),
+    "adam": (Adam(beta_1=0.75, beta_2=0.9, epsilon=0.0625), 32, 0.01),
+    "adamw": (AdamW(beta_1=0.75, beta_2=0.9, epsilon=0.0625, weight_decay=0.5), 32, 0.01),
 }

@@ -113,7 +113,7 @@ def plain(value: Any, dtype: Any) -> Any:
 
 def valid() -> dict[str, st.SearchStrategy[Any]]:
     """Arguments of fit that are taken, drawn when wanted."""
-    rates = [0.01, np.float32(0.1), 1e9, 1e300, schedules.Step(0.1, 3), lambda step: 0.1]
+    rates = [0.01, np.float32(0.1), 1e9, 1e300, schedules.Step(0.1, every=3), lambda step: 0.1]
     return {
         "epochs": st.integers(1, 3),
         "batch_size": st.sampled_from([1, 2, 5, 64, 2**62, 10**30]),

@@ -45,7 +45,7 @@ BAD_X = {
     "scalar": (1.0, ValueError, r"shape \(n, 4\)"),
     "none": (None, TypeError, "real numbers, got NoneType"),
     "sparse": (Sparse(), TypeError, r"got Sparse; pass its \.toarray\(\)"),
-    "object": (X.astype(object), TypeError, "object"),
+    "object": (X.astype(str).astype(object), TypeError, r"entry \[0, 0\] is an object of type str"),
     "complex": (X.astype(complex), TypeError, "complex"),
     "strings": (X.astype(str), TypeError, "dtype"),
     "dates": (np.zeros((12, 4), "M8[s]"), TypeError, "datetime64"),
@@ -104,7 +104,8 @@ SOFTMAX_Y = {
     "label past 2^63": (np.full(12, 2**64 - 1, np.uint64), ValueError, str(2**64 - 1)),
     "float labels": (LABELS.astype(float), TypeError, "integer labels 0 … 2"),
     "string labels": (LABELS.astype(str), TypeError, "integer labels"),
-    "object labels": (LABELS.astype(object), TypeError, "integer labels"),
+    "object labels": (LABELS.astype(str).astype(object), TypeError, "object of type str"),
+    "nan label": (with_entry(LABELS, 5, np.nan), ValueError, r"missing values, but entry \[5\]"),
     "too few": (LABELS[:-1], ValueError, r"\(12,\)"),
     "a column": (LABELS[:, None], ValueError, r"\(12,\) for integer labels or \(12, 3\)"),
     "negative share": (np.tile([1.5, -0.5, 0.0], (12, 1)), ValueError, "between 0 and 1"),
@@ -120,7 +121,7 @@ REGRESSION_Y = {
     "nan": (with_entry(TARGETS, (2, 0), np.nan), ValueError, r"entry \[2, 0\] is nan"),
     "infinity": (with_entry(TARGETS, (2, 1), np.inf), ValueError, r"entry \[2, 1\] is inf"),
     "complex": (TARGETS.astype(complex), TypeError, "complex"),
-    "object": (TARGETS.astype(object), TypeError, "object"),
+    "object": (TARGETS.astype(str).astype(object), TypeError, "object of type str"),
     "strings": (TARGETS.astype(str), TypeError, "dtype"),
 }
 

@@ -17,7 +17,7 @@ from fastbp import _safetensors, checkpoint, model_file, schedules
 GENERATOR = np.random.default_rng(3)
 X = GENERATOR.standard_normal((70, 5)).astype(np.float32)
 LABELS = GENERATOR.integers(0, 3, 70)
-OPTIONS = {"batch_size": 8, "optimizer": "adam", "learning_rate": schedules.Cosine(0.01, 60)}
+OPTIONS = {"batch_size": 8, "optimizer": "adam", "learning_rate": schedules.Cosine(0.01, steps=60)}
 
 
 def make(**options):
@@ -239,6 +239,106 @@ def test_another_network_or_training(path, name, model, options):
     make().fit(X, LABELS, epochs=2, checkpoint=path, **OPTIONS)
     start = f"cannot resume from {os.fspath(path)!r}: its {name} is "
     assert_refused(path, f"^{re.escape(start)}.*, here it is ", model, **options)
+
+
+WEIGHT = np.linspace(0.5, 2, 70)
+HELD_OUT = (X[:9], LABELS[:9], WEIGHT[:9])
+
+
+@pytest.mark.parametrize("at", [0, 33, 69])
+@pytest.mark.parametrize("what", ["X", "y", "sample_weight"])
+@pytest.mark.parametrize("where", ["", "validation "])
+def test_other_data_of_as_many_rows(path, where, what, at):
+    """In one entry."""
+
+    def changed(arrays):
+        arrays = [a.copy() for a in arrays]
+        a = arrays[["X", "y", "sample_weight"].index(what)]
+        a[at % len(a)] = (a[at % len(a)] + 1) % 3
+        return tuple(arrays)
+
+    options = OPTIONS | {"sample_weight": WEIGHT, "validation": HELD_OUT}
+    make().fit(X, LABELS, epochs=2, checkpoint=path, **options)
+    data = X, LABELS, WEIGHT
+    if where:
+        options["validation"] = changed(HELD_OUT)
+    else:
+        data = changed(data)
+    model = make()
+    with pytest.raises(ValueError, match=rf"was trained on another {where}{what}; a training goes"):
+        model.fit(*data[:2], epochs=4, resume=path, **(options | {"sample_weight": data[2]}))
+    assert_same(model, make())
+    assert make().fit(
+        X,
+        LABELS,
+        epochs=3,
+        resume=path,
+        **(OPTIONS | {"sample_weight": WEIGHT}),
+        validation=HELD_OUT,
+    )
+
+
+def test_other_data_of_another_kind(path):
+    one_hot = np.eye(3)[LABELS]
+    make().fit(X, LABELS, epochs=2, checkpoint=path, **OPTIONS)
+    assert_refused(path, "trained on another y", data=(X, one_hot))
+    assert_refused(path, "trained on another X", data=(X[::-1], LABELS))
+    assert_refused(path, "trained without sample_weight, here", sample_weight=WEIGHT)
+    make().fit(X, LABELS, epochs=2, checkpoint=path, validation=0.1, **OPTIONS)
+    aside = {"validation": (X[:7], LABELS[:7])}  # as many as were set aside
+    assert_refused(path, "trained without validation X, here there is one", **aside)
+    make().fit(X, LABELS, epochs=2, checkpoint=path, sample_weight=WEIGHT, **OPTIONS)
+    assert_refused(path, "trained with sample_weight, here there is none")
+
+
+def test_the_same_data_in_another_holder(path, tmp_path):
+    """What counts is what is trained on: float32 of the model, wherever it lies."""
+    make().fit(X, LABELS, epochs=2, checkpoint=path, **OPTIONS)
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    for held in (X.astype(float), np.asfortranarray(X), X.tolist(), mapped):
+        labels = LABELS.astype(np.int8)
+        assert make().fit(held, labels, epochs=3, resume=path, **OPTIONS).epochs == 3
+
+
+def test_a_checkpoint_of_before_there_were_fingerprints(path):
+    whole = make()
+    whole.fit(X, LABELS, epochs=3, **OPTIONS)
+    make().fit(X, LABELS, epochs=2, checkpoint=path, **OPTIONS)
+    header, arrays = model_file.read(path)
+    del header["training"]["data"]
+    model_file.write(path, header, arrays)
+    model = make()
+    model.fit(X, LABELS, epochs=3, resume=path, **OPTIONS)
+    assert_same(model, whole)
+    header["training"]["data"] = 3
+    model_file.write(path, header, arrays)
+    assert_refused(path, "is damaged: its data are 3")
+
+
+@pytest.mark.parametrize("shape", [(10**6, 1), (10**6,), (10**5, 40), (40, 10**5), (1, 10**6)])
+def test_of_large_data_a_sample_is_read(shape):
+    """From the first row to the last, at most 2¹⁶ values, whatever there is."""
+    reads = []
+
+    class Watched(np.ndarray):
+        def __getitem__(self, index):
+            found = super().__getitem__(index)
+            reads.append(found.size)
+            return found
+
+    a = np.zeros(shape, np.float32)
+    first = checkpoint.fingerprints((a.view(Watched), a, None), None)
+    assert first["X"] == first["y"]
+    assert first["sample_weight"] is None
+    assert reads
+    assert min(reads) <= 2**16
+    for row in (0, -1):
+        a[row] = 1
+        assert checkpoint.fingerprints((a, a, None), None)["X"] != first["X"]
+        a[row] = 0
+    assert checkpoint.fingerprints((a.reshape(-1, 2), a, None), None)["X"] != first["X"]
+    assert checkpoint.fingerprints((a.astype(int), a, None), None)["X"] != first["X"]
 
 
 def test_early_stopping_cannot_begin_in_the_middle(path):

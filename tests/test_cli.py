@@ -323,10 +323,10 @@ def test_mistakes_are_one_line_and_status_2(
     assert message in err
 
 
-def test_divergence_is_status_1(run, flowers: Path) -> None:
-    status, _, err = run(
-        "train", flowers, "--target", "kind", "--learning-rate", 1e30, "--optimizer", "sgd"
-    )
+@pytest.mark.parametrize("more", [(), ("--early-stopping", 2)], ids=["", "early stopping"])
+def test_divergence_is_status_1(run, flowers: Path, more: tuple[object, ...]) -> None:
+    rate = ("--learning-rate", 1e30, "--optimizer", "sgd")
+    status, _, err = run("train", flowers, "--target", "kind", *rate, *more)
     assert status == 1
     assert "epoch" in err
     assert err.count("\n") == 1

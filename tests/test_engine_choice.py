@@ -21,6 +21,7 @@ import fastbp
 from fastbp import activations, config, losses
 from fastbp.engines import Plan, create, jit, native
 from fastbp.engines.jit import target as jit_target
+from fastbp.engines.native import proof
 from fastbp.engines.reference import ReferenceEngine
 from fastbp.stages import dense
 
@@ -112,11 +113,16 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """Say which modules are built, what the CPU offers, and what FASTBP_ISA is."""
 
     def forget() -> None:
+        monkeypatch.setattr(native, "_amx_fault", None)
         native.usable.cache_clear()
         native.choice.cache_clear()
 
     def make(
-        offers: tuple[str, ...], isa: str = "", built: set[Any] = ALL, refuses: str = ""
+        offers: tuple[str, ...],
+        isa: str = "",
+        built: set[Any] = ALL,
+        refuses: str = "",
+        fault: str = "",
     ) -> None:
         def module(isa: str, kind: str) -> Any:
             return SimpleNamespace(
@@ -125,7 +131,14 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
                 Engine=lambda plan: (isa, kind),
             )
 
+        def disagreement(engine: Any) -> str:
+            assert engine(None) == ("amx", "bf16")
+            if fault == "not granted":
+                raise RuntimeError(fault)
+            return fault
+
         monkeypatch.setattr(native, "module", module)
+        monkeypatch.setattr(proof, "disagreement", disagreement)
         monkeypatch.setattr(native, "built", lambda isa, kind: (isa, kind) in built)
         monkeypatch.setenv("FASTBP_ISA", isa)
         forget()
@@ -216,7 +229,7 @@ def test_modules_of_one_kind_alone(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("offers", "refuses", "bf16"),
     [
-        (SETS, "", "amx"),
+        (SETS, "", "amx (tried out before its first use)"),
         (SETS[1:], "", "avx512_bf16"),
         (SETS[2:], "", "emulated by avx512"),
         (
@@ -231,6 +244,90 @@ def test_what_is_told_of_the_modules(
 ) -> None:
     machine(offers, refuses=refuses)
     assert native.describe() == {"native engine": "avx512", "why": BEST, "bf16": bf16}
+
+
+WIDE = plan(3, 32, 2, precision="bf16")
+
+
+@pytest.mark.parametrize("isa", ["", "amx"])
+@pytest.mark.parametrize("fault", ["its products are wrong", "not granted"])
+def test_amx_that_fails_its_trial_is_left_alone(machine: Machine, isa: str, fault: str) -> None:
+    machine(SETS, isa, fault=fault)
+    # Nothing is tried out, and nothing asked of the system, by looking or by float32.
+    assert native.describe()["bf16"] == "amx (tried out before its first use)"
+    assert native.create(plan(3, 40, 2)) == ("avx512", "float32")
+    assert native.choice("bf16")[0] == "amx"
+    for _ in range(2):
+        assert native.create(WIDE) == ("avx512_bf16", "bf16")
+        assert native.describe()["bf16"] == f"avx512_bf16 (amx is left alone: {fault})"
+    assert native.choice()[0] == "avx512"
+
+
+def test_amx_is_tried_out_once(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(SETS)
+    assert native.create(WIDE) == ("amx", "bf16")
+    monkeypatch.setattr(proof, "disagreement", None)
+    assert native.create(WIDE) == ("amx", "bf16")
+    assert native.describe()["bf16"] == "amx"
+
+
+def test_amx_is_not_tried_out_where_another_set_is_named(machine: Machine) -> None:
+    machine(SETS, "avx512_bf16", fault="its products are wrong")
+    assert native.create(WIDE) == ("avx512_bf16", "bf16")
+    assert native.describe()["bf16"] == "avx512_bf16"
+
+
+class Faulty:
+    """The reference engine, with a fault in one call: an element off by one, a row not written."""
+
+    def __init__(self, plan: Plan, call: str, fault: str) -> None:
+        self._engine, self._call, self._fault = ReferenceEngine(plan), call, fault
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def _spoil(self, out: Any) -> None:
+        if self._fault == "last element":
+            out[-1, -1] = np.nextafter(out[-1, -1], np.float32(np.inf))
+        elif self._fault == "last rows":
+            out[-(len(out) % 16) :] = 0
+        elif self._fault == "last columns":
+            out[:, 32:] = np.nan
+
+    def forward(self, X: Any, out: Any) -> None:
+        self._engine.forward(X, out)
+        if self._call == "forward" and len(out) % 16:
+            self._spoil(out)
+
+    def gradient(self, X: Any, y: Any, sample_weight: Any, out: Any) -> float:
+        value = self._engine.gradient(X, y, sample_weight, out)
+        if self._call == "gradient":
+            self._spoil(out[0])
+        return value
+
+
+@pytest.mark.parametrize("fault", ["last element", "last rows", "last columns"])
+@pytest.mark.parametrize(("call", "said"), [("forward", "products"), ("gradient", "gradients")])
+def test_a_fault_is_found(call: str, said: str, fault: str) -> None:
+    found = proof.disagreement(lambda plan: Faulty(plan, call, fault))  # type: ignore[arg-type,return-value]
+    assert found == f"its {said} are wrong"
+
+
+@pytest.mark.parametrize("isa", native.usable("bf16"))
+def test_what_works_passes_the_trial(isa: str) -> None:
+    assert proof.disagreement(native.module(isa, "bf16").Engine) == ""
+    plain = native.module(isa, "bf16").Engine
+
+    def rounded_once_more(plan: Plan) -> Any:  # weights with fewer bits than they have
+        engine = plain(plan)
+        keep = engine.set_parameters
+        return SimpleNamespace(
+            set_parameters=lambda W: keep([np.round(w / 2) * 2 for w in W]),
+            forward=engine.forward,
+            gradient=engine.gradient,
+        )
+
+    assert proof.disagreement(rounded_once_more) == "its products are wrong"
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,9 @@ def test_an_epoch_is_its_steps_one_by_one(
 def test_a_loss_that_is_not_finite_ends_the_epoch_before_its_step(
     name: str, dtype: str, poison: float | str
 ) -> None:
-    case = make_case((4, 6, 3), "identity", dtype=dtype, rows=15, batch_size=4, optimizer=SGD(0.5))
+    case = make_case(
+        (4, 6, 3), "identity", dtype=dtype, rows=15, batch_size=4, optimizer=SGD(momentum=0.5)
+    )
     good = make_engine(name, case)
     assert epoch(good, case, order=np.arange(8))[0] == 2
     X = case.X.copy()

@@ -116,3 +116,21 @@ def test_a_unit_that_is_never_used_learns_nothing(name: str, dtype: str) -> None
     assert not first[5].any()
     assert not second[:, 5].any()
     assert first[4].any()
+
+
+@engines
+@dtypes
+@pytest.mark.parametrize("sizes", [(5, 3), (40, 33, 17), (70, 64, 64, 10)])
+def test_a_row_has_the_same_bits_among_however_many(
+    name: str, dtype: str, sizes: tuple[int, ...]
+) -> None:
+    if name == "reference":
+        pytest.skip("NumPy's sums are BLAS's, whose order depends on the number of rows")
+    case = make_case(sizes, "tanh", dtype=dtype, rows=300, threads=2)
+    together = forward(make_engine(name, case), case)
+    for rows in (1, 2, 3, 7, 32, 33, 113, 225):
+        engine = make_engine(name, case)
+        for start in range(0, 300, rows):
+            part = slice(start, start + rows)
+            few = forward(engine, replace(case, X=case.X[part], y=case.y[part]))
+            np.testing.assert_array_equal(few, together[part])

@@ -68,12 +68,12 @@ def train_by_hand(optimizer: Optimizer, l1: float, l2: float, clip: float) -> li
     [
         SGD(),
         SGD(nesterov=True),
-        SGD(0.75),
-        SGD(0.75, nesterov=True),
-        RMSprop(0.75, 0.125),
-        Adam(0.75, 0.875, 0.125),
-        Adam(0.25, 0.999, 0.125),
-        AdamW(0.75, 0.875, 0.125, 0.5),
+        SGD(momentum=0.75),
+        SGD(momentum=0.75, nesterov=True),
+        RMSprop(rho=0.75, epsilon=0.125),
+        Adam(beta_1=0.75, beta_2=0.875, epsilon=0.125),
+        Adam(beta_1=0.25, beta_2=0.999, epsilon=0.125),
+        AdamW(beta_1=0.75, beta_2=0.875, epsilon=0.125, weight_decay=0.5),
     ],
     ids=str,
 )

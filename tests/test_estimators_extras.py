@@ -84,7 +84,7 @@ def test_class_weight():
 @pytest.mark.parametrize(
     ("solver", "same"),
     [
-        (optimizers.SGD(0.9, True), {"solver": "sgd"}),
+        (optimizers.SGD(momentum=0.9, nesterov=True), {"solver": "sgd"}),
         (optimizers.Adam(), {"solver": "adam"}),
         (optimizers.AdamW(), {"solver": "adamw"}),
         (optimizers.RMSprop(), {"solver": "rmsprop"}),
@@ -125,6 +125,22 @@ def test_callbacks():
     assert model.n_iter_ == 3
     assert losses == model.loss_curve_
     assert_identical(model, fit(max_iter=3))
+
+
+@pytest.mark.parametrize(
+    ("answer", "stops"), [(np.True_, True), (np.False_, False), (1, False), (None, False)]
+)
+def test_only_a_bool_that_is_true_stops(answer, stops):
+    assert fit(max_iter=3, callbacks=[lambda _: answer]).n_iter_ == (1 if stops else 3)
+
+
+def test_flags_may_be_numpy_bools():
+    """Those of the estimator, and of its optimizer."""
+    flags = {"shuffle": False, "early_stopping": True, "nesterovs_momentum": False}
+    one = fit(solver="sgd", max_iter=3, **flags)
+    two = fit(solver="sgd", max_iter=3, **{k: np.bool_(v) for k, v in flags.items()})
+    for a, b in zip(one.coefs_, two.coefs_, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_callback_may_change_the_model():

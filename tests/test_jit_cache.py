@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,175 @@ def test_nothing_is_left_of_code_that_could_not_be_kept(
     monkeypatch.setattr(library.os, "replace", full)
     library._write("key", b"code")
     assert not list(tmp_path.iterdir())
+
+
+posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners and modes here")
+
+
+def keeps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether code is kept in this folder, and found again."""
+    monkeypatch.setenv("FASTBP_CACHE_DIR", str(folder))
+    library._write("key", b"code")
+    found = library._read("key")
+    assert found in (b"code", None)
+    return found is not None
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """The warnings so far."""
+    library._warn.cache_clear()
+    return lambda: [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+
+
+@posix
+def test_folders_are_made_for_the_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.umask(0)
+    try:
+        assert keeps(tmp_path / "a" / "b", monkeypatch)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "a", tmp_path / "a" / "b"):
+        assert path.stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "a" / "b" / "key.o").stat().st_mode & 0o777 == 0o600
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777, 0o2775])
+def test_a_folder_that_others_may_write_to_is_not_used(
+    mode: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: Callable[[], list[str]],
+) -> None:
+    folder = tmp_path / "cache"
+    assert keeps(folder, monkeypatch)
+    folder.chmod(mode)
+    assert library._read("key") is None  # though there is good code
+    library._write("other", b"code")
+    assert [path.name for path in folder.iterdir()] == ["key.o"]
+    (message,) = told()  # once
+    assert "does not use its cache" in message
+    assert f"{str(folder)!r} can be written to by others (mode {mode:o}" in message
+    folder.chmod(0o755)
+    assert library._read("key") == b"code"
+
+
+@posix
+def test_a_folder_of_another_user_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[[], list[str]]
+) -> None:
+    folder = tmp_path / "cache"
+    assert keeps(folder, monkeypatch)
+    if os.geteuid() == 0:
+        os.chown(folder, 12345, -1)
+    else:  # be another user
+        mine = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    assert library._read("key") is None
+    library._write("other", b"code")
+    assert len(list(folder.iterdir())) == 1
+    (message,) = told()
+    assert "is another user's" in message
+
+
+@posix
+def test_what_root_has_put_there_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an image that root has made and a user runs."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a folder of root's")
+    assert keeps(tmp_path / "cache", monkeypatch)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert library._read("key") == b"code"
+
+
+@posix
+@pytest.mark.parametrize(("mode", "used"), [(0o777, False), (0o1777, True), (0o775, True)])
+def test_the_folder_that_it_is_in(
+    mode: int,
+    used: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: Callable[[], list[str]],
+) -> None:
+    """Who may write there can put another folder in its place, unless it is sticky."""
+    outer = tmp_path / "outer"
+    (outer / "inner" / "cache").mkdir(parents=True, mode=0o700)
+    outer.chmod(mode)
+    assert keeps(outer / "inner" / "cache", monkeypatch) == used
+    assert bool(told()) == (not used)
+    if not used:
+        assert f"by others, who may write to {str(outer)!r}" in told()[0]
+
+
+@posix
+def test_a_link_is_judged_by_where_it_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "safe").mkdir(mode=0o700)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    for name in ("safe", "open"):
+        (tmp_path / f"to_{name}").symlink_to(tmp_path / name)
+        assert keeps(tmp_path / f"to_{name}", monkeypatch) == (name == "safe")
+        inner = tmp_path / name / "inner"
+        inner.mkdir(mode=0o700)
+        assert keeps(tmp_path / f"to_{name}" / "inner", monkeypatch) == (name == "safe")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    assert not keeps(tmp_path / "circle", monkeypatch)
+
+
+@posix
+@pytest.mark.parametrize("kind", ["group", "others", "link", "pipe", "folder", "owner"])
+def test_a_file_that_might_be_of_others_is_compiled_anew(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert keeps(tmp_path, monkeypatch)
+    entry = tmp_path / "key.o"
+    match kind:
+        case "group":
+            entry.chmod(0o660)
+        case "others":
+            entry.chmod(0o602)
+        case "link":
+            entry.rename(tmp_path / "elsewhere")
+            entry.symlink_to(tmp_path / "elsewhere")
+        case "pipe":
+            entry.unlink()
+            os.mkfifo(entry)
+        case "folder":
+            entry.unlink()
+            entry.mkdir()
+        case "owner":
+            if os.geteuid() != 0:
+                pytest.skip("only root can give a file away")
+            os.chown(entry, 12345, -1)
+    assert library._read("key") is None
+    if kind != "folder":
+        assert keeps(tmp_path, monkeypatch)  # it is replaced
+        assert entry.is_file()
+        assert not entry.is_symlink()
+
+
+def test_a_system_without_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "geteuid", raising=False)
+    monkeypatch.delattr(os, "getuid", raising=False)
+    assert keeps(tmp_path / "cache", monkeypatch)
+    (tmp_path / "cache").chmod(0o777)
+    assert keeps(tmp_path / "cache", monkeypatch)
+
+
+@posix
+def test_training_goes_on_without_the_cache(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(0o777)
+    said = run(tmp_path, PACKAGE.parent, ', engine="jit"', FASTBP_CACHE_DIR=str(cache))
+    assert said.startswith("JitEngine True [1 0]")
+    assert said.count("does not use its cache") == 1
+    assert not list(cache.iterdir())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

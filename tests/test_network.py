@@ -426,6 +426,38 @@ def test_callback_stops():
     assert history.stopped == "callback"
 
 
+@pytest.mark.parametrize(
+    ("answer", "stops"),
+    [
+        (True, True),
+        (np.True_, True),
+        (np.float32(2) > 1, True),
+        (False, False),
+        (np.False_, False),
+        (None, False),
+        (1, False),
+        (np.int64(1), False),
+        (np.array([True, False]), False),
+        ([True], False),
+    ],
+    ids=repr,
+)
+def test_only_a_bool_that_is_true_stops(answer, stops):
+    history = regressor().fit(X, TARGETS, epochs=3, callbacks=[lambda *_: answer])
+    assert history.epochs == (1 if stops else 3)
+
+
+def test_flags_may_be_numpy_bools(capsys):
+    plain, numpys = regressor(), regressor()
+    plain.fit(X, TARGETS, epochs=2, shuffle=False, progress=True)
+    told = capsys.readouterr().out.count("epoch")
+    numpys.fit(X, TARGETS, epochs=2, shuffle=np.False_, progress=np.True_)
+    assert capsys.readouterr().out.count("epoch") == told == 2
+    for p, q in zip(plain.parameters, numpys.parameters, strict=True):
+        np.testing.assert_array_equal(p, q)
+    assert len(plain.gradient(X, TARGETS, split=np.True_)) == 2
+
+
 def test_progress_prints_a_line_an_epoch(capsys):
     classifier().fit(X, LABELS, epochs=3, validation=0.2, progress=True)
     lines = capsys.readouterr().out.splitlines()
@@ -514,6 +546,45 @@ def test_divergence_in_the_last_step_of_all_is_noticed():
             train()
         for p, q in zip(model.parameters, before, strict=True):
             np.testing.assert_array_equal(p, q)
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint": True}], ids=["", "checkpoint"])
+def test_a_first_validation_loss_that_is_not_finite_is_divergence(options, tmp_path):
+    """No later loss would be lower than NaN, and its weights would be restored at the end."""
+    model = regressor()
+    before = model.parameters
+    path = tmp_path / "run.safetensors"
+    if options:
+        options = {"checkpoint": path}
+    large = np.full((3, 2), 1e30)  # squared, it is infinite in float32, while training goes well
+    with pytest.raises(
+        fastbp.DivergenceError, match="epoch 1 of 9: the validation loss became inf; the weights"
+    ):
+        model.fit(X, TARGETS, epochs=9, validation=(X[:3], large), early_stopping=2, **options)
+    assert model.history.epochs == 0
+    assert not path.exists()
+    for p, q in zip(model.parameters, before, strict=True):
+        np.testing.assert_array_equal(p, q)
+    # without early stopping nothing is chosen by it: the history tells
+    assert model.fit(X, TARGETS, epochs=1, validation=(X[:3], large)).validation_loss == [np.inf]
+
+
+def test_a_validation_loss_that_is_not_finite_is_never_the_best():
+    """In training x = 0, so that a weight of 1e30 is seen by the validation alone."""
+    model = fastbp.MLP([1, 1], loss="squared_error", weight_init="zeros")
+    kept = []
+
+    def spoil(model, history):
+        kept.append(model.parameters)
+        if history.epochs == 2:
+            model.parameters = [[[1e30, 0]]]
+
+    history = model.fit(
+        [[0.0]], [1.0], epochs=9, validation=([[1.0]], [1.0]), early_stopping=3, callbacks=[spoil]
+    )
+    assert np.isinf(history.validation_loss[2:]).all()
+    assert (history.best_epoch, history.epochs, history.stopped) == (1, 5, "early_stopping")
+    np.testing.assert_array_equal(model.parameters[0], kept[1][0])
 
 
 # Inputs

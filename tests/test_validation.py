@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import re
 from functools import partial
@@ -37,13 +38,13 @@ RANGES = [
     (partial(InverseScaling, 0.1), "scale", "(", 0, INF, ")"),
     (partial(InverseScaling, 0.1), "power", "[", 0, INF, ")"),
     (partial(Step, every=2), "initial", "[", 0, INF, ")"),
-    (partial(Step, 0.1, 2), "factor", "[", 0, 1, "]"),
+    (partial(Step, 0.1, every=2), "factor", "[", 0, 1, "]"),
     (partial(Cosine, steps=5), "initial", "[", 0, INF, ")"),
-    (partial(Cosine, 0.1, 5), "final", "[", 0, INF, ")"),
+    (partial(Cosine, 0.1, steps=5), "final", "[", 0, INF, ")"),
     (partial(OneCycle, steps=5), "peak", "[", 0, INF, ")"),
-    (partial(OneCycle, 0.1, 5), "warmup", "[", 0, 1, "]"),
-    (partial(OneCycle, 0.1, 5), "start", "[", 0, 1, "]"),
-    (partial(OneCycle, 0.1, 5), "final", "[", 0, 1, "]"),
+    (partial(OneCycle, 0.1, steps=5), "warmup", "[", 0, 1, "]"),
+    (partial(OneCycle, 0.1, steps=5), "start", "[", 0, 1, "]"),
+    (partial(OneCycle, 0.1, steps=5), "final", "[", 0, 1, "]"),
 ]
 
 
@@ -79,9 +80,9 @@ DEFAULTS = {
     "Adam(beta_1=0.9, beta_2=0.999, epsilon=1e-08)": Adam(),
     "AdamW(beta_1=0.9, beta_2=0.999, epsilon=1e-08, weight_decay=0.01)": AdamW(),
     "InverseScaling(initial=0.2, scale=1.0, power=0.5)": InverseScaling(0.2),
-    "Step(initial=0.2, every=3, factor=0.1)": Step(0.2, 3),
-    "Cosine(initial=0.2, steps=3, final=0.0)": Cosine(0.2, 3),
-    "OneCycle(peak=0.2, steps=3, warmup=0.3, start=0.04, final=0.0)": OneCycle(0.2, 3),
+    "Step(initial=0.2, every=3, factor=0.1)": Step(0.2, every=3),
+    "Cosine(initial=0.2, steps=3, final=0.0)": Cosine(0.2, steps=3),
+    "OneCycle(peak=0.2, steps=3, warmup=0.3, start=0.04, final=0.0)": OneCycle(0.2, steps=3),
     "Constant(rate=0.2)": Constant(0.2),
     "Activation(name='leaky_relu', parameter=0.01)": activations.get("leaky_relu"),
     "Activation(name='elu', parameter=1.0)": activations.get("elu"),
@@ -97,6 +98,54 @@ def test_defaults_and_that_they_stay(text):
         setattr(made, dataclasses.fields(made)[0].name, 0.5)
 
 
+@pytest.mark.parametrize("given", [{"lr": 0.1}, {"learning_rate": 0.1}, {"beta1": 0.9}, None])
+@pytest.mark.parametrize("kind", [SGD, RMSprop, Adam, AdamW])
+def test_a_rate_is_no_argument_of_an_optimizer(kind, given):
+    """By position it would be taken for μ, ρ or β₁, without a word."""
+    with pytest.raises(TypeError) as caught:
+        kind(0.001) if given is None else kind(**given)
+    first = dataclasses.fields(kind)[0].name
+    assert re.match(rf"{kind.__name__} takes {first}=.* by name, got", str(caught.value))
+    assert "learning_rate of fit" in str(caught.value)
+    assert "learning_rate_init" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "kind", [SGD, RMSprop, Adam, AdamW, InverseScaling, Step, Cosine, OneCycle]
+)
+def test_arguments_by_name_show_in_the_signature(kind):
+    names = [f.name for f in dataclasses.fields(kind)]
+    assert list(inspect.signature(kind).parameters) == names
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: InverseScaling(0.1, 0.5), "InverseScaling takes scale=, power= by name"),
+        (lambda: Step(0.1, 10), "Step takes every=, factor= by name"),
+        (lambda: Cosine(0.1, 10), "Cosine takes steps=, final= by name"),
+        (lambda: OneCycle(0.1, 10), "OneCycle takes steps=, warmup="),
+        (lambda: Cosine(0.1, epochs=10), r"got Cosine\(0.1, epochs=10\)"),
+    ],
+)
+def test_a_schedule_takes_all_but_its_rate_by_name(make, named):
+    with pytest.raises(TypeError, match=named):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "plain"),
+    [
+        (SGD(momentum=np.float64(0.5), nesterov=np.True_), SGD(momentum=0.5, nesterov=True)),
+        (RMSprop(rho=np.float32(0.5), epsilon=1), RMSprop(rho=0.5, epsilon=1.0)),
+        (AdamW(beta_1=np.float64(0.5), weight_decay=0), AdamW(beta_1=0.5, weight_decay=0.0)),
+    ],
+)
+def test_an_optimizer_of_numpy_numbers_looks_like_one_of_plain_ones(optimizer, plain):
+    """A checkpoint holds what it looks like."""
+    assert repr(optimizer) == repr(plain)
+
+
 def test_a_parameter_that_is_not_used_is_zero():
     unused = set(activations.ACTIVATIONS) - {"leaky_relu", "elu"}
     assert {activations.get(name).parameter for name in unused} == {0.0}
@@ -106,12 +155,12 @@ def test_a_parameter_that_is_not_used_is_zero():
 @pytest.mark.parametrize(
     ("name", "optimizer", "rate", "slots"),
     [
-        ("sgd", SGD(0.0), 0.01, 0),
-        ("momentum", SGD(0.9), 0.01, 1),
-        ("nesterov", SGD(0.9, nesterov=True), 0.01, 1),
-        ("rmsprop", RMSprop(0.9), 0.001, 1),
-        ("adam", Adam(0.9), 0.001, 2),
-        ("adamw", AdamW(0.9), 0.001, 2),
+        ("sgd", SGD(momentum=0.0), 0.01, 0),
+        ("momentum", SGD(momentum=0.9), 0.01, 1),
+        ("nesterov", SGD(momentum=0.9, nesterov=True), 0.01, 1),
+        ("rmsprop", RMSprop(rho=0.9), 0.001, 1),
+        ("adam", Adam(beta_1=0.9), 0.001, 2),
+        ("adamw", AdamW(beta_1=0.9), 0.001, 2),
     ],
 )
 def test_optimizers_by_name(name, optimizer, rate, slots):

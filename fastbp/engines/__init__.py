@@ -2,8 +2,8 @@
 
 An engine is made from a `Plan`: it allocates every buffer once, holds the network's parameters and
 the optimizer's state, and does all the arithmetic. The Python API above it validates inputs and
-decides *what* to run; an engine trusts what it is given. All engines pass the same contract tests
-(`tests/test_engine_contract.py`), but for what they say they lack.
+decides *what* to run; an engine checks shapes (`arrays.py`) and trusts values. All engines pass the
+same contract tests (`tests/test_engine_contract.py`), but for what they say they lack.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ class Engine(Protocol):
     X has shape (n, n_0). y has shape (n, n_L) in the plan's dtype, or for softmax_cross_entropy also
     (n,) int64 labels. sample_weight has shape (n,), or is None for all ones. Parameters are lists of
     arrays of the plan's `shapes`: of a Dense stage [W | b], the homogeneous form of the notes.
-    n may be 0 except in `epoch`; a loss over zero rows (or over a total weight of 0) is 0.
+    One call at a time: an engine has one workspace. Who shares it keeps others out.
+    n may be 0; a loss over zero rows (or over a total weight of 0) is 0. The loss of a row is not
+    finite where one of its outputs is not. A row of weight 0 says nothing, whatever is in it.
+
+    An engine checks the shapes of what it is given, and raises ValueError naming the argument. It
+    reads X, y and sample_weight where they lie: if another thread writes to them meanwhile the results
+    are anyone's guess, but the call ends, and touches no other memory.
     """
 
     plan: Plan
@@ -57,6 +63,14 @@ class Engine(Protocol):
         """Whether an engine that needs time to start its threads lets them wait for the next call.
 
         Not at first. From `keep_threads(False)` on there are none between two calls.
+        """
+        ...
+
+    def after_fork(self) -> None:
+        """Be as between two calls: in a forked process, where the thread that was in one is no more.
+
+        For the holder of the engine, who knows that a call was cut off. If that was one that changes
+        parameters or state, these are lost.
         """
         ...
 
@@ -91,8 +105,9 @@ class Engine(Protocol):
     ) -> int:
         """Train on rows order[0 : batch_size], order[batch_size : 2 batch_size], … of X.
 
+        That 0 ≤ order[i] < n is the caller's to see to: a look at all of them would not be O(1).
         Step s uses learning_rates[s] and writes its objective, taken before its update, to losses[s],
-        and the part of it that the penalties are to penalties[s], where given; each has
+        and the part of it that the penalties are to penalties[s], where given; each has at least
         ⌈len(order) / batch_size⌉ entries. A step whose loss, without the penalties, is not
         finite is not applied and ends the epoch. The optimizer's step count goes on from call to
         call. Returns the number of steps applied.

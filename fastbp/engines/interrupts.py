@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -33,9 +34,26 @@ def between_steps() -> Iterator[Callable[[], None]]:
         if held:
             handler(*held.pop())  # raises KeyboardInterrupt, as a rule
 
+    _held_back.append((threading.get_ident(), handler))
     signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
     try:
         yield let_through
     finally:
         signal.signal(signal.SIGINT, handler)
+        _held_back.pop()
         let_through()
+
+
+# The main thread, and the handler that it put aside; one in the other where a handler trains a model.
+_held_back: list[tuple[int, Any]] = []
+
+
+def _after_fork() -> None:
+    """Where another thread than the one that computes has forked, nobody would let SIGINT through."""
+    if _held_back and _held_back[0][0] != threading.get_ident():
+        signal.signal(signal.SIGINT, _held_back[0][1])
+        _held_back.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -38,9 +38,9 @@ from fastbp._validation import check_integer
 from fastbp.activations import Activation
 from fastbp.engines import ENGINES, Array
 from fastbp.engines.reference import ACTIVATIONS, LINKS
-from fastbp.estimators import lbfgs
+from fastbp.estimators import lbfgs, prediction
 from fastbp.estimators.parallel import let_interrupt, threads_for
-from fastbp.estimators.trainer import Trainer, join, sizes_of, split
+from fastbp.estimators.trainer import Trainer, join, outputs_of, sizes_of, split
 from fastbp.losses import CROSS_ENTROPIES, Loss
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
 from fastbp.plan import Plan
@@ -49,7 +49,7 @@ from fastbp.stages import dense
 
 FLOATS = (np.float64, np.float32)
 SOLVERS = {"lbfgs", "sgd", "adam", "adamw", "rmsprop"}
-# Up to so many rows, NumPy is through before an engine would be made.
+# Up to so many rows, NumPy is through before an engine's parameters would be compared with coefs_.
 FEW_ROWS = 32
 
 _activation = functools.cache(activations.get)
@@ -155,6 +155,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             X, y, sample_weight, first=first, incremental=incremental
         )
         random_state = self._draws()
+        self.__dict__.setdefault(
+            "_engines", []
+        )  # here, as predictions leave attributes as they are
         if first:
             sizes = (X.shape[1], *hidden, outputs)
             self._initialize(sizes, phi, self._given_dtype() or X.dtype, random_state)
@@ -187,7 +190,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             data = X, y, weight
             self._optimizer = trainer
             self._fit_stochastic(make_plan, data, stratify, random_state, callbacks, incremental)
-        if not all(map(all_finite, (*self.coefs_, *self.intercepts_))):
+        if not _finite([*self.coefs_, *self.intercepts_]):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large "
                 "values and need to be preprocessed."
@@ -329,16 +332,23 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         )
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         self.loss_ = result.fun
+        if not np.isfinite(self.loss_):  # of a step that the line search tried and did not take
+            self.loss_ = objective(result.x)[0]
         self.coefs_, self.intercepts_ = split(objective.unpack(result.x))
+        if not np.isfinite(self.loss_):
+            raise ValueError(
+                "The loss is not finite where L-BFGS begins. The input data may contain large values "
+                "and need to be preprocessed."
+            )
 
     def _optimizer_of_solver(self) -> optimizers.Optimizer:
         match self.solver:
             case "sgd":
-                return SGD(float(self.momentum), bool(self.nesterovs_momentum))
+                return SGD(momentum=self.momentum, nesterov=bool(self.nesterovs_momentum))
             case "adam":
-                return Adam(self.beta_1, self.beta_2, self.epsilon)
+                return Adam(beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon)
             case "adamw":
-                return AdamW(self.beta_1, self.beta_2, self.epsilon)
+                return AdamW(beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon)
             case "rmsprop":
                 return RMSprop(epsilon=self.epsilon)
         return cast(optimizers.Optimizer, self.solver)
@@ -397,6 +407,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         plan = make_plan(optimizer=trainer.optimizer, batch_size=batch)
         plan = trainer.use(plan, self.engine, join(self.coefs_, self.intercepts_, plan.dtype))
         self.n_iter_ = 0
+        scored = len(self.validation_scores_ or ())
         try:
             if not incremental:
                 trainer.keep_threads(True)
@@ -405,6 +416,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 if self.shuffle:
                     random_state.shuffle(order)
                 self._epoch(trainer, plan, data, order)
+                if not (np.isfinite(self.loss_) or _finite(trainer.parameters)):
+                    break  # what is NaN stays NaN
                 if self._stops(trainer, plan, validation):
                     break
                 if callbacks and self._callback_stops(trainer, plan, callbacks):
@@ -424,7 +437,25 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 trainer.keep_threads(False)
                 if self.progress:
                     print(file=sys.stderr, flush=True)
-        self.coefs_, self.intercepts_ = split(trainer.parameters if best is None else best)
+        last = trainer.parameters
+        has_score = self.early_stopping and np.isfinite(self.best_validation_score_)
+        if best is None or (not has_score and not _finite(last)):
+            best = last  # not the first weights, as if they were the result: `_fit` looks at these
+        elif not _finite(last):
+            warnings.warn(
+                f"Training diverged in epoch {self.n_iter_}: a loss or a weight became NaN or infinite. "
+                "The coefficients are those of the best validation score before. Try a smaller "
+                "learning_rate_init, or data scaled to about unit size.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        self.coefs_, self.intercepts_ = split(best)
+        scores = (self.validation_scores_ or [])[scored:]
+        if scores and not np.isfinite(scores).any():
+            raise ValueError(
+                f"No validation score was finite in {len(scores)} epochs: training diverged. The input "
+                "data may contain large values and need to be preprocessed."
+            )
 
     def _epoch(
         self,
@@ -467,12 +498,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             scores.append(score)
             if self.verbose:
                 print(f"Validation score: {score:f}")
-            worse = score < self.best_validation_score_ + self.tol
-            if score > self.best_validation_score_:
+            worse = not (np.isfinite(score) and score >= self.best_validation_score_ + self.tol)
+            if np.isfinite(score) and score > self.best_validation_score_:
                 self.best_validation_score_ = score
                 self._best_parameters = trainer.parameters
         else:
-            worse = self.loss_ > self.best_loss_ - self.tol
+            worse = not (np.isfinite(self.loss_) and self.loss_ <= self.best_loss_ - self.tol)
             self.best_loss_ = min(self.best_loss_, self.loss_)
         self._no_improvement_count = self._no_improvement_count + 1 if worse else 0
         trainer.epoch_ends(self.t_)
@@ -493,8 +524,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self, trainer: Trainer, plan: Plan, callbacks: list[Callable[[Self], object]]
     ) -> bool:
         self.coefs_, self.intercepts_ = split(trainer.parameters)
-        # All of them run, even when an early one asks to stop.
-        stop = True in [callback(self) is True for callback in callbacks]
+        stop = _options.call_all(callbacks, self)
         sizes_of(self.coefs_, self.intercepts_)  # they may have changed them
         trainer.parameters = join(self.coefs_, self.intercepts_, plan.dtype)
         return stop
@@ -516,7 +546,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             own = coefs[0].dtype  # NumPy takes a while to tell the type of a result
             common = own if X.dtype == own else np.result_type(X.dtype, own)
             dtype = np.dtype(np.float32 if common == np.float32 else np.float64)
-        if X.shape[0] <= FEW_ROWS and known and type(X) is np.ndarray and not bf16:
+        few = X.shape[0] <= FEW_ROWS and type(X) is np.ndarray
+        if few and self.engine == "auto" and known and not bf16:
             v = (X if X.dtype == dtype else X.astype(dtype)) @ coefs[0]
             v += intercepts[0]
             for activation, coef, intercept in zip(phi, coefs[1:], intercepts[1:], strict=True):
@@ -533,9 +564,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             precision="bf16" if bf16 else None,
             threads=threads_for(self.n_jobs),
         )
-        trainer = Trainer(plan.optimizer, 0.0, "constant", 0.0)
-        plan = trainer.use(plan, self.engine, join(coefs, intercepts, plan.dtype))
-        return trainer.outputs(plan, _as_matrix(X, dtype), link=link)
+        kept = self.__dict__.setdefault("_engines", [])
+        with prediction.engine_for(kept, plan, self.engine, coefs, intercepts) as engine:
+            return outputs_of(engine, _as_matrix(X, dtype), link=link)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_engines"}
 
     def _quick_score(self, X: Any, y: Any) -> float | None:
         """The score, where X and y are plain arrays that need no checks; else None."""
@@ -551,6 +586,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _finite(arrays: list[Array]) -> bool:
+    return all(map(all_finite, arrays))
 
 
 def _as_matrix(X: Any, dtype: np.dtype[Any]) -> Any:

@@ -48,7 +48,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         for solver "lbfgs".
     callbacks : list of callable
         Each is called as ``callback(estimator)`` after every epoch of a stochastic solver; one that
-        returns True ends the training.
+        returns True (a bool of Python or NumPy; nothing else counts) ends the training.
     n_jobs : int or None
         Most threads to use, < 0 counting from all cores: −1 is all of them. None: all of them
         (`fastbp.get_num_threads`), but one where fits run side by side, in a worker of joblib or of
@@ -60,7 +60,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         float32, but whatever enters a matmul is rounded to bfloat16, for CPUs that multiply such
         matrices faster (see `fastbp.MLP`); not for solver "lbfgs".
     engine : {"auto", "native", "jit", "reference"}
-        What computes; "auto" takes the fastest one available.
+        What computes; "auto" takes the fastest one available, and NumPy for predictions of up to 32
+        rows: the last bits of a row's outputs may then be others than among more rows.
 
     Attributes
     ----------

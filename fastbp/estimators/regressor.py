@@ -12,6 +12,7 @@ from sklearn.base import RegressorMixin
 from fastbp import losses
 from fastbp._inputs import all_finite
 from fastbp.engines import Array
+from fastbp.engines.reference import LINKS
 from fastbp.estimators._base import BaseMLP, constraints, partial_fit_if_stochastic, store
 from fastbp.losses import Loss
 
@@ -228,7 +229,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         """R² averaged over the outputs; of a constant output 1 if it is met exactly, else 0."""
         y = y.astype(np.float64)
         with np.errstate(over="ignore"):
-            predicted = np.exp(f) if self.loss == "poisson" else f
+            predicted = LINKS[self._loss().link](f)
         if not np.isfinite(predicted).all():
             return float("nan")
         residual = np.average((y - predicted) ** 2, axis=0, weights=weight)

@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -77,6 +78,15 @@ def row_blocks(X: Any, rows: int) -> Iterator[tuple[slice, Array]]:
 def dense_rows(features: int, batch_size: int = 1) -> int:
     """Rows of a sparse X to densify at a time: a multiple of the batch."""
     return max(1, DENSE_VALUES // (features * batch_size)) * batch_size
+
+
+def outputs_of(engine: Engine, X: Any, *, link: bool = False) -> Array:
+    """f(x), or the prediction link(f(x)), of every row of X, dense or sparse."""
+    plan = engine.plan
+    out = np.empty((X.shape[0], plan.layer_sizes[-1]), plan.dtype)
+    for rows, block in row_blocks(X, dense_rows(X.shape[1])):
+        engine.forward(block, out[rows], link=link)
+    return out
 
 
 class Trainer:
@@ -165,7 +175,7 @@ class Trainer:
         objective. The objective of a step that diverges is NaN or infinite, and from there on
         everything is NaN.
         """
-        with self._lock:
+        with self._lock, self._changing():
             engine = self._in_use(plan)
             batch = plan.batch_size
             steps = -(-len(order) // batch)
@@ -191,14 +201,10 @@ class Trainer:
             self._step += steps
         return losses, penalties
 
-    def outputs(self, plan: Plan, X: Any, *, link: bool = False) -> Array:
-        """f(x), or the prediction link(f(x)), of every row."""
-        out = np.empty((X.shape[0], plan.layer_sizes[-1]), plan.dtype)
+    def outputs(self, plan: Plan, X: Any) -> Array:
+        """f(x) of every row."""
         with self._lock:
-            engine = self._in_use(plan)
-            for rows, block in row_blocks(X, dense_rows(X.shape[1])):
-                engine.forward(block, out[rows], link=link)
-        return out
+            return outputs_of(self._in_use(plan), X)
 
     def epoch_ends(self, samples: int) -> None:
         """Move the rate after an epoch, `samples` being the rows seen since the first fit."""
@@ -217,15 +223,28 @@ class Trainer:
     def _make_lock(self) -> None:
         # A signal's handler may come into a call that has it: the engine refuses that by itself.
         self._lock = threading.RLock()
+        self._is_changing = False  # the optimizer's state, by who has the lock
         _trainers.add(self)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """For who has the lock: the optimizer's state is not whole meanwhile."""
+        before, self._is_changing = self._is_changing, True
+        try:
+            yield
+        finally:
+            self._is_changing = before
 
     def _after_fork(self) -> None:
         """Be usable in a child process, where no thread lives but the one that forked."""
         if self._lock.acquire(blocking=False):
             self._lock.release()
-        else:  # the fork came in the middle of a call; the optimizer's state is lost
-            self._lock = threading.RLock()
-            self._engine = None
+            return
+        self._lock = threading.RLock()  # a call of another thread was cut off
+        if self._is_changing:  # what was in the middle of a step is lost
+            self._engine, self._is_changing = None, False
+        elif self._engine is not None:
+            self._engine.after_fork()
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
@@ -233,7 +252,7 @@ class Trainer:
             if self._engine is not None:
                 state["_state"] = self._engine.get_optimizer_state()
                 state["_engine"] = None
-        del state["_lock"]
+        del state["_lock"], state["_is_changing"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ def train(path: Path | None, threads: int, *callbacks: Callable[..., object]) ->
         Y,
         epochs=EPOCHS,
         optimizer="adam",
-        learning_rate=fastbp.schedules.Cosine(0.002, EPOCHS * 10),
+        learning_rate=fastbp.schedules.Cosine(0.002, steps=EPOCHS * 10),
         validation=0.2,
         early_stopping=EPOCHS,
         checkpoint=path,

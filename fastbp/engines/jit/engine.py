@@ -7,16 +7,25 @@ kernels. The letters are those of the notes; layers are counted from 0.
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import math
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.engines import Array, Plan
+from fastbp.engines.arrays import (
+    check_data,
+    check_epoch,
+    check_gradients,
+    check_inputs,
+    check_memory,
+    check_shape,
+)
 from fastbp.engines.interrupts import refuse_reentry
 from fastbp.engines.jit import layout
 from fastbp.engines.jit.functions import activation_address, general_library, loss_address
@@ -35,6 +44,10 @@ FLOPS_PER_START = 40_000_000
 FLOPS_UNCHECKED = 1_000_000_000
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
 def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:
     """Zeros that start on a page."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -50,6 +63,25 @@ def _system_call(name: str) -> int:
         return ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value or 0
     except (AttributeError, OSError, TypeError):
         return 0
+
+
+def _alone(
+    method: Callable[Concatenate[JitEngine, P], T],
+) -> Callable[Concatenate[JitEngine, P], T]:
+    """A method that has the engine to itself, or is refused."""
+
+    @functools.wraps(method)
+    def call(self: JitEngine, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        mine = object()
+        try:  # an interrupt may come between any two lines
+            if self._call.setdefault("by", mine) is not mine:
+                refuse_reentry()
+            return method(self, *args, **kwargs)
+        finally:
+            if self._call.get("by") is mine:
+                del self._call["by"]
+
+    return call
 
 
 class JitEngine:
@@ -72,16 +104,16 @@ class JitEngine:
         self._net = np.zeros((), record(layout.NET))
         self._layers = np.zeros(len(plan.stages), record(layout.LAYER))
         self._address = self._net.ctypes.data
-        self._busy = False
-        threads = min(plan.threads, TEAM_MOST)
-        # an odd number of rows keeps panels apart in the cache's sets
-        stride = max(plan.batch_size, threads * ROW_BLOCK) | 1
-        self._most_threads = threads
+        self._call: dict[str, object] = {}  # who is in one
+        self._most_threads = threads = min(plan.threads, TEAM_MOST)
         self._flops = sum(
             (4 if i == 0 else 6) * plan.batch_size * (k + 1) * n
             for i, (k, n) in enumerate(itertools.pairwise(plan.layer_sizes))
         )
         self._buffers: list[Array] = []
+        self._rows: list[
+            Array
+        ] = []  # what there is for each row of a minibatch, or of a prediction
         self._weights: list[Array] = []
         self._transposed: list[Array] = []
         self._slots: list[list[Array]] = []
@@ -90,7 +122,6 @@ class JitEngine:
         net = self._net
         net["layers"] = len(plan.stages)
         net["batch"] = plan.batch_size
-        net["stride"] = stride
         net["threads"] = 1
         net["block"] = ROW_BLOCK
         self._set_loss()
@@ -101,13 +132,14 @@ class JitEngine:
         net["seed"] = np.uint64(plan.seed).astype(np.int64)
         net["yield_cpu"], net["sleep"] = _system_call("sched_yield"), _system_call("usleep")
 
-        self._allocate_layers(stride)
+        self._allocate_layers()
+        self._make_rows(plan.batch_size, inputs=False)
         if plan.clip_norm > 0:
             self._need_gradients()
         self._cut_tasks()
         lanes, outputs = panel // 2, plan.layer_sizes[-1]
-        net["row_loss"] = self._new((stride,), np.float64)
-        net["outputs"] = self._new((threads, 3 * outputs + 4, lanes))
+        net["outputs"] = self._new((threads, 3 * outputs + 5, lanes))
+        net["inverse_weight"] = self._new((2,), np.float64)
         net["tile"] = self._new((threads, panel, panel))
         net["batches"] = self._new((threads,), record(layout.BATCH))
         net["layer"] = self._layers.ctypes.data
@@ -155,16 +187,12 @@ class JitEngine:
                 net["decay"] = optimizer.weight_decay
         net["optimizer"] = layout.OPTIMIZERS.index("adam" if name == "adamw" else name)
 
-    def _allocate_layers(self, stride: int) -> None:
+    def _allocate_layers(self) -> None:
         plan, panel = self.plan, self._panel
-        v = self._new((panels(plan.layer_sizes[0] + 1, panel), stride, panel))
-        if plan.layer_sizes[0] % panel == 0:
-            self._buffers[-1][-1, :, 0] = 1
         for i, (n_in, n_out) in enumerate(itertools.pairwise(plan.layer_sizes)):
             layer = self._layers[i]
             shape = (panels(n_out, panel), n_in + 1, panel)
             layer["n_in"], layer["n_out"] = n_in, n_out
-            layer["v_in"] = v
             layer["w"] = self._new(shape)
             self._weights.append(self._buffers[-1])
             if i > 0:
@@ -175,11 +203,8 @@ class JitEngine:
                 layer[name] = self._new(shape)
                 slots.append(self._buffers[-1])
             self._slots.append(slots)
-            layer["v"] = layer["delta"] = v = self._new((panels(n_out + 1, panel), stride, panel))
             if i == len(plan.stages) - 1:
                 break
-            if n_out % panel == 0:  # the bias node has a panel to itself
-                self._buffers[-1][-1, :, 0] = 1
             activation = plan.activations[i]
             layer["a"] = activation.parameter
             layer["dropout"] = plan.dropout[i] if plan.dropout else 0.0
@@ -188,13 +213,41 @@ class JitEngine:
             else:
                 layer["activation"] = layout.USER_ACTIVATION
                 layer["function"] = activation_address(activation, plan.dtype)
-            layer["delta"] = self._new((panels(n_out, panel), stride, panel))
             if activation.name in ("silu", "gelu") or activation.function is not None:
                 layer["keeps_slope"] = 2  # and its activation writes it
             elif layer["dropout"] > 0:
                 layer["keeps_slope"] = 1
-            if layer["keeps_slope"]:
-                layer["slope"] = self._new((panels(n_out, panel), stride, panel))
+
+    def _make_rows(self, rows: int, *, inputs: bool) -> None:
+        """Room for so many rows at least, and for ∂f/∂x; what was in the buffers is lost."""
+        net, panel, sizes = self._net, self._panel, self.plan.layer_sizes
+        inputs = inputs or net["delta_input"] != 0
+        if rows <= net["stride"] and inputs == (net["delta_input"] != 0):
+            return
+        stride = max(rows, int(net["stride"])) | 1  # odd keeps panels apart in the cache's sets
+        made: list[Array] = []
+
+        def new(units: int) -> Array:
+            made.append(_aligned((panels(units, panel), stride, panel), self.plan.dtype))
+            return made[-1]
+
+        values = [new(n + 1) for n in sizes]
+        deltas = [new(n) for n in sizes[1:-1]]
+        slopes = [new(layer["n_out"]) if layer["keeps_slope"] else None for layer in self._layers]
+        input_delta = new(sizes[0]) if inputs else None
+        made.append(_aligned((stride,), np.float64))
+        # All the memory is there.
+        for n, v in zip(sizes[:-1], values[:-1], strict=True):
+            if n % panel == 0:  # the bias node has a panel to itself
+                v[-1, :, 0] = 1
+        for i, layer in enumerate(self._layers):
+            layer["v_in"], layer["v"] = (v.ctypes.data for v in values[i : i + 2])
+            layer["delta"] = (deltas[i] if i < len(deltas) else values[-1]).ctypes.data
+            slope = slopes[i]
+            layer["slope"] = 0 if slope is None else slope.ctypes.data
+        net["row_loss"] = made[-1].ctypes.data
+        net["delta_input"] = 0 if input_delta is None else input_delta.ctypes.data
+        net["stride"], self._rows = stride, made
 
     def _cut_tasks(self) -> None:
         """The list of weight-gradient tiles and their cumulative cost.
@@ -228,26 +281,26 @@ class JitEngine:
 
     # Parameters and the optimizer's state
 
+    @_alone
     def get_parameters(self) -> list[Array]:
-        self._be_free()
         return self._unpacked(self._weights)
 
+    @_alone
     def set_parameters(self, parameters: list[Array]) -> None:
-        self._be_free()
         self.plan.check_shapes(parameters)
         for w, W in zip(self._weights, parameters, strict=True):
             w[...] = layout.pack(W, self._panel)
         for wt, W in zip(self._transposed, parameters[1:], strict=True):
             wt[...] = layout.pack_transposed(W, self._panel)
 
+    @_alone
     def get_optimizer_state(self) -> tuple[int, list[list[Array]]]:
-        self._be_free()
         count = self.plan.optimizer.slots
         slots = [self._unpacked([layer[s] for layer in self._slots]) for s in range(count)]
         return int(self._net["step"]), slots
 
+    @_alone
     def set_optimizer_state(self, step: int, slots: list[list[Array]]) -> None:
-        self._be_free()
         self.plan.check_slots(slots)
         self._net["step"] = step
         for s, arrays in enumerate(slots):
@@ -262,18 +315,25 @@ class JitEngine:
     def keep_threads(self, keep: bool) -> None:
         pass  # they are Python's, which ends well only without any
 
-    def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
-        self._be_free()
-        net = self._net
-        net["X"], net["rows"], net["out"] = X.ctypes.data, len(X), out.ctypes.data
-        net["with_link"] = link
-        self._run("forward", self._flops // (3 * self.plan.batch_size) * len(X))
+    def after_fork(self) -> None:
+        self._call.clear()
 
+    @_alone
+    def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
+        self._set_inputs(X)
+        self._set_output(out, (len(X), self.plan.layer_sizes[-1]))
+        self._net["with_link"] = link
+        self._run_blocks(
+            "forward", self._flops // (3 * self.plan.batch_size) * len(X), inputs=False
+        )
+
+    @_alone
     def loss(self, X: Array, y: Array, sample_weight: Array | None) -> float:
         return self._objective(X, y, sample_weight, back=False)
 
+    @_alone
     def gradient(self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]) -> float:
-        self._be_free()
+        check_gradients(self.plan, out)
         self._need_gradients()
         value = self._objective(X, y, sample_weight, back=True)
         for a, g in zip(out, self._unpacked(self._gradients), strict=True):
@@ -283,25 +343,26 @@ class JitEngine:
     def _objective(self, X: Array, y: Array, sample_weight: Array | None, *, back: bool) -> float:
         net = self._net
         self._set_data(X, y, sample_weight)
-        net["rows"], net["back"], net["total"] = len(X), back, 0
+        net["back"], net["total"] = back, 0
         steps = -(-len(X) // self.plan.batch_size)
-        self._run("gradient", self._flops if back else self._flops // 3, steps)
+        self._run("gradient", self._worthwhile(self._flops if back else self._flops // 3, steps))
         return float(net["total"])
 
+    @_alone
     def jacobian(self, X: Array, out: Array) -> None:
-        self._be_free()
-        net, first, panel = self._net, self._layers[0], self._panel
+        first, panel = self._layers[0], self._panel
         n_in, n_out = self.plan.layer_sizes[:2]
-        if net["delta_input"] == 0:
-            net["delta_input"] = self._new((panels(n_in, panel), int(net["stride"]), panel))
+        self._set_inputs(X)
+        self._set_output(out, (len(X), self.plan.layer_sizes[-1], n_in))
+        if first["wt"] == 0:
             first["wt"] = self._new((panels(n_in, panel), n_out, panel))
             self._transposed_input = self._buffers[-1]
         W = layout.unpack(self._weights[0], n_out)
         self._transposed_input[...] = layout.pack_transposed(W, panel)
-        net["X"], net["rows"], net["out"] = X.ctypes.data, len(X), out.ctypes.data
         flops = self._flops // (3 * self.plan.batch_size) * len(X) * self.plan.layer_sizes[-1]
-        self._run("jacobian", flops)
+        self._run_blocks("jacobian", flops, inputs=True)
 
+    @_alone
     def epoch(
         self,
         X: Array,
@@ -312,8 +373,17 @@ class JitEngine:
         losses: NDArray[np.float64],
         penalties: NDArray[np.float64] | None = None,
     ) -> int:
-        net, steps = self._net, len(learning_rates)
+        net, steps = self._net, -(-len(order) // self.plan.batch_size)
         self._set_data(X, y, sample_weight)
+        check_epoch(self.plan, X, order, learning_rates, losses, penalties)
+        check_memory("order", order, "int64")
+        for name, array in (
+            ("learning_rates", learning_rates),
+            ("losses", losses),
+            ("penalties", penalties),
+        ):
+            if array is not None:
+                check_memory(name, array, "float64")
         etas = step_sizes(self.plan.optimizer, int(net["step"]) + 1, learning_rates)
         net["rows"], net["order"] = len(order), order.ctypes.data
         net["learning_rates"], net["etas"] = learning_rates.ctypes.data, etas.ctypes.data
@@ -349,10 +419,23 @@ class JitEngine:
             net["step"] += net["done"]
         return int(net["done"])
 
+    def _set_inputs(self, X: Array) -> None:
+        check_inputs(self.plan, X)
+        check_memory("X", X, self.plan.dtype)
+        self._net["X"], self._net["rows"], self._net["weighted"] = X.ctypes.data, len(X), False
+
+    def _set_output(self, out: Array, shape: tuple[int, ...]) -> None:
+        check_shape("out", out, shape)
+        check_memory("out", out, self.plan.dtype)
+        self._net["out"] = out.ctypes.data
+
     def _set_data(self, X: Array, y: Array, sample_weight: Array | None) -> None:
-        self._be_free()
         net = self._net
-        net["X"] = X.ctypes.data
+        self._set_inputs(X)
+        check_data(self.plan, X, y, sample_weight)
+        check_memory("y", y, "int64" if y.ndim == 1 else self.plan.dtype)
+        if sample_weight is not None:
+            check_memory("sample_weight", sample_weight, self.plan.dtype)
         net["labelled"] = y.ndim == 1
         net["labels" if y.ndim == 1 else "y"] = y.ctypes.data
         net["weighted"] = sample_weight is not None
@@ -360,20 +443,24 @@ class JitEngine:
 
     # Threads
 
-    def _be_free(self) -> None:
-        if self._busy:
-            refuse_reentry()
-
     def _worthwhile(self, flops: int, steps: int) -> int:
         """How many threads steps of so many FLOPs each are worth."""
         worth = min(flops // FLOPS_PER_THREAD, steps * flops // FLOPS_PER_START)
         return max(1, min(self._most_threads, worth))
 
-    def _run(self, name: str, flops: int, steps: int = 1) -> None:
-        """Call a function of the library on as many threads as it is worth."""
+    def _run_blocks(self, name: str, flops: int, *, inputs: bool) -> None:
+        """Call a function that threads share block by block of net.rows; inputs: it needs ∂f/∂x."""
+        rows = int(self._net["rows"])
+        threads = max(1, min(self._worthwhile(flops, 1), -(-rows // ROW_BLOCK)))
+        # Of several threads any may have a whole block.
+        self._make_rows(threads * ROW_BLOCK if threads > 1 else min(rows, ROW_BLOCK), inputs=inputs)
+        self._run(name, threads)
+
+    def _run(self, name: str, threads: int) -> None:
+        """Call a function of the library on so many threads."""
         function = self._functions[name]
         self._with_team(
-            self._worthwhile(flops, steps),
+            threads,
             lambda: function(self._address, 0),
             lambda thread: function(self._address, thread),
         )
@@ -395,7 +482,6 @@ class JitEngine:
 
         members: list[threading.Thread] = []
         try:
-            self._busy = True
             self._team[:] = 0
             for i in range(1, threads):
                 new = threading.Thread(target=member, args=(i,), daemon=True)
@@ -409,11 +495,8 @@ class JitEngine:
             go.set()
             lead()
         finally:
-            try:
-                go.set()
-                _join(members)
-            finally:
-                self._busy = False
+            go.set()
+            _join(members)
 
 
 def _join(threads: list[threading.Thread]) -> None:

@@ -66,12 +66,11 @@ BATCH: Fields = (  # a thread's view of the minibatch; padded to whole cache lin
     ("shuffled", "i8"),
     ("offset", "i8"),
     ("count", "i8"),
-    ("inverse_weight", "f8"),  # 1 / Σ of its sample weights
     ("step", "i8"),
     ("training", "i8"),  # with dropout
     ("learning_rate", "f8"),
     ("eta", "f8"),  # with the bias corrections of Adam
-    *((f"padding_{i}", "i8") for i in range(7)),
+    *((f"padding_{i}", "i8") for i in range(8)),
 )
 
 NET: Fields = (
@@ -128,6 +127,7 @@ NET: Fields = (
     ("etas", "f8*"),
     ("losses", "f8*"),
     ("penalties", "f8*"),
+    ("inverse_weight", "f8*"),  # 1 / Σ of a minibatch's sample weights, in even and in odd steps
     ("total", "f8"),  # Σ of the rows' weighted losses
     ("out", "real*"),
     ("with_link", "i8"),

@@ -2,7 +2,8 @@
 
 The name of a file in the cache is a hash of all that its contents follow from: the source of the
 kernels, of a user's function and what it refers to, the versions of Python, Numba and llvmlite, the
-CPU and its features. So a hit is never wrong, and what is out of date is never looked at again.
+CPU and its features. So a hit is never wrong, and what is out of date is never looked at again. That
+it was fastbp that wrote it, no hash tells: `folder` sees to that.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastbp.engines.jit import folder
 from fastbp.engines.jit.target import host
 
 _log = logging.getLogger("fastbp")
@@ -91,9 +93,9 @@ def load(
 def versions() -> str:
     """What all compiled code follows from, beside its own source."""
     sources = hashlib.sha256()
-    folder = Path(__file__).parent
-    for path in sorted(folder.rglob("*.py")):
-        sources.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        sources.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     packages = [f"{p} {importlib.metadata.version(p)}" for p in ("numba", "llvmlite")]
     return "\n".join([sys.version, *packages, repr(host()), sources.hexdigest()])
 
@@ -103,23 +105,16 @@ def hash_of(*parts: str) -> str:
     return hashlib.sha256("\0".join([versions(), *parts]).encode()).hexdigest()
 
 
-def cache_folder() -> Path:
-    """Where compiled code is kept: FASTBP_CACHE_DIR, else the user's cache folder."""
-    named = os.environ.get("FASTBP_CACHE_DIR", "").strip()
-    if named:
-        return Path(named)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "fastbp"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "fastbp"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastbp"
-
-
 def _read(key: str) -> bytes | None:
-    """The code in the cache; None if it is not there or not whole."""
+    """The code in the cache; None if it is not there, not whole, or might be another's."""
     try:
-        data = (cache_folder() / f"{key}.o").read_bytes()
-    except (OSError, RuntimeError):  # RuntimeError: no home folder
+        at = folder.cache_folder()
+        folder.check(at)
+        data = folder.read(at / f"{key}.o")
+    except folder.UnsafeError as error:
+        _warn(str(error))
+        return None
+    except (OSError, RuntimeError):  # RuntimeError: no home folder, or links that go in circles
         return None
     digest, code = data[:32], data[32:]
     return code if hashlib.sha256(code).digest() == digest else None
@@ -128,15 +123,24 @@ def _read(key: str) -> bytes | None:
 def _write(key: str, code: bytes) -> None:
     """Put the code into the cache, if that can be written to; another process may do the same."""
     try:
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder)
+        at = folder.cache_folder()
+        folder.make(at)
+        folder.check(at)
+        handle, name = tempfile.mkstemp(dir=at)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(hashlib.sha256(code).digest() + code)
-            os.replace(name, folder / f"{key}.o")
+            os.replace(name, at / f"{key}.o")
         except OSError:
             os.unlink(name)
             raise
+    except folder.UnsafeError as error:
+        _warn(str(error))
     except (OSError, RuntimeError) as error:
         _log.info("compiled code is not kept: %s", error)
+
+
+@functools.cache
+def _warn(reason: str) -> None:
+    """Say once why the cache is not used."""
+    _log.warning("fastbp does not use its cache of compiled code: %s", reason)

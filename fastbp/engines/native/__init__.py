@@ -2,7 +2,8 @@
 
 `engine.pyx` and what it includes are compiled once for each of them (see setup.py). The kinds are the
 dtypes, and "bf16" for the plans of that precision. The best instruction set that this CPU offers is
-taken when the first engine is made, or the one that FASTBP_ISA names.
+taken when the first engine is made, or the one that FASTBP_ISA names. AMX is tried out before it is
+first used.
 """
 
 from __future__ import annotations
@@ -43,13 +44,36 @@ def built(isa: str, kind: str) -> bool:
         return False
 
 
+# What the trial of AMX found; None before it.
+_amx_fault: str | None = None
+
+
+def try_amx() -> None:
+    """Before the first use of AMX in this process: leave it alone from now on if it computes wrongly."""
+    global _amx_fault
+    if _amx_fault is not None:
+        return
+    from fastbp.engines.native.proof import disagreement
+
+    try:
+        _amx_fault = disagreement(module("amx", "bf16").Engine)
+    except RuntimeError as error:
+        _amx_fault = str(error)
+    usable.cache_clear()
+    choice.cache_clear()
+
+
 @functools.cache
 def usable(kind: str = "float32") -> tuple[str, ...]:
     """The instruction sets that have a module of this kind and that this CPU offers, best first."""
     if not built("baseline", "float32"):
         return ()
     offers = module("baseline", "float32").cpu_offers
-    return tuple(isa for isa in INSTRUCTION_SETS if built(isa, kind) and offers(isa))
+    return tuple(
+        isa
+        for isa in INSTRUCTION_SETS
+        if built(isa, kind) and offers(isa) and not (isa == "amx" and _amx_fault)
+    )
 
 
 @functools.cache
@@ -68,7 +92,7 @@ def choice(kind: str = "float32") -> tuple[str | None, str]:
         return None, "no compiled module; install fastbp anew where there is a C compiler"
     if not wanted:
         return usable(kind)[0], "the best that is built and that this CPU offers"
-    if wanted not in usable() + usable("bf16"):
+    if wanted not in usable() + usable("bf16") and not (wanted == "amx" and _amx_fault):
         lack = "it is not built"
         if built(wanted, "float32") or built(wanted, "bf16"):
             lack = "this CPU does not offer it"
@@ -98,6 +122,10 @@ def describe() -> dict[str, str]:
     bf16 = choice("bf16")[0] or "not available"
     if bf16 in INSTRUCTION_SETS and bf16 not in BF16_INSTRUCTIONS:
         bf16 = f"emulated by {bf16}"
+    if bf16 == "amx" and _amx_fault is None:
+        bf16 += " (tried out before its first use)"
+    if _amx_fault:
+        bf16 += f" (amx is left alone: {_amx_fault})"
     if module("baseline", "float32").system_refuses("amx"):
         bf16 += " (the CPU has amx, but the operating system does not allow its use)"
     return {"native engine": isa, "why": why, "bf16": bf16}
@@ -127,5 +155,7 @@ def lacks(plan: Plan) -> str | None:
 def create(plan: Plan) -> Engine:
     """The native engine for `plan`, of which it lacks nothing."""
     kind = _kind(plan)
+    if choice(kind)[0] == "amx":
+        try_amx()
     engine: Engine = module(choice(kind)[0] or "", kind).Engine(plan)
     return engine

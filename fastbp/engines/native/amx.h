@@ -52,13 +52,27 @@ static void emulate_dot(int c, int a, int b) {
 #define TILE_STORE(t, p, stride) emulate_store(t, p, stride)
 #define TILE_ZERO(t) memset(&emulated[t], 0, sizeof(EmulatedTile))
 #define TILE_DOT(c, a, b) emulate_dot(c, a, b)
+static int tiles_granted(void) { return 1; }
 static inline void tiles_on(void) { emulated_on = 1; }
 static inline void tiles_off(void) { emulated_on = 0; }
 #else
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #define TILE_LOAD(t, p, stride) _tile_loadd(t, p, stride)
 #define TILE_STORE(t, p, stride) _tile_stored(t, p, stride)
 #define TILE_ZERO(t) _tile_zero(t)
 #define TILE_DOT(c, a, b) _tile_dpbf16ps(c, a, b)
+
+/* Ask Linux for the tiles' registers, which it gives only to a process that has asked. */
+static int tiles_granted(void) {
+#if defined(SYS_arch_prctl)
+    const long request_permission = 0x1023, tile_data = 18; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+    return 0;
+#endif
+}
 
 /* A thread configures its tiles when a call's work starts on it, and leaves none configured. */
 static inline void tiles_on(void) {

@@ -1,4 +1,24 @@
-# The one block of memory of an engine, and the cut of a net's work into tasks.
+# An engine's blocks of memory, and the cut of a net's work into tasks.
+
+
+ctypedef struct Block:
+    char* start
+    int64_t bytes
+
+
+cdef int fill(Block* block, int64_t bytes, str what) except -1:
+    """Zeros into an empty block; `what` needs them."""
+    block.start = <char*> allocate(bytes)
+    if block.start == NULL:
+        raise MemoryError(f"{what} needs {bytes:,} bytes")
+    block.bytes = bytes
+    return 0
+
+
+cdef void empty(Block* block) noexcept nogil:
+    release(block.start, block.bytes)
+    block.start = NULL
+    block.bytes = 0
 
 
 cdef inline void* take(char* base, int64_t* used, int64_t bytes) noexcept nogil:
@@ -9,43 +29,33 @@ cdef inline void* take(char* base, int64_t* used, int64_t bytes) noexcept nogil:
 
 
 cdef int64_t lay_out(Net* net, char* base) noexcept nogil:
-    """Point every buffer into the block at base; returns the block's size. With NULL it only counts."""
+    """Point all that does not hang on rows into the block at base; returns the block's size. With NULL it
+    only counts."""
     cdef int64_t used = 0, l, panel = PANEL * sizeof(real), s
     cdef Layer* layer
-    cdef real* v = NULL
-    if not HALF:
-        v = <real*> take(base, &used, panels_of(net.layer[0].n_in + 1) * net.stride * panel)
     if net.inputs_owned:
         net.own_inputs = <real*> take(base, &used, net.threads * own_size(net) * sizeof(real))
-    if net.two_barriers:
-        net.parts = <real*> take(base, &used, panels_of(net.layer[0].n_out) * net.stride * panel)
+    if net.online:
+        net.zeros = <real*> take(base, &used, net.layer[0].n_in * sizeof(real))
     for l in range(net.layers):
         layer = &net.layer[l]
-        layer.v_in = v
         layer.w = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
         if HALF:
-            lay_out_operands(net, l, base, &used)
+            layer.w_pairs = <operand*> take(base, &used, panels_of(layer.n_out) * pair_rows(layer.n_in) * panel // 2)
+            if l > 0:
+                layer.wt_pairs = <operand*> take(base, &used,
+                                                 panels_of(layer.n_in) * pair_rows(layer.n_out) * panel // 2)
         elif l > 0 and layer.kind == DENSE:
             layer.wt = <real*> take(base, &used, panels_of(layer.n_in) * layer.n_out * panel)
         for s in range(net.optimizer.slots):
             layer.slot[s] = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
         if net.clip_norm > 0:
             layer.g = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
-        if not HALF or l == net.layers - 1:
-            v = <real*> take(base, &used, panels_of(layer.n_out + 1) * net.stride * panel)
-            layer.v = v
-            layer.delta = v
-        if l < net.layers - 1:
-            if not HALF:
-                layer.delta = <real*> take(base, &used, panels_of(layer.n_out) * net.stride * panel)
-            if layer.activation >= SILU or layer.dropout > 0 or (HALF and kept_slope(layer.activation)):
-                layer.slope = <real*> take(base, &used, panels_of(layer.n_out) * net.stride * panel)
     net.task = <Task*> take(base, &used, net.tasks * sizeof(Task))
     net.task_cost = <int64_t*> take(base, &used, (net.tasks + 1) * sizeof(int64_t))
     net.team.seat = <Seat*> take(base, &used, net.threads * sizeof(Seat))
     for s in range(2):
         net.penalty[s] = <double*> take(base, &used, net.tasks * sizeof(double))
-    net.row_loss = <double*> take(base, &used, net.stride * sizeof(double))
     net.outputs = <vec*> take(base, &used, net.threads * 2 * net.layer[net.layers - 1].n_out * sizeof(vec))
     net.tile = <real*> take(base, &used, net.threads * PANEL * panel)
     if HALF:
@@ -53,17 +63,69 @@ cdef int64_t lay_out(Net* net, char* base) noexcept nogil:
     return used
 
 
-cdef void lay_out_operands(Net* net, int64_t l, char* base, int64_t* used) noexcept nogil:
+cdef int64_t lay_out_rows(Net* net, int64_t stride, bint inputs, char* base) noexcept nogil:
+    """The same for what hangs on rows, with panels of `stride` rows; inputs: ∂f/∂x too."""
+    cdef int64_t used = 0, l, panel = PANEL * sizeof(real)
+    cdef Layer* layer
+    cdef real* v = NULL
+    if not HALF:
+        v = <real*> take(base, &used, panels_of(net.layer[0].n_in + 1) * stride * panel)
+    if net.two_barriers:
+        net.parts = <real*> take(base, &used, panels_of(net.layer[0].n_out) * stride * panel)
+    for l in range(net.layers):
+        layer = &net.layer[l]
+        layer.v_in = v
+        if HALF:
+            lay_out_operands(layer, stride, base, &used)
+        if not HALF or l == net.layers - 1:
+            v = <real*> take(base, &used, panels_of(layer.n_out + 1) * stride * panel)
+            layer.v = v
+            layer.delta = v
+        if l < net.layers - 1:
+            if not HALF:
+                layer.delta = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
+            if layer.activation >= SILU or layer.dropout > 0 or (HALF and kept_slope(layer.activation)):
+                layer.slope = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
+    net.row_loss = <double*> take(base, &used, stride * sizeof(double))
+    if inputs:
+        net.delta_input = <real*> take(base, &used, panels_of(net.layer[0].n_in) * stride * panel)
+    return used
+
+
+cdef int make_rows(Net* net, Block* block, int64_t rows, bint inputs) except -1:
+    """Room in the block for so many rows at least, and with inputs for ∂f/∂x; what was in it is lost."""
+    cdef Block new
+    cdef int64_t l, stride, bytes
+    if rows <= net.rows_most and (net.with_inputs or not inputs):
+        return 0
+    rows = max(rows, net.rows_most)
+    inputs = inputs or net.with_inputs
+    # An odd number of rows keeps panels apart in the cache's sets.
+    stride = (rows + PANEL - 1) // PANEL * PANEL + 1 if HALF else rows | 1
+    bytes = lay_out_rows(net, stride, inputs, NULL)
+    try:
+        fill(&new, bytes, f"an engine for {rows:,} rows at a time")
+    except MemoryError:  # what there was stays
+        lay_out_rows(net, net.stride, net.with_inputs, block.start)
+        raise
+    empty(block)
+    block[0] = new
+    net.rows_most = rows
+    net.stride = stride
+    net.with_inputs = inputs
+    lay_out_rows(net, stride, inputs, block.start)
+    for l in range(net.layers):
+        set_ones(net, l)
+    return 0
+
+
+cdef void lay_out_operands(Layer* layer, int64_t stride, char* base, int64_t* used) noexcept nogil:
     """The same for a layer's bf16 operands."""
-    cdef Layer* layer = &net.layer[l]
     cdef int64_t panel = PANEL * sizeof(operand), inputs = panels_of(layer.n_in + 1), outputs = panels_of(layer.n_out)
-    layer.w_pairs = <operand*> take(base, used, outputs * pair_rows(layer.n_in) * panel)
-    if l > 0:
-        layer.wt_pairs = <operand*> take(base, used, panels_of(layer.n_in) * pair_rows(layer.n_out) * panel)
-    layer.v_rows = <operand*> take(base, used, inputs * net.stride * panel)
-    layer.v_columns = <operand*> take(base, used, inputs * (net.stride - 1) * panel)
-    layer.d_rows = <operand*> take(base, used, outputs * net.stride * panel)
-    layer.d_pairs = <operand*> take(base, used, outputs * (net.stride - 1) * panel)
+    layer.v_rows = <operand*> take(base, used, inputs * stride * panel)
+    layer.v_columns = <operand*> take(base, used, inputs * (stride - 1) * panel)
+    layer.d_rows = <operand*> take(base, used, outputs * stride * panel)
+    layer.d_pairs = <operand*> take(base, used, outputs * (stride - 1) * panel)
 
 
 cdef bint columns_divide(layer_sizes, int64_t threads):

@@ -1,15 +1,28 @@
 # What the threads of a call run: an epoch; loss and gradient; outputs; the Jacobian.
 
 
-cdef double weight_of(Net* net, const Minibatch* batch) noexcept nogil:
-    """Total sample weight of the minibatch."""
+cdef void weigh(Net* net, int64_t step, const int64_t* rows, int64_t count) noexcept nogil:
+    """The inverse weight of a minibatch with X's rows rows[0 … count − 1] (NULL: 0 … count − 1), for a step.
+
+    The caller may write to his arrays while they are read here, and what decides whether a step is applied
+    must be the same for every thread: so one thread computes it, before the barrier that precedes its use.
+    """
     cdef int64_t r
     cdef double total = 0
     if net.weight == NULL:
-        return batch.count
-    for r in range(batch.count):
-        total += net.weight[row_of(batch, r)]
-    return total
+        total = count
+    for r in range(count if net.weight != NULL else 0):
+        total += net.weight[rows[r] if rows != NULL else r]
+    total = 1 / total if total != 0 else 0
+    if net.inverse_weight[step % 2] != total:  # others read what lies beside it
+        net.inverse_weight[step % 2] = total
+
+
+cdef void weigh_minibatch(Net* net, int64_t s) noexcept nogil:
+    """The same for minibatch s of an epoch, if there is one."""
+    cdef int64_t first = s * net.batch
+    if first < net.rows:
+        weigh(net, net.step + s, net.order + first, min(net.batch, net.rows - first))
 
 
 cdef double sum_losses(Net* net, int64_t count) noexcept nogil:
@@ -57,11 +70,8 @@ cdef void look_for_signals(Net* net) noexcept nogil:
 
 cdef void take_minibatch(Net* net, Minibatch* batch, int64_t s, int64_t steps) noexcept nogil:
     """Minibatch s of an epoch of so many steps."""
-    cdef double weight
     batch.rows = net.order + s * net.batch
     batch.count = min(net.batch, net.rows - s * net.batch)
-    weight = weight_of(net, batch)
-    batch.inverse_weight = 1 / weight if weight != 0 else 0
     batch.begun = net.online and s > 0
     batch.next_row = batch.rows[1 if s + 1 < steps else 0]
     batch.step = net.step + s
@@ -104,7 +114,7 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
             team_barrier(&net.team, thread)
         if thread == 0 and not meet:
             add_penalty(net, s - 1)
-        loss = sum_losses(net, batch.count) * batch.inverse_weight
+        loss = sum_losses(net, batch.count) * inverse_weight(net, &batch)
         if not isfinite(loss):  # every thread finds the same
             if thread == 0:
                 net.losses[s] = loss
@@ -114,6 +124,7 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
             net.losses[s] = loss
             net.done = s + 1
             net.at = s + 1
+            weigh_minibatch(net, s + 1)
             if s % net.steps_unchecked == 0:
                 look_for_signals(net)
             set_pace(&net.pace, &net.team)
@@ -137,7 +148,6 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
     cdef int64_t start, run, t
-    cdef double weight
     cdef Task* task
     cdef real* g
     batch.training = False
@@ -148,16 +158,13 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
     batch.stride = net.stride
     batch.rows = NULL
     batch.offset = 0
-    batch.count = net.rows
-    weight = weight_of(net, &batch)
-    batch.inverse_weight = 1 / weight if weight != 0 else 0
     for start from 0 <= start < net.rows by net.batch:
         batch.offset = start
         batch.count = min(net.batch, net.rows - start)
         row_phase(net, &batch, thread, net.back)
         team_barrier(&net.team, thread)
         if thread == 0:
-            net.total += sum_losses(net, batch.count) * batch.inverse_weight
+            net.total += sum_losses(net, batch.count) * inverse_weight(net, &batch)
         for run in range(net.runs if net.back else 0):
             for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
                 task = &net.task[t]

@@ -2,6 +2,7 @@
 #ifndef FASTBP_CPU_H
 #define FASTBP_CPU_H
 
+#include <stdint.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -25,11 +26,13 @@ static int has_avx512_bf16(void) {
     return has_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
 }
 
-/* The tiles' registers are so large that Linux gives them only to a process that has asked. */
-static int may_use_tiles(void) {
+/* The tiles' registers are so large that Linux gives them only to a process that has asked. This asks
+   whether it can, and does not ask for them: amx.h does. */
+static int system_knows_tiles(void) {
 #if defined(__linux__) && defined(SYS_arch_prctl)
-    const long request_permission = 0x1023, tile_data = 18; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
-    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+    const long supported = 0x1021, tile_data = 18; /* ARCH_GET_XCOMP_SUPP, XFEATURE_XTILEDATA */
+    uint64_t features = 0;
+    return syscall(SYS_arch_prctl, supported, &features) == 0 && (features >> tile_data & 1);
 #else
     return 0;
 #endif
@@ -40,7 +43,7 @@ static int amx(void) {
     unsigned a, b, c, d;
     if (!has_avx512_bf16() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & d >> 24 & 1))
         return CPU_LACKS;
-    return may_use_tiles() ? CPU_OFFERS : SYSTEM_REFUSES;
+    return system_knows_tiles() ? CPU_OFFERS : SYSTEM_REFUSES;
 }
 #endif
 

@@ -1,21 +1,23 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-# cython: embedsignature=True, freethreading_compatible=True
+# cython: embedsignature=True
 """The native engine, compiled once for each instruction set and kind of number (see setup.py).
 
 Reading order: net.pxi (what there is), layout.pxi (how arrays lie), tile.h (the micro-kernel),
 activations.pxi, losses.pxi, optimizers.pxi, rows.pxi and weights.pxi (the two phases of a step), online.h
 (where minibatches are single rows), half.pxi (the same on bf16 operands), calls.pxi (an epoch and all else
 that threads run), team.h and pace.pxi (the threads, and how many share a step), buffers.pxi, and here the
-contract of fastbp/engines/__init__.py. The letters are those of the notes; l counts layers from 0.
+contract of fastbp/engines/__init__.py, with guard.h. The letters are those of the notes; l counts layers from 0.
 """
 
 from libc.math cimport INFINITY, isfinite, log, log1p, pow, sqrt
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
+
+cimport cython
 
 import numpy as np
 
+from fastbp.engines.arrays import check_gradients, refuse_shape
 from fastbp.optimizers import epsilon_in
 
 
@@ -87,6 +89,7 @@ cdef extern from "half.h" nogil:
     void store_pairs(operand* p, pairs x)
     void half_panel(int64_t rows, int vectors, int64_t K, const operand* a, int64_t a_panel, const operand* w,
                     const real* bias, real* c, int add)
+    bint tiles_granted()
     void tiles_on()
     void tiles_off()
     operand HALF_ONE
@@ -106,11 +109,20 @@ cdef extern from "team.h" nogil:
     int64_t team_next(Team* team)
     void team_finish(Team* team)
     void team_end(Team* team)
+    void team_forget(Team* team, int threads)
     double seconds_now()
 
 
 cdef extern from "memory.h" nogil:
     void* allocate(int64_t bytes)
+    void release(void* block, int64_t bytes)
+
+
+cdef extern from "guard.h" nogil:
+    ctypedef struct Guard:
+        pass
+    bint guard_take(Guard* guard)
+    void guard_leave(Guard* guard)
 
 
 cdef extern from "cpu.h":
@@ -137,23 +149,35 @@ cdef int raise_pending(bint pending) except -1:
     return -1 if pending else 0
 
 
+@cython.final
+@cython.freelist(4)
+@cython.no_gc
+cdef class Taken:
+    """An engine in use: free again when the method that took it ends, however it does, and lets this go."""
+
+    cdef Engine engine
+
+    def __dealloc__(self):
+        guard_leave(&self.engine.guard)
+
+
 cdef class Engine:
     """The contract's Engine for this module's dtype and instruction set. See `Plan`."""
 
     cdef Net net
-    cdef void* block
-    cdef void* layers
-    cdef void* gradients
-    cdef void* input_buffers
-    cdef bint busy
+    cdef Guard guard
+    cdef Block kept        # parameters, the optimizer's state, tasks, and what each thread needs
+    cdef Block rows        # what there is for each row of a minibatch, or of the blocks of a prediction
+    cdef Block layers, gradients, input_weights
     cdef int64_t flops_done  # in this call, or since the threads are kept
     cdef readonly object plan
-    cdef readonly int64_t nbytes  # of all buffers
 
     def __cinit__(self, plan):
         cdef Net* net = &self.net
-        cdef int64_t l, bytes
+        cdef int64_t l
         self.plan = plan
+        if HALF and not tiles_granted():
+            raise RuntimeError("the operating system does not give this process the registers of AMX")
         wanted = 8 * max(plan.layer_sizes) * (sum(plan.layer_sizes) + 4 * plan.batch_size)
         weights = sum(n * m for n, m in plan.shapes)
         if max(wanted, 6 * plan.batch_size * weights) > 2**60:  # nothing below may overflow
@@ -170,10 +194,8 @@ cdef class Engine:
         self._set_loss(plan.loss)
         self._set_optimizer(plan.optimizer)
         self._choose_cut(weights)
-        self.layers = allocate(net.layers * sizeof(Layer))
-        net.layer = <Layer*> self.layers
-        if net.layer == NULL:
-            raise MemoryError("no memory for the layers")
+        fill(&self.layers, net.layers * sizeof(Layer), "the list of layers")
+        net.layer = <Layer*> self.layers.start
         for l in range(net.layers):
             self._set_layer(l)
         row_bytes = plan.layer_sizes[0] * sizeof(real)
@@ -181,23 +203,24 @@ cdef class Engine:
         net.fetch_lines = 1 + (net.fetch_most * (row_bytes + 63) // 64 * net.threads
                                // (panels_of(net.layer[0].weights) * panels_of(plan.layer_sizes[1])))
         net.steps_unchecked = max(<int64_t> 1, FLOPS_UNCHECKED // net.flops)
-        bytes = lay_out(net, NULL)
-        self.block = allocate(bytes)
-        if self.block == NULL:
-            raise MemoryError(f"an engine for layers {plan.layer_sizes} with batches of "
-                              f"{plan.batch_size} needs {bytes:,} bytes")
-        self.nbytes = bytes
-        lay_out(net, <char*> self.block)
+        fill(&self.kept, lay_out(net, NULL), f"an engine for layers {plan.layer_sizes}")
+        lay_out(net, <char*> self.kept.start)
+        make_rows(net, &self.rows, net.batch + net.online, False)
         cut_tasks(net)
-        for l in range(net.layers):
-            set_ones(net, l)
 
     def __dealloc__(self):
         team_end(&self.net.team)
-        free(self.block)
-        free(self.layers)
-        free(self.gradients)
-        free(self.input_buffers)
+        empty(&self.kept)
+        empty(&self.rows)
+        empty(&self.layers)
+        empty(&self.gradients)
+        empty(&self.input_weights)
+
+    @property
+    def nbytes(self):
+        """Bytes of all buffers."""
+        return (self.kept.bytes + self.rows.bytes + self.layers.bytes + self.gradients.bytes
+                + self.input_weights.bytes)
 
     def _choose_cut(self, weights):
         """How the threads share a step of this net, and what of its buffers depends on that."""
@@ -222,8 +245,6 @@ cdef class Engine:
             not HALF and panels_of(sizes[1]) >= 2 * net.threads > 2))
         net.own_stride = net.batch | 1  # an odd number of rows keeps panels apart in the cache's sets
         net.block = HALF_BLOCK if HALF else ROW_BLOCK
-        net.stride = max(net.batch, net.threads * net.block)
-        net.stride = (net.stride + PANEL - 1) // PANEL * PANEL + 1 if HALF else net.stride | 1
 
     def _set_layer(self, int64_t l):
         cdef Net* net = &self.net
@@ -296,7 +317,7 @@ cdef class Engine:
     def get_parameters(self):
         """Copies of the parameters, each (n_l, n_{l−1} + 1)."""
         cdef int64_t l
-        self._be_free()
+        taken = self._take()
         parameters = self._arrays()
         for l in range(self.net.layers):
             unpack_parameters(self.net.layer[l].w, self.net.layer[l].rows, parameters[l])
@@ -305,7 +326,7 @@ cdef class Engine:
     def set_parameters(self, parameters):
         """Copy parameters in, in the form of `get_parameters`."""
         cdef int64_t l
-        self._be_free()
+        taken = self._take()
         self.plan.check_shapes(parameters)
         for l in range(self.net.layers):
             pack_parameters(parameters[l], self.net.layer[l].rows, self.net.layer[l].w)
@@ -315,7 +336,7 @@ cdef class Engine:
     def get_optimizer_state(self):
         """Steps taken, and the optimizer's arrays: slot by slot, layer by layer."""
         cdef int64_t l, s
-        self._be_free()
+        taken = self._take()
         slots = [self._arrays() for _ in range(self.net.optimizer.slots)]
         for s in range(self.net.optimizer.slots):
             for l in range(self.net.layers):
@@ -325,7 +346,7 @@ cdef class Engine:
     def set_optimizer_state(self, step, slots):
         """Copy the optimizer's state in, in the form of `get_optimizer_state`."""
         cdef int64_t l, s
-        self._be_free()
+        taken = self._take()
         self.plan.check_slots(slots)
         self.net.step = step
         for s in range(self.net.optimizer.slots):
@@ -339,68 +360,107 @@ cdef class Engine:
 
     def keep_threads(self, bint keep):
         """Whether threads stay from one call to the next."""
-        self._be_free()
+        taken = self._take()
         self.net.team.kept = keep
         self.flops_done = 0
         if not keep:
             with nogil:
                 team_end(&self.net.team)
 
-    cdef void _run(self, void (*work)(void*, int) noexcept nogil, int64_t steps, int64_t flops
-                   ) noexcept nogil:
-        """Run work of so many steps, of so many FLOPs each, on as many threads as it is worth."""
+    cdef int _worthwhile(self, int64_t steps, int64_t flops) noexcept nogil:
+        """How many threads this call's steps, of so many FLOPs each, are worth."""
         cdef int64_t threads
         # Threads that stay are started once so much work has been done as makes them worth it.
         self.flops_done = steps * flops + (self.flops_done if self.net.team.kept else 0)
         threads = min(flops // FLOPS_PER_THREAD, self.flops_done // FLOPS_PER_START)
-        threads = max(<int64_t> 1, min(self.net.threads, threads))
-        if work == epoch_work:
-            threads = start_pace(&self.net.pace, steps, flops, <int> threads)
-        self.busy = True
+        return <int> max(<int64_t> 1, min(self.net.threads, threads))
+
+    cdef void _run(self, void (*work)(void*, int) noexcept nogil, int threads) noexcept nogil:
         self.net.stop = False
         self.net.next_look = seconds_now() + SIGNAL_SECONDS
         self.net.work = work
-        team_run(&self.net.team, <int> threads, run_work, &self.net)
-        self.busy = False
+        team_run(&self.net.team, threads, run_work, &self.net)
 
-    cdef int _be_free(self) except -1:
-        """Refuse a call from a signal's handler in the middle of another, on the same thread."""
-        if self.busy:
+    cdef int _run_blocks(self, void (*work)(void*, int) noexcept nogil, int64_t flops, bint inputs) except -1:
+        """Run work of so many FLOPs that threads share block by block of rows; inputs: it needs ∂f/∂x."""
+        cdef int64_t blocks = (self.net.rows + self.net.block - 1) // self.net.block
+        cdef int threads = <int> max(<int64_t> 1, min(blocks, <int64_t> self._worthwhile(1, flops)))
+        # Of several threads any may have a whole block.
+        make_rows(&self.net, &self.rows,
+                  threads * self.net.block if threads > 1 else min(self.net.rows, self.net.block), inputs)
+        with nogil:
+            self._run(work, threads)
+        return raise_pending(self.net.stop)
+
+    cdef Taken _take(self):
+        """Have the engine to oneself while the result lives.
+
+        Refused in the middle of another call: to a signal's handler on the same thread, and to another
+        thread where nothing else keeps it out.
+        """
+        cdef Taken taken
+        if not guard_take(&self.guard):
             from fastbp.engines.interrupts import refuse_reentry
 
             refuse_reentry()
+        taken = Taken.__new__(Taken)
+        taken.engine = self
+        return taken
+
+    def after_fork(self):
+        """Be free in a forked process: no thread lives there that was in the middle of a call."""
+        team_forget(&self.net.team, <int> self.net.threads)
+        guard_leave(&self.guard)
+
+    # Shapes are checked here, as C trusts them: once a call, in O(1). The address of an array's first element
+    # is taken also where it has none, and then not read.
+
+    cdef int _set_inputs(self, const real[:, ::1] X) except -1:
+        if X.shape[1] != self.net.layer[0].n_in:
+            refuse_shape("X", X, f"(n, {self.net.layer[0].n_in})")
+        self.net.X = &X[0, 0]
+        self.net.rows = X.shape[0]
+        self.net.weight = NULL
         return 0
 
     cdef int _set_data(self, const real[:, ::1] X, y, const real[::1] sample_weight) except -1:
         cdef const int64_t[::1] labels
         cdef const real[:, ::1] targets
-        self._be_free()
-        self.net.X = &X[0, 0]
-        self.net.rows = X.shape[0]
-        self.net.labels = NULL
-        self.net.y = NULL
-        if y.ndim == 1:
+        cdef int64_t outputs = self.net.layer[self.net.layers - 1].n_out
+        self._set_inputs(X)
+        if y.ndim == 1 and self.net.loss == SOFTMAX_CROSS_ENTROPY:
             labels = y
+            if labels.shape[0] != X.shape[0]:
+                refuse_shape("y", y, f"({X.shape[0]},), as many as X")
             self.net.labels = &labels[0]
-        else:
+        elif y.ndim == 2:
             targets = y
+            if targets.shape[0] != X.shape[0] or targets.shape[1] != outputs:
+                refuse_shape("y", y, f"({X.shape[0]}, {outputs})")
+            self.net.labels = NULL
             self.net.y = &targets[0, 0]
-        self.net.weight = &sample_weight[0] if sample_weight is not None else NULL
+        else:
+            refuse_shape("y", y, f"({X.shape[0]}, {outputs})")
+        if sample_weight is not None:
+            if sample_weight.shape[0] != X.shape[0]:
+                refuse_shape("sample_weight", sample_weight, f"({X.shape[0]},), as many as X")
+            self.net.weight = &sample_weight[0]
         return 0
 
     def forward(self, const real[:, ::1] X, real[:, ::1] out, *, bint link=False):
         """Outputs f (with link: predictions) of every row of X into out, (n, n_L)."""
-        self._be_free()
-        self.net.X = &X[0, 0]
-        self.net.rows = X.shape[0]
+        cdef int64_t outputs = self.net.layer[self.net.layers - 1].n_out
+        taken = self._take()
+        self._set_inputs(X)
+        if out.shape[0] != X.shape[0] or out.shape[1] != outputs:
+            refuse_shape("out", out, f"({X.shape[0]}, {outputs})")
         self.net.out = &out[0, 0]
         self.net.link = link
-        with nogil:
-            self._run(forward_work, 1, self.net.flops // (3 * self.net.batch) * self.net.rows)
-        raise_pending(self.net.stop)
+        self._run_blocks(forward_work, self.net.flops // (3 * self.net.batch) * self.net.rows, False)
 
     def loss(self, const real[:, ::1] X, y, const real[::1] sample_weight):
         """Objective over all rows as one batch."""
+        taken = self._take()
         self._set_data(X, y, sample_weight)
         self.net.back = False
         return self._objective(1)
@@ -408,7 +468,9 @@ cdef class Engine:
     def gradient(self, const real[:, ::1] X, y, const real[::1] sample_weight, out):
         """Gradient of the objective into out; returns the objective."""
         cdef int64_t l
+        taken = self._take()
         self._set_data(X, y, sample_weight)
+        check_gradients(self.plan, out)
         self._need_gradients()
         self.net.back = True
         value = self._objective(3)
@@ -419,28 +481,42 @@ cdef class Engine:
     cdef double _objective(self, int64_t passes) except? -1:
         self.net.total = 0
         with nogil:
-            self._run(gradient_work, (self.net.rows + self.net.batch - 1) // self.net.batch,
-                      self.net.flops // 3 * passes)
+            weigh(&self.net, 0, NULL, self.net.rows)
+            self._run(gradient_work, self._worthwhile((self.net.rows + self.net.batch - 1) // self.net.batch,
+                                                       self.net.flops // 3 * passes))
         raise_pending(self.net.stop)
         return self.net.total + sum_penalties(&self.net, 0)
 
     def jacobian(self, const real[:, ::1] X, real[:, :, ::1] out):
         """∂f/∂x of every row of X into out, (n, n_L, n_0)."""
-        self._be_free()
-        self._need_input_buffers()
-        self.net.X = &X[0, 0]
-        self.net.rows = X.shape[0]
+        cdef int64_t outputs = self.net.layer[self.net.layers - 1].n_out
+        taken = self._take()
+        self._set_inputs(X)
+        if out.shape[0] != X.shape[0] or out.shape[1] != outputs or out.shape[2] != X.shape[1]:
+            refuse_shape("out", out, f"({X.shape[0]}, {outputs}, {X.shape[1]})")
+        self._need_input_weights()
         self.net.out = &out[0, 0, 0]
-        with nogil:
-            self._run(jacobian_work, 1, self.net.flops // (3 * self.net.batch) * self.net.rows
-                      * self.net.layer[self.net.layers - 1].n_out)
-        raise_pending(self.net.stop)
+        self._run_blocks(jacobian_work, self.net.flops // (3 * self.net.batch) * self.net.rows
+                         * self.net.layer[self.net.layers - 1].n_out, True)
 
     def epoch(self, const real[:, ::1] X, y, const real[::1] sample_weight,
               const int64_t[::1] order, const double[::1] learning_rates, double[::1] losses,
               double[::1] penalties=None):
-        """Train on X's rows in this order; returns the number of steps applied."""
+        """Train on X's rows in this order; returns the number of steps applied.
+
+        That 0 ≤ order[i] < n is the caller's to see to.
+        """
+        cdef int64_t steps = (order.shape[0] + self.net.batch - 1) // self.net.batch
+        taken = self._take()
         self._set_data(X, y, sample_weight)
+        if X.shape[0] == 0 and order.shape[0] > 0:
+            refuse_shape("order", order, "(0,), as X has no rows")
+        if learning_rates.shape[0] < steps:
+            refuse_shape("learning_rates", learning_rates, f"({steps},), one for each step")
+        if losses.shape[0] < steps:
+            refuse_shape("losses", losses, f"({steps},), one for each step")
+        if penalties is not None and penalties.shape[0] < steps:
+            refuse_shape("penalties", penalties, f"({steps},), one for each step")
         self.net.rows = order.shape[0]
         self.net.order = &order[0]
         self.net.learning_rates = &learning_rates[0]
@@ -448,7 +524,9 @@ cdef class Engine:
         self.net.penalties = &penalties[0] if penalties is not None else NULL
         self.net.done = 0
         with nogil:
-            self._run(epoch_work, (self.net.rows + self.net.batch - 1) // self.net.batch, self.net.flops)
+            weigh_minibatch(&self.net, 0)
+            self._run(epoch_work, start_pace(&self.net.pace, steps, self.net.flops,
+                                             self._worthwhile(steps, self.net.flops)))
         self.net.step += self.net.done
         raise_pending(self.net.stop)
         return self.net.done
@@ -462,33 +540,26 @@ cdef class Engine:
         for l in range(self.net.layers):
             layer = &self.net.layer[l]
             bytes += panels_of(layer.n_out) * layer.rows * panel
-        self.gradients = allocate(bytes)
-        if self.gradients == NULL:
-            raise MemoryError(f"the gradient needs {bytes:,} bytes")
+        fill(&self.gradients, bytes, "the gradient")
         bytes = 0
         for l in range(self.net.layers):
             layer = &self.net.layer[l]
-            layer.g = <real*> (<char*> self.gradients + bytes)
+            layer.g = <real*> (self.gradients.start + bytes)
             bytes += panels_of(layer.n_out) * layer.rows * panel
         return 0
 
-    cdef int _need_input_buffers(self) except -1:
-        """The first layer's wt, brought up to date, and room for ∂f/∂x."""
+    cdef int _need_input_weights(self) except -1:
+        """The first layer's wt, brought up to date."""
         cdef Layer* layer = &self.net.layer[0]
-        cdef int64_t panels = panels_of(layer.n_in)
-        cdef int64_t weights = panels * layer.n_out * PANEL * sizeof(real)
-        cdef int64_t rows = panels * self.net.stride * PANEL * sizeof(real)
+        cdef int64_t bytes = panels_of(layer.n_in) * layer.n_out * PANEL * sizeof(real)
         if HALF:
-            weights = panels * pair_rows(layer.n_out) * PANEL * sizeof(operand)
-        if self.input_buffers == NULL:
-            self.input_buffers = allocate(weights + rows)
-            if self.input_buffers == NULL:
-                raise MemoryError(f"the Jacobian needs {weights + rows:,} bytes")
-            self.net.delta_input = <real*> (<char*> self.input_buffers + weights)
+            bytes = panels_of(layer.n_in) * pair_rows(layer.n_out) * PANEL * sizeof(operand)
+        if self.input_weights.start == NULL:
+            fill(&self.input_weights, bytes, "the Jacobian")
             if HALF:
-                layer.wt_pairs = <operand*> self.input_buffers
+                layer.wt_pairs = <operand*> self.input_weights.start
             else:
-                layer.wt = <real*> self.input_buffers
+                layer.wt = <real*> self.input_weights.start
         if layer.kind == DENSE:
             mirror_weights(&self.net, 0)
         return 0

@@ -85,7 +85,10 @@ cdef void gather_half(Net* net, const Minibatch* batch, int thread, int64_t firs
                 memset(panel, 0, rows * PANEL * sizeof(real))
             for r in range(rows):
                 k = row_of(batch, c + r)
-                memcpy(panel + r * PANEL, net.X + k * n_in + p * PANEL, columns * sizeof(real))
+                if net.weight != NULL and net.weight[k] == 0:
+                    memset(panel + r * PANEL, 0, columns * sizeof(real))
+                else:
+                    memcpy(panel + r * PANEL, net.X + k * n_in + p * PANEL, columns * sizeof(real))
                 if columns < PANEL:
                     panel[r * PANEL + columns] = 1
             write_values(net, layer, p, c, rows, panel)

@@ -39,17 +39,19 @@ cdef inline int64_t part_of_rows(int64_t rows, int64_t piece, int64_t pieces) no
     return part(rows, piece, pieces)
 
 
-cdef void gather(const real* X, int64_t columns, const int64_t* rows, int64_t offset, int64_t first,
-                 int64_t last, real* v, int64_t stride) noexcept nogil:
-    """X[rows[r]] (X[offset + r] where rows is NULL) into row r of v, r = first … last − 1.
+cdef void gather(const real* X, const real* weight, int64_t columns, const int64_t* rows, int64_t offset,
+                 int64_t first, int64_t last, real* v, int64_t stride) noexcept nogil:
+    """X[rows[r]] (X[offset + r] where rows is NULL) into row r of v, r = first … last − 1; zeros where there
+    are weights and the row's is 0.
 
     Shuffled rows come from anywhere in memory: line by line, one that follows is fetched meanwhile.
     """
-    cdef int64_t r, p, full = columns // PANEL, rest = columns % PANEL, ahead = 1 + GATHER_AHEAD // columns
+    cdef int64_t r, p, k, full = columns // PANEL, rest = columns % PANEL, ahead = 1 + GATHER_AHEAD // columns
     cdef const real* x
     cdef const real* follows
     for r in range(first, last):
-        x = X + (rows[r] if rows != NULL else offset + r) * columns
+        k = rows[r] if rows != NULL else offset + r
+        x = X + k * columns
         follows = X + rows[min(r + ahead, last - 1)] * columns if rows != NULL else x
         for p in range(full):
             prefetch(follows + p * PANEL, PANEL)
@@ -57,6 +59,9 @@ cdef void gather(const real* X, int64_t columns, const int64_t* rows, int64_t of
         if rest:
             prefetch(follows + full * PANEL, rest)
             memcpy(v + (full * stride + r) * PANEL, x + full * PANEL, rest * sizeof(real))
+        if weight != NULL and weight[k] == 0:
+            for p in range(full + 1):
+                memset(v + (p * stride + r) * PANEL, 0, (PANEL if p < full else rest) * sizeof(real))
         v[(full * stride + r) * PANEL + rest] = 1
 
 
@@ -103,7 +108,8 @@ cdef inline void transpose_tile(Layer* layer, int64_t j, int64_t k) noexcept nog
 cdef void pack_parameters(const real[:, ::1] W, int64_t rows, real* w) noexcept nogil:
     cdef vec square[LANES]
     cdef int64_t j, k, i, n_out = W.shape[0], columns = W.shape[1]
-    memset(w, 0, panels_of(n_out) * rows * PANEL * sizeof(real))  # a NaN may have come past the last column
+    for j in range(panels_of(n_out)):  # a NaN may have come past the last column
+        memset(w + j * rows * PANEL, 0, columns * PANEL * sizeof(real))
     for j from 0 <= j < n_out by LANES:
         for k from 0 <= k < columns by LANES:
             if j + LANES <= n_out and k + LANES <= columns:

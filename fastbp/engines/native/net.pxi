@@ -49,7 +49,7 @@ ctypedef struct Task:   # a tile of the weight gradient: one input panel by one 
 
 ctypedef struct Net:
     # the plan
-    int64_t layers, batch, stride, threads
+    int64_t layers, batch, threads
     int64_t rows_to_split # rows a thread must have, or phase 1 is cut by columns
     bint by_columns     # it may be
     bint online         # minibatches of one row and no more to the update than w −= η g: see online.h
@@ -75,6 +75,9 @@ ctypedef struct Net:
     int64_t step        # steps taken
     int64_t flops       # of a training step
     # buffers
+    int64_t rows_most   # that there is room for
+    int64_t stride      # rows of a panel
+    bint with_inputs    # there is delta_input
     Layer* layer
     Task* task
     int64_t tasks
@@ -86,6 +89,7 @@ ctypedef struct Net:
     real* tile          # for each thread: a PANEL × PANEL tile of gradient
     real* panel         # for each thread, in bf16 modules: HALF_BLOCK rows of a panel before they are rounded
     real* own_inputs    # v⁰ for each thread, or NULL
+    real* zeros         # n_0 of them, in place of a row of weight 0 where net.online
     real* parts         # of the output layer's sums, laid out as vᴸ⁻¹: for two barriers
     real* delta_input   # ∂f/∂x of the Jacobian
     # the call
@@ -101,6 +105,7 @@ ctypedef struct Net:
     double* losses
     double* penalties   # NULL: not wanted
     double total        # Σ of the rows' weighted losses
+    double inverse_weight[2] # 1 / Σ of a minibatch's sample weights, in even and in odd steps
     real* out
     bint link, back
     Pace pace
@@ -113,7 +118,6 @@ ctypedef struct Net:
 ctypedef struct Minibatch:
     const int64_t* rows   # X's row of each of its rows; NULL: offset, offset + 1, …
     int64_t offset, count
-    double inverse_weight # 1 / Σ of its sample weights
     int64_t step
     bint training         # with dropout
     bint begun            # z¹ is there already, from the step before

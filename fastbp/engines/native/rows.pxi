@@ -50,11 +50,16 @@ cdef inline int64_t own_size(Net* net) noexcept nogil:
 
 
 cdef void take_inputs(Net* net, const Minibatch* batch, int thread, int64_t first, int64_t last) noexcept nogil:
-    """v⁰ of rows first … last − 1, unless z¹ is there already."""
+    """v⁰ of rows first … last − 1, unless z¹ is there already.
+
+    A row of weight 0 says nothing, whatever is in it: it is taken as 0, as 0 times infinity would be NaN in
+    the weight gradient.
+    """
     if HALF:
         gather_half(net, batch, thread, first, last)
     elif not batch.begun:
-        gather(net.X, net.layer[0].n_in, batch.rows, batch.offset, first, last, batch.v_in, batch.stride)
+        gather(net.X, net.weight, net.layer[0].n_in, batch.rows, batch.offset, first, last, batch.v_in,
+               batch.stride)
 
 
 cdef void forward_layer(Net* net, const Minibatch* batch, int thread, int64_t l, int64_t first, int64_t last,
@@ -169,6 +174,11 @@ cdef inline int64_t row_of(const Minibatch* batch, int64_t r) noexcept nogil:
     return batch.rows[r] if batch.rows != NULL else batch.offset + r
 
 
+cdef inline double inverse_weight(const Net* net, const Minibatch* batch) noexcept nogil:
+    """1 / Σ of the minibatch's sample weights."""
+    return net.inverse_weight[batch.step % 2]
+
+
 cdef void read_outputs(Net* net, int64_t first, int64_t rows, vec* T) noexcept nogil:
     """The outputs f of `rows` ≤ LANES rows from `first` on, transposed; lanes beyond them are 0."""
     cdef vec square[LANES]
@@ -195,11 +205,16 @@ cdef void write_outputs(const vec* T, int64_t outputs, int64_t rows, real* out, 
 
 
 cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t last, vec* T) noexcept nogil:
-    """Weighted loss of each row into row_loss, and δᴸ over f."""
+    """Weighted loss of each row into row_loss, and δᴸ over f.
+
+    A loss may be finite where an output is not (e^−∞ is 0, a floor is a bound) and its δ none; so each gets
+    0 Σⱼ fⱼ added, which is 0 where all outputs are finite and NaN elsewhere.
+    """
     cdef int64_t r, i, j, k, m, outputs = net.layer[net.layers - 1].n_out
+    cdef double weight, inverse = inverse_weight(net, batch)
     cdef vec* Y = T + outputs
     cdef real* y = <real*> Y
-    cdef vec losses, scales = splat(<real> batch.inverse_weight)
+    cdef vec losses, nothing, scales = splat(<real> inverse)
     cdef real scale[LANES]
     cdef integer labels[LANES]
     cdef real row_losses[LANES]
@@ -208,6 +223,9 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
     for r from first <= r < last by LANES:
         m = min(<int64_t> LANES, last - r)
         read_outputs(net, r, m, T)
+        nothing = splat(0)
+        for j in range(outputs):
+            nothing = nothing + T[j] * splat(0)
         if net.labels != NULL:
             for i in range(m):
                 labels[i] = <integer> net.labels[row_of(batch, r + i)]
@@ -220,15 +238,15 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
                 for j in range(outputs):
                     y[j * LANES + i] = net.y[k * outputs + j]
             losses = loss_targets(net, T, Y, outputs)
-        store_unaligned(row_losses, losses)
+        store_unaligned(row_losses, losses + nothing)
         if net.weight == NULL:
             for i in range(m):
                 net.row_loss[r + i] = row_losses[i]
         else:
             for i in range(m):
-                k = row_of(batch, r + i)
-                scale[i] = <real> (net.weight[k] * batch.inverse_weight)
-                net.row_loss[r + i] = net.weight[k] * row_losses[i] if net.weight[k] != 0 else 0
+                weight = net.weight[row_of(batch, r + i)]
+                scale[i] = <real> (weight * inverse)
+                net.row_loss[r + i] = weight * row_losses[i] if weight != 0 else 0
             scales = load_unaligned(scale)
         for j in range(outputs):  # a row of weight 0 says nothing, even where its δ is not finite
             T[j] = select_gt(vabs(scales), splat(0), T[j] * scales, splat(0))

@@ -19,7 +19,7 @@
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
-#else
+#elif !defined(__aarch64__)
 #include <fenv.h>
 #endif
 #include <stdint.h>
@@ -186,22 +186,27 @@ static inline double seconds_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Rounding to nearest, and on x86 denormals kept (but by bf16 instructions) and nothing trapped: a call's
-   arithmetic, whatever the caller's is. Threads inherit it. Returns what was. */
-static inline unsigned standard_arithmetic(void) {
+/* Rounding to nearest and, on x86 and ARM, denormals kept (but by bf16 instructions) and nothing trapped: a
+   call's arithmetic, whatever the caller's is. Threads inherit it. Returns what was. */
+static inline uint64_t standard_arithmetic(void) {
 #if defined(__x86_64__)
-    unsigned was = _mm_getcsr();
+    const uint64_t was = _mm_getcsr();
     _mm_setcsr(0x1F80);
-    return was;
+#elif defined(__aarch64__)
+    uint64_t was;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(was));
+    if (was != 0) __asm__ volatile("msr fpcr, %0" : : "r"(UINT64_C(0)) : "memory");
 #else
-    unsigned was = (unsigned)fegetround();
+    const uint64_t was = (uint64_t)fegetround();
     fesetround(FE_TONEAREST);
-    return was;
 #endif
+    return was;
 }
-static inline void restore_arithmetic(unsigned was) {
+static inline void restore_arithmetic(uint64_t was) {
 #if defined(__x86_64__)
-    _mm_setcsr(was);
+    _mm_setcsr((unsigned)was);
+#elif defined(__aarch64__)
+    if (was != 0) __asm__ volatile("msr fpcr, %0" : : "r"(was) : "memory");
 #else
     fesetround((int)was);
 #endif
@@ -254,10 +259,18 @@ static void team_end(Team *team) {
     team->process = 0;
 }
 
+/* In a forked child, where a call of another thread was cut off: threads there are none, and its seats, so
+   many, may be at any round. */
+static void team_forget(Team *team, int threads) {
+    team->process = 0;
+    team->kept = 0;
+    for (int i = 0; i < threads; i++) atomic_init(&team->seat[i].rounds, 0);
+}
+
 /* Run work(argument, thread) on up to `threads` threads that may call team_barrier; where the system
    refuses a thread they are fewer, as team->members says. */
 static void team_run(Team *team, int threads, void (*work)(void *, int), void *argument) {
-    const unsigned arithmetic = standard_arithmetic();
+    const uint64_t arithmetic = standard_arithmetic();
     const int alone = threads == 1;
     long long done = 0;
     if (!alone) {

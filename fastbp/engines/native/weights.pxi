@@ -81,7 +81,7 @@ cdef void mirror_tile(Net* net, Task* task) noexcept nogil:
 
 cdef void penalize_tile(Net* net, const Minibatch* batch, const Task* task, real* g) noexcept nogil:
     """Add the penalty's gradient to the tile's, and keep the penalty."""
-    cdef double scale = batch.inverse_weight if net.penalty_in_sum else 1
+    cdef double scale = inverse_weight(net, batch) if net.penalty_in_sum else 1
     if no_penalty(net):
         return
     penalty_of(net, batch.step, task)[0] = penalize(
@@ -114,15 +114,23 @@ cdef inline real* begun_row(Net* net, int64_t p) noexcept nogil:
     return net.layer[0].v + (p * net.stride + 1) * PANEL
 
 
+cdef inline const real* inputs_of(Net* net, int64_t k) noexcept nogil:
+    """Row k of X, as `take_inputs` would take it."""
+    if net.weight != NULL and net.weight[k] == 0:
+        return net.zeros
+    return net.X + k * net.layer[0].n_in
+
+
 cdef void begin_next(Net* net, const Minibatch* batch, int thread) noexcept nogil:
     """The first layer's step and the next row's z¹, for the panels whose columns are this thread's."""
     cdef Layer* layer = &net.layer[0]
+    cdef const real* x = inputs_of(net, batch.rows[0])
+    cdef const real* x_next = inputs_of(net, batch.next_row)
     cdef int64_t panels = panels_of(layer.n_out), n_in = layer.n_in
     cdef int64_t p = part(panels, thread, net.team.threads), end = part(panels, thread + 1, net.team.threads)
     while p < end:
-        p += online_step(end - p, n_in, net.X + batch.rows[0] * n_in, net.X + batch.next_row * n_in, batch.eta,
-                         layer.delta + p * net.stride * PANEL, layer.w + p * layer.rows * PANEL,
-                         layer.rows * PANEL, begun_row(net, p), net.stride * PANEL)
+        p += online_step(end - p, n_in, x, x_next, batch.eta, layer.delta + p * net.stride * PANEL,
+                         layer.w + p * layer.rows * PANEL, layer.rows * PANEL, begun_row(net, p), net.stride * PANEL)
 
 
 cdef void start_fetching(Net* net, Minibatch* batch, int thread, int64_t first) noexcept nogil:

@@ -13,6 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.engines.arrays import (
+    check_data,
+    check_epoch,
+    check_gradients,
+    check_inputs,
+    check_shape,
+)
 from fastbp.engines.dropout import mask
 from fastbp.engines.interrupts import between_steps
 from fastbp.engines.reference import dense, scale
@@ -167,16 +174,19 @@ class ReferenceEngine:
     ) -> tuple[float, float]:
         """Return loss and penalty; the gradient of their sum goes to `out`, if given."""
         slopes: list[Array] | None = None if out is None else []
-        z, v = self._forward(X, slopes, dropout=dropout)
-        loss = self.plan.loss
-        row_losses, delta = loss_function(loss)(z[-1], y, loss.parameter)
         w = np.ones(len(X)) if sample_weight is None else sample_weight.astype(np.float64)
+        # a row of weight 0 says nothing, whatever is in it: 0 times infinity would be NaN
+        z, v = self._forward(np.where(w[:, None] == 0, 0, X), slopes, dropout=dropout)
+        loss, f = self.plan.loss, z[-1]
+        row_losses, delta = loss_function(loss)(f, y, loss.parameter)
+        # ℓ may be finite where f is not (e^−∞ is 0, a floor is a bound): 0 Σ f is 0, or else NaN
+        row_losses = row_losses + (0 * f).sum(axis=1)
         total = w.sum()
         share = w / total if total != 0 else w * 0  # of each row in the batch's loss
         penalty_share = 1.0
         if self.plan.penalty_in_sum:
             penalty_share = 1.0 / total if total != 0 else 0.0
-        counts = share != 0  # a row of weight 0 says nothing, even where it overflows
+        counts = share != 0
         if out is not None and slopes is not None:
             delta = np.where(counts[:, None], delta * share[:, None].astype(delta.dtype), 0)
             self._backward(v, slopes, delta, penalty_share, out)
@@ -200,23 +210,33 @@ class ReferenceEngine:
     def keep_threads(self, keep: bool) -> None:
         pass  # NumPy has its own
 
+    def after_fork(self) -> None:
+        pass  # what a call works on is its own
+
     @_quiet
     def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
+        check_inputs(self.plan, X)
+        check_shape("out", out, (len(X), self.plan.layer_sizes[-1]))
         f = self._forward(X)[0][-1]
         out[...] = LINKS[self.plan.loss.link](f) if link else f
 
     def loss(self, X: Array, y: Array, sample_weight: Array | None) -> float:
+        check_data(self.plan, X, y, sample_weight)
         return sum(self._objective(X, y, sample_weight))
 
     def gradient(self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]) -> float:
+        check_data(self.plan, X, y, sample_weight)
+        check_gradients(self.plan, out)
         return sum(self._objective(X, y, sample_weight, out))
 
     @_quiet
     def jacobian(self, X: Array, out: Array) -> None:
         """J = Wᴸ diag(φ'(zᴸ⁻¹)) Wᴸ⁻¹ … diag(φ'(z¹)) W¹: the chain rule, from the outputs down."""
+        inputs, outputs = self.plan.layer_sizes[0], self.plan.layer_sizes[-1]
+        check_inputs(self.plan, X)
+        check_shape("out", out, (len(X), outputs, inputs))
         slopes: Layers = []
-        z, _ = self._forward(X, slopes)
-        outputs = z[-1].shape[1]
+        self._forward(X, slopes)
         J: Array = np.broadcast_to(np.eye(outputs, dtype=X.dtype), (len(X), outputs, outputs))
         parameters = self._by_stage(self._W)
         for i, stage in reversed(list(enumerate(self.plan.stages))):
@@ -237,12 +257,13 @@ class ReferenceEngine:
         losses: NDArray[np.float64],
         penalties: NDArray[np.float64] | None = None,
     ) -> int:
+        check_data(self.plan, X, y, sample_weight)
+        check_epoch(self.plan, X, order, learning_rates, losses, penalties)
         gradient = self._zeros()
-        etas = step_sizes(self.plan.optimizer, self._step + 1, learning_rates)
+        steps = -(-len(order) // self.plan.batch_size)
+        etas = step_sizes(self.plan.optimizer, self._step + 1, learning_rates[:steps])
         with between_steps() as let_interrupt:
-            for s, (rate, eta) in enumerate(
-                zip(learning_rates.tolist(), etas.tolist(), strict=True)
-            ):
+            for s in range(steps):
                 batch = order[s * self.plan.batch_size : (s + 1) * self.plan.batch_size]
                 w = None if sample_weight is None else sample_weight[batch]
                 loss, penalty = self._objective(X[batch], y[batch], w, gradient, dropout=True)
@@ -251,10 +272,10 @@ class ReferenceEngine:
                     penalties[s] = penalty
                 if not math.isfinite(loss):
                     return s
-                self._update(gradient, rate, eta)
+                self._update(gradient, float(learning_rates[s]), float(etas[s]))
                 self._step += 1
                 let_interrupt()
-        return len(learning_rates)
+        return steps
 
     @_quiet
     def _update(self, gradient: Layers, rate: float, eta: float) -> None:

@@ -65,6 +65,12 @@ def within(net, x):
     return select(number(x, net.loss_low) > x, number(x, net.loss_low), x)
 
 
+@inline
+def label_of(net, batch, r, outputs):
+    """The label of row r of the minibatch, kept in range: another thread may be writing to it."""
+    return min(max(net.labels[row_of(batch, r)], 0), outputs - 1)
+
+
 @kernel
 def loss_labels(T, outputs, net, batch, r, rows, total, top, chosen):
     """Softmax cross-entropy with integer labels: ℓ = log Σ e^f − f_label; T ← δ.
@@ -75,14 +81,14 @@ def loss_labels(T, outputs, net, batch, r, rows, total, top, chosen):
     for i in range(n):
         chosen[i] = number(T, 0.0)
     for i in range(rows):
-        chosen[i] = T[net.labels[row_of(batch, r + i)] * n + i]
+        chosen[i] = T[label_of(net, batch, r + i, outputs) * n + i]
     largest(T, outputs, top)
     exponentials(T, outputs, top, total)
     for j in range(outputs):
         for i in range(n):
             T[j * n + i] = T[j * n + i] / total[i]
     for i in range(rows):
-        place = net.labels[row_of(batch, r + i)] * n + i
+        place = label_of(net, batch, r + i, outputs) * n + i
         T[place] = T[place] - number(T, 1.0)
     for i in range(n):
         total[i] = within(net, log(total[i]) + (top[i] - chosen[i]))
@@ -102,7 +108,8 @@ def softmax_targets(T, Y, outputs, total, top, mass):
     for j in range(outputs):
         for i in range(n):
             mass[i] = mass[i] + Y[j * n + i]
-            spread[i] = fma(Y[j * n + i], top[i] - T[j * n + i], spread[i])
+            y = Y[j * n + i]  # 0 for y = 0, even where the difference overflows
+            spread[i] = select(y != zero, fma(y, top[i] - T[j * n + i], spread[i]), spread[i])
     exponentials(T, outputs, top, total)
     for j in range(outputs):
         for i in range(n):

@@ -22,6 +22,7 @@ from fastbp.engines.jit.kernels.intrinsics import (
     atomic_load,
     atomic_store,
     call,
+    fma,
     inline,
     kernel,
     lanes,
@@ -92,12 +93,19 @@ def barrier(net):
 
 
 @kernel
-def gather(X, columns, batch, first, last, v, stride):
-    """Rows of X into rows first … last − 1 of v, with the bias node."""
+def gather(net, batch, first, last):
+    """Rows of X into rows first … last − 1 of v⁰, with the bias node.
+
+    A row of weight 0 says nothing, whatever is in it: it is taken as 0, as 0 times infinity would be
+    NaN in the weight gradient.
+    """
+    bottom = record_at(net.layer, 0)
+    columns, v, stride = bottom.n_in, bottom.v_in, net.stride
     panel = 2 * lanes(v)
     full, rest = columns // panel, columns % panel
     for r in range(first, last):
-        x = at(X, row_of(batch, r) * columns)
+        k = row_of(batch, r)
+        x = at(net.X, k * columns)
         for p in range(full):
             source, destination = at(x, p * panel), at(v, (p * stride + r) * panel)
             for i in range(panel):
@@ -105,7 +113,12 @@ def gather(X, columns, batch, first, last, v, stride):
         source, destination = at(x, full * panel), at(v, (full * stride + r) * panel)
         for i in range(rest):
             destination[i] = source[i]
-        destination[rest] = number(v, 1.0)
+        if net.weighted and number(0.0, net.weight[k]) == 0.0:
+            for p in range(full + 1):
+                destination = at(v, (p * stride + r) * panel)
+                for i in range(panel if p < full else rest):
+                    destination[i] = number(v, 0.0)
+        at(v, (full * stride + r) * panel)[rest] = number(v, 1.0)
 
 
 @kernel
@@ -201,16 +214,26 @@ def read_outputs(net, first, last, T):
 
 
 @inline
+def inverse_weight(net, batch):
+    """1 / Σ of the minibatch's sample weights."""
+    return net.inverse_weight[batch.step % 2]
+
+
+@inline
 def outputs_of(net, thread):
-    """The thread's T; then as many targets, losses of them, and three vectors."""
+    """The thread's T; then as many targets, losses of them, and five vectors."""
     top = record_at(net.layer, net.layers - 1)
     n = lanes(net.outputs)
-    return at(net.outputs, thread * (3 * top.n_out + 4) * n)
+    return at(net.outputs, thread * (3 * top.n_out + 5) * n)
 
 
 @kernel
 def loss_rows(net, batch, thread, first, last):
-    """Weighted loss of each row into row_loss, and δᴸ over f."""
+    """Weighted loss of each row into row_loss, and δᴸ over f.
+
+    A loss may be finite where an output is not (e^−∞ is 0, a floor is a bound) and its δ none; so each
+    gets 0 Σⱼ fⱼ added, which is 0 where all outputs are finite and NaN elsewhere.
+    """
     top = record_at(net.layer, net.layers - 1)
     outputs = top.n_out
     T = outputs_of(net, thread)
@@ -219,12 +242,18 @@ def loss_rows(net, batch, thread, first, last):
     Y = at(T, outputs * n)
     V = at(Y, outputs * n)
     total = at(V, outputs * n + n)
-    one, two = at(total, n), at(total, 2 * n)
+    one, two, nothing = at(total, n), at(total, 2 * n), at(total, 3 * n)
     zero = number(T, 0.0)
+    inverse = inverse_weight(net, batch)
     r = first
     while r < last:
         m = min(n, last - r)
         read_outputs(net, r, r + m, T)
+        for i in range(n):
+            nothing[i] = zero
+        for j in range(outputs):
+            for i in range(n):
+                nothing[i] = fma(T[j * n + i], zero, nothing[i])
         if net.labelled:
             loss_labels(T, outputs, net, batch, r, m, total, one, two)
         else:
@@ -247,8 +276,9 @@ def loss_rows(net, batch, thread, first, last):
         for i in range(m):
             k = row_of(batch, r + i)
             weight = number(0.0, net.weight[k]) if net.weighted else 1.0
-            net.row_loss[r + i] = weight * number(0.0, total[i]) if weight != 0.0 else 0.0
-            scale = number(T, weight * batch.inverse_weight)
+            loss = number(0.0, total[i] + nothing[i])
+            net.row_loss[r + i] = weight * loss if weight != 0.0 else 0.0
+            scale = number(T, weight * inverse)
             for j in range(outputs):
                 place = (j // panel * net.stride + r + i) * panel + j % panel
                 # a row of weight 0 says nothing, even where its δ is not finite
@@ -262,11 +292,10 @@ def row_phase(net, batch, thread):
     first = part(batch.count, thread, net.threads)
     last = part(batch.count, thread + 1, net.threads)
     blocks = (last - first + net.block - 1) // net.block
-    bottom = record_at(net.layer, 0)
     for b in range(blocks):
         r0 = first + part(last - first, b, blocks)
         r1 = first + part(last - first, b + 1, blocks)
-        gather(net.X, bottom.n_in, batch, r0, r1, bottom.v_in, net.stride)
+        gather(net, batch, r0, r1)
         for index in range(net.layers):
             forward_layer(net, batch, index, r0, r1)
         loss_rows(net, batch, thread, r0, r1)
@@ -352,7 +381,7 @@ def update_tile(net, batch, task, g):
 def penalize_tile(net, batch, task, g):
     if net.l1 == 0.0 and net.l2 == 0.0:
         return 0.0
-    scale = batch.inverse_weight if net.penalty_in_sum else 1.0
+    scale = inverse_weight(net, batch) if net.penalty_in_sum else 1.0
     layer = record_at(net.layer, task.layer)
     w = at(layer.w, weights_at(net, task))
     return penalize(scale * net.l1, scale * net.l2, penalized(net, task), w, g)

@@ -25,6 +25,7 @@ from fastbp.engines.jit.kernels.passes import (
     gather,
     gradient_at,
     gradient_tile,
+    inverse_weight,
     outputs_of,
     panels_of,
     penalize_tile,
@@ -35,14 +36,27 @@ from fastbp.engines.jit.kernels.passes import (
 
 
 @kernel
-def weight_of(net, batch):
-    """Total sample weight of the minibatch."""
-    if not net.weighted:
-        return float(batch.count)
+def weigh(net, batch):
+    """The inverse weight of the minibatch, for its step.
+
+    The caller may write to his arrays while they are read here, and what decides whether a step is
+    applied must be the same for every thread: so one computes it, before a barrier.
+    """
     total = 0.0
-    for r in range(batch.count):
-        total += number(0.0, net.weight[row_of(batch, r)])
-    return total
+    if net.weighted:
+        for r in range(batch.count):
+            total += number(0.0, net.weight[row_of(batch, r)])
+    else:
+        total = float(batch.count)
+    net.inverse_weight[batch.step % 2] = 1.0 / total if total != 0.0 else 0.0
+
+
+@kernel
+def take_minibatch(net, batch, s):
+    """Minibatch s of an epoch."""
+    batch.rows = at(net.order, s * net.batch)
+    batch.count = min(net.batch, net.rows - s * net.batch)
+    batch.step = net.step + s
 
 
 @kernel
@@ -69,17 +83,18 @@ def epoch(net, thread, first, last):
     batch.training = 1
     batch.shuffled = 1
     batch.offset = 0
+    if first == 0:
+        if thread == 0:
+            take_minibatch(net, batch, 0)
+            weigh(net, batch)
+        barrier(net)
     for s in range(first, last):
-        batch.rows = at(net.order, s * net.batch)
-        batch.count = min(net.batch, net.rows - s * net.batch)
-        weight = weight_of(net, batch)
-        batch.inverse_weight = 1.0 / weight if weight != 0.0 else 0.0
-        batch.step = net.step + s
+        take_minibatch(net, batch, s)
         batch.learning_rate = net.learning_rates[s]
         batch.eta = net.etas[s]
         row_phase(net, batch, thread)
         barrier(net)
-        loss = sum_losses(net, batch.count) * batch.inverse_weight
+        loss = sum_losses(net, batch.count) * inverse_weight(net, batch)
         if not math.isfinite(loss):  # every thread finds the same
             if thread == 0:
                 net.losses[s] = loss
@@ -89,6 +104,9 @@ def epoch(net, thread, first, last):
         if thread == 0:
             net.done = s + 1
             net.stop = net.interrupted  # between two barriers: all threads read the same
+            if (s + 1) * net.batch < net.rows:
+                take_minibatch(net, batch, s + 1)
+                weigh(net, batch)
         barrier(net)
         if thread == 0:
             net.penalties[s] = sum_penalties(net)
@@ -107,8 +125,9 @@ def gradient(net, thread):
     batch.shuffled = 0
     batch.offset = 0
     batch.count = net.rows
-    weight = weight_of(net, batch)
-    batch.inverse_weight = 1.0 / weight if weight != 0.0 else 0.0
+    if thread == 0:
+        weigh(net, batch)
+    barrier(net)
     start = 0
     while start < net.rows:
         batch.offset = start
@@ -116,7 +135,7 @@ def gradient(net, thread):
         row_phase(net, batch, thread)
         barrier(net)
         if thread == 0:
-            net.total += sum_losses(net, batch.count) * batch.inverse_weight
+            net.total += sum_losses(net, batch.count) * inverse_weight(net, batch)
         if net.back:
             for t in range(first, last):
                 task = record_at(net.task, t)
@@ -151,8 +170,7 @@ def take_rows(net, batch, thread):
     batch.shuffled = 0
     batch.offset = start - first
     batch.count = min(net.block, net.rows - start)
-    bottom = record_at(net.layer, 0)
-    gather(net.X, bottom.n_in, batch, first, first + batch.count, bottom.v_in, net.stride)
+    gather(net, batch, first, first + batch.count)
     for index in range(net.layers):
         forward_layer(net, batch, index, first, first + batch.count)
     return batch.count

@@ -1,0 +1,120 @@
+"""Another thread writes to the arrays that an engine trains on: no access outside them, and no hang.
+
+What comes out is anyone's guess. Each run has a process of its own, which a wrong address would end and
+a barrier that not all threads come to would keep for ever.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from engine_cases import DTYPES, ENGINES, bf16_engines
+
+PRELUDE = """
+import sys, threading
+import numpy as np
+from fastbp import activations, losses, optimizers
+from fastbp.engines import Plan, create, jit, native
+
+name, kind, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+dtype, precision = ("float32", "bf16") if kind == "bf16" else (kind, None)
+if name == "native":  # steps this small are worth a thread each
+    native.module(native.choice(kind)[0], kind).thread_costs(1, 1)
+if name == "jit":
+    from fastbp.engines.jit import engine as jit_engine
+    jit_engine.FLOPS_PER_THREAD = jit_engine.FLOPS_PER_START = 1
+rng = np.random.default_rng(0)
+ROWS = 120
+shown = {"writes": 0, "stopped": 0, "whole": 0}
+
+
+def train(sizes, batch, loss, y, garbage, optimizer="adam", clip=0.0):
+    \"\"\"Epochs from the same weights, while another thread writes garbage and mends it again.\"\"\"
+    hidden = (activations.get("gelu"),) * (len(sizes) - 2)
+    plan = Plan(
+        dense(sizes, hidden), loss, optimizers.get(optimizer), batch_size=batch, dtype=dtype,
+        precision=precision, threads=threads, clip_norm=clip,
+    )
+    engine = create(plan, name)
+    weights = [rng.standard_normal(W.shape).astype(dtype) / 8 for W in engine.get_parameters()]
+    X = rng.standard_normal((ROWS, sizes[0])).astype(dtype)
+    weight = np.ones(ROWS, dtype)
+    data = {"X": X, "y": y.copy(), "weight": weight}
+    right = {key: a.copy() for key, a in data.items()}
+    over = threading.Event()
+
+    def write():
+        generator = np.random.default_rng(1)
+        while not over.is_set():
+            for key, values in garbage.items():
+                rows = generator.integers(0, ROWS, 3)
+                data[key][rows] = generator.choice(values)
+                shown["writes"] += 1
+                data[key][rows] = right[key][rows]
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        steps = -(-ROWS // batch)
+        rates, found = np.full(steps, 1e-3), np.empty(steps)
+        out = [np.empty_like(W) for W in weights]
+        for _ in range(EPOCHS):
+            engine.set_parameters(weights)
+            done = engine.epoch(X, data["y"], weight, rng.permutation(ROWS), rates, found)
+            shown["whole" if done == steps else "stopped"] += 1
+            assert done == steps or not np.isfinite(found[done])
+            engine.loss(X, data["y"], weight)
+            engine.gradient(X, data["y"], weight, out)
+    finally:
+        over.set()
+        writer.join()
+"""
+
+RUN = """
+EPOCHS = 40 if name != "reference" else 5
+labels = rng.integers(0, 10, ROWS)
+far = [-(2**62), -(2**40), -1, 10, 2**33, 2**62, np.iinfo(np.int64).min, np.iinfo(np.int64).max]
+ill = [np.nan, np.inf, -np.inf, 1e30, -1.0, 0.0]
+softmax = losses.get("softmax_cross_entropy")
+everything = {"X": ill, "y": far, "weight": ill}
+for sizes, batch, optimizer, clip in (
+    ((20, 70, 10), 17, "adam", 0.0),
+    ((20, 70, 40, 10), 16, "rmsprop", 1.0),
+    ((20, 10), 1, "sgd", 0.0),
+    ((20, 70, 10), 1, "sgd", 0.0),
+):
+    for garbage in (everything, {"y": far}, {"weight": ill}):
+        train(sizes, batch, softmax, labels, garbage, optimizer, clip)
+targets = rng.random((ROWS, 10)).astype(dtype)
+for loss in ("softmax_cross_entropy", "squared_error"):
+    train((20, 70, 10), 17, losses.get(loss), targets, {"X": ill, "y": ill, "weight": ill})
+print(shown)
+assert shown["writes"] > 0
+"""
+
+KINDS = [*DTYPES, *(["bf16"] if any("native" in name for name in bf16_engines()) else [])]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "threads"),
+    [
+        (name, kind, threads)
+        for name in ENGINES
+        for kind in KINDS
+        for threads in ((1,) if name == "reference" else (1, 2, 3))  # it leaves threads to NumPy
+        if kind != "bf16" or name != "jit"
+    ],
+)
+def test_garbage_while_training(name: str, kind: str, threads: int) -> None:
+    script = PRELUDE + textwrap.dedent(RUN)
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", script, name, kind, str(threads)],
+        capture_output=True,
+        text=True,
+        timeout=240,  # a thousand times what it takes: this is against a hang
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
