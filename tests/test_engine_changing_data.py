@@ -18,6 +18,7 @@ import sys, threading
 import numpy as np
 from fastbp import activations, losses, optimizers
 from fastbp.engines import Plan, create, jit, native
+from fastbp.stages import dense
 
 name, kind, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 dtype, precision = ("float32", "bf16") if kind == "bf16" else (kind, None)

@@ -6,7 +6,6 @@ label, or a row's number in `order`, is one that exists is for the Python API to
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, NoReturn
 
 from fastbp.plan import Array, Plan
@@ -56,10 +55,9 @@ def check_epoch(
 
 def check_gradients(plan: Plan, out: list[Array]) -> None:
     """Raise ValueError unless the arrays are shaped as the parameters."""
-    shapes = [(n, m + 1) for m, n in itertools.pairwise(plan.layer_sizes)]
     found = [a.shape for a in out]
-    if found != shapes:
-        raise ValueError(f"out must be arrays of shapes {shapes}, got {found}")
+    if found != plan.shapes:
+        raise ValueError(f"out must be arrays of shapes {plan.shapes}, got {found}")
 
 
 def check_memory(name: str, array: Array, dtype: str) -> None:
