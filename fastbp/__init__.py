@@ -20,7 +20,7 @@ from fastbp.engines.jit import warm_up
 from fastbp.functions import activation, loss
 from fastbp.history import DivergenceError, History
 from fastbp.losses import Loss
-from fastbp.network import MLP
+from fastbp.mlp import MLP
 from fastbp.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:

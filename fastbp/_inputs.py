@@ -6,14 +6,14 @@ once. Nothing is ever written to an array that came from outside.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import _frames
-from fastbp._validation import check_finite_number
+from fastbp._validation import check_finite_number, check_integer
 from fastbp.losses import Loss
 from fastbp.plan import Plan
 
@@ -248,3 +248,42 @@ def join(weights: object, biases: object, layer_sizes: Sequence[int]) -> list[Ar
             arrays.append(a)
         parts.append(arrays)
     return [np.column_stack([W, b]) for W, b in zip(*parts, strict=True)]
+
+
+def weigh_classes(plan: Plan, data: Data, class_weight: object) -> Data:
+    """Return the data with sample weights multiplied by the weights of their rows' classes."""
+    if class_weight is None:
+        return data
+    X, y, weight = data
+    link = plan.loss.link
+    if link == "softmax":
+        labels, classes = (y if y.ndim == 1 else y.argmax(axis=1)), plan.layer_sizes[-1]
+    elif link == "sigmoid" and plan.layer_sizes[-1] == 1:
+        labels, classes = (y[:, 0] > 0.5).astype(np.int64), 2
+    else:
+        raise ValueError(
+            f"class_weight needs a loss for classes, but the model's is {plan.loss.name!r} with "
+            f"{plan.layer_sizes[-1]} outputs"
+        )
+    factors = np.ones(classes)
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(
+                f"class_weight must be 'balanced', a dict or None, got {class_weight!r}"
+            )
+        totals = np.bincount(labels, weight, minlength=classes)
+        present = totals > 0
+        factors[present] = totals.sum() / (present.sum() * totals[present])
+    elif isinstance(class_weight, Mapping):
+        for label, factor in class_weight.items():
+            label = check_integer("class_weight's label", label, minimum=0, maximum=classes - 1)
+            name = f"class_weight of {label}"
+            factors[label] = check_finite_number(name, factor, minimum=0.0)
+    else:
+        raise TypeError(
+            f"class_weight must be 'balanced', a dict or None, got {type(class_weight).__name__}"
+        )
+    by_class = factors.astype(X.dtype)[labels]
+    weight = by_class if weight is None else weight * by_class
+    check_weight_sum("sample_weight times class_weight", weight)
+    return X, y, weight

@@ -104,12 +104,3 @@ def check_callbacks(callbacks: object) -> list[Any]:
         if not callable(callback):
             raise TypeError(f"callbacks must be callables, got {callback!r}")
     return listed
-
-
-def call_all(callbacks: Iterable[Callable[..., object]], *args: object) -> bool:
-    """Call them; return whether one asks to stop. All of them run, even when an early one does.
-
-    Only True asks, Python's or NumPy's: a callback may well return what it appended or counted.
-    """
-    answers = [callback(*args) for callback in callbacks]
-    return any(isinstance(answer, bool | np.bool_) and bool(answer) for answer in answers)

@@ -74,7 +74,7 @@ class History:
         """Number of finished epochs."""
         return len(self.loss)
 
-    def _cut(self, epochs: int) -> None:
+    def cut(self, epochs: int) -> None:
         """Forget what there is of epochs after these."""
         for value in vars(self).values():
             if isinstance(value, list):

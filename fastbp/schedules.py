@@ -16,8 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp._validation import by_name, check_finite_number, check_integer
+from fastbp.stopping import Stopping
 
-__all__ = ["Constant", "Cosine", "InverseScaling", "OneCycle", "Schedule", "Step", "get", "rates"]
+__all__ = [
+    "Constant",
+    "Cosine",
+    "InverseScaling",
+    "OneCycle",
+    "ReduceOnPlateau",
+    "Schedule",
+    "Step",
+    "get",
+    "rates",
+]
 
 Floats = NDArray[np.float64]
 
@@ -165,6 +176,68 @@ class OneCycle(Schedule):
         return np.where(step < top, up, down)
 
 
+@by_name(after=1)
+@dataclass(frozen=True)
+class ReduceOnPlateau:
+    """`initial`, multiplied by `factor` after each `patience` epochs without improvement.
+
+    Of what `MLP.fit` measures: the validation loss, or the loss where there is no validation. Not a
+    function of the step, so only for `MLP.fit`.
+
+    Parameters
+    ----------
+    initial : float
+    factor : float
+        From 0 to 1.
+    patience : int
+        Epochs.
+    min_delta : float
+        By how much a loss has to be below the lowest one so far to be an improvement.
+    min_rate : float
+        The rate does not fall below it.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> from fastbp.data import load_digits
+    >>> X, y = load_digits()
+    >>> rate = fastbp.schedules.ReduceOnPlateau(initial=1.0, factor=0.1, patience=2)
+    >>> model = fastbp.MLP([64, 16, 10], seed=0)
+    >>> history = model.fit(X, y, epochs=30, learning_rate=rate, validation=0.2)
+    >>> min(history.learning_rate) < 1.0
+    True
+    """
+
+    initial: float
+    factor: float = 0.1
+    patience: int = 10
+    min_delta: float = 0.0
+    min_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_finite_number("initial", self.initial, minimum=0.0)
+        check_finite_number("factor", self.factor, minimum=0.0, maximum=1.0)
+        check_integer("patience", self.patience, minimum=1)
+        check_finite_number("min_delta", self.min_delta, minimum=0.0)
+        check_finite_number("min_rate", self.min_rate, minimum=0.0)
+
+
+class Plateau:
+    """The rate of a `ReduceOnPlateau` on its way."""
+
+    def __init__(self, rule: ReduceOnPlateau) -> None:
+        self.rate = rule.initial
+        self._rule = rule
+        self._stopping = Stopping(rule.patience, rule.min_delta)
+
+    def see(self, value: float) -> None:
+        """Take the loss of an epoch."""
+        self._stopping.see(value)
+        if self._stopping.over:
+            self._stopping.waited = 0
+            self.rate = max(self.rate * self._rule.factor, min(self._rule.min_rate, self.rate))
+
+
 def _half_cosine(first: float, last: float, progress: Floats) -> Floats:
     """From `first` at progress 0 to `last` at 1, exactly `first` and `last` outside."""
     turn = np.cos(np.pi * np.clip(progress, 0.0, 1.0))
@@ -187,6 +260,8 @@ def get(learning_rate: object) -> Schedule | Callable[[int], float]:
     """
     if callable(learning_rate):
         return learning_rate
+    if isinstance(learning_rate, ReduceOnPlateau):
+        raise TypeError("learning_rate ReduceOnPlateau is for MLP.fit alone, which measures losses")
     return Constant(check_finite_number("learning_rate", learning_rate, minimum=0.0))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from fastbp._inputs import Array
 
-__all__ = ["accuracy", "r2"]
+__all__ = ["Score", "accuracy", "of_link", "r2"]
 
 
 def accuracy(predicted: Array, y: Array, weight: Array | None = None) -> float:
@@ -53,3 +56,30 @@ def r2(predicted: Array, y: Array, weight: Array | None = None) -> float:
     total = np.average((y - mean) ** 2, axis=0, weights=weight)
     defined = total > 0
     return float(np.mean(np.where(defined, 1 - residual / np.where(defined, total, 1), np.nan)))
+
+
+class Score(NamedTuple):
+    """A score: what it is called, and its function of predictions, targets and weights."""
+
+    name: str
+    function: Callable[[Array, Array, Array | None], float]
+
+
+def of_link(link: str) -> Score:
+    """The score of a network whose loss has this link; targets are as the engine takes them.
+
+    Examples
+    --------
+    >>> from fastbp import scores
+    >>> scores.of_link("softmax").name
+    'accuracy'
+    """
+    return _OF_LINK.get(link, Score("R2", lambda p, y, w: r2(p.reshape(y.shape), y, w)))
+
+
+_OF_LINK = {
+    "softmax": Score(
+        "accuracy", lambda p, y, w: accuracy(p, y if y.ndim == 1 else y.argmax(axis=1), w)
+    ),
+    "sigmoid": Score("accuracy", lambda p, y, w: accuracy(p.reshape(y.shape), y > 0.5, w)),
+}

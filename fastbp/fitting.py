@@ -1,0 +1,231 @@
+"""What `MLP.fit` is besides the loop: order, rates, history, validation, checkpoints, divergence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp import checkpoint as checkpoints
+from fastbp import saving, schedules, scores
+from fastbp.engines import Engine
+from fastbp.history import DivergenceError, History
+from fastbp.holder import Holder
+from fastbp.plan import Plan
+from fastbp.stopping import Stopping
+from fastbp.training import Data, Epoch, Floats, Order, call_all, run_epoch
+
+if TYPE_CHECKING:
+    from fastbp.mlp import MLP
+
+__all__ = ["Checkpoints", "NetworkFit", "mean_loss", "step"]
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Checkpoints:
+    """Where a fit writes its state, and what of it does not change on the way.
+
+    Attributes
+    ----------
+    path : path-like
+    every : int
+        Epochs from one to the next; there is one at the end in any case.
+    options, data : dict
+        As in `fastbp.checkpoint.Training`.
+    generator_at_start : dict
+    """
+
+    path: str | os.PathLike[str]
+    every: int
+    options: dict[str, Any]
+    data: dict[str, str | None]
+    generator_at_start: Any
+
+
+@dataclass
+class NetworkFit:
+    """A `fastbp.training.Fit` of an `MLP`.
+
+    Attributes
+    ----------
+    model : MLP
+    plan : Plan
+    data : tuple
+        X, y, sample_weight as the engine takes them.
+    rows : ndarray of int
+        Of them, those to train on.
+    held_out : tuple or None
+        The same for validation.
+    learning_rate : Schedule, callable or ReduceOnPlateau
+    """
+
+    model: MLP
+    plan: Plan
+    data: Data
+    rows: Order
+    held_out: Data | None
+    learning_rate: Callable[[int], float] | schedules.ReduceOnPlateau
+    history: History
+    epochs: int
+    stopping: Stopping | None
+    shuffle: bool
+    progress: bool
+    callbacks: list[Callable[..., object]]
+    checkpoints: Checkpoints | None
+    best: list[Array] | None = None  # parameters of the best epoch, where training may stop for it
+    before: list[Array] = field(init=False, default_factory=list)  # the first one
+    rate_of_plateau: schedules.Plateau | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.learning_rate, schedules.ReduceOnPlateau):
+            self.rate_of_plateau = schedules.Plateau(self.learning_rate)
+        for value in self.values():  # of a training that goes on
+            if self.rate_of_plateau is not None:
+                self.rate_of_plateau.see(value)
+            if self.stopping is not None:
+                self.stopping.see(value)
+        self.history.stopped = "epochs" if self.history.epochs >= self.epochs else ""
+        if self.stopping is not None and self.stopping.over:
+            self.history.stopped = "early_stopping"
+
+    def values(self) -> list[float]:
+        """What stopping goes by, epoch by epoch."""
+        return self.history.loss if self.held_out is None else self.history.validation_loss
+
+    def rates(self) -> Floats:
+        """Of the next epoch's steps."""
+        steps = -(-len(self.rows) // self.plan.batch_size)
+        if self.rate_of_plateau is not None:
+            return np.full(steps, self.rate_of_plateau.rate)
+        return schedules.rates(self.learning_rate, self.history.epochs * steps, steps)
+
+    def train(self) -> None:
+        model, history = self.model, self.history
+        if self.stopping is not None and self.best is None:
+            self.before = model.parameters
+        order = model._generator.permutation(self.rows) if self.shuffle else self.rows
+        rates = self.rates()
+        where = f"epoch {history.epochs + 1} of {self.epochs}"
+        epoch = step(model._holder, self.plan, self.data, order, rates, where)
+        history.loss.append(mean_loss(epoch, self.plan.batch_size, order, self.data[2]))
+        history.learning_rate.append(float(rates[-1]))
+        history.seconds.append(epoch.seconds)
+        history.samples_per_second.append(len(order) / epoch.seconds)
+
+    def validate(self) -> float:
+        if self.held_out is not None:
+            model, history, holder = self.model, self.history, self.model._holder
+            X, y, weight = self.held_out
+            with holder.lock:
+                loss = holder.use(self.plan).loss(X, y, weight)
+            history.validation_loss.append(loss)
+            score = scores.of_link(self.plan.loss.link).function
+            history.validation_score.append(score(model.predict(X), y, weight))
+            if self.stopping is not None and self.best is None and not np.isfinite(loss):
+                with holder.lock:
+                    holder.use(self.plan, parameters=self.before, fresh=True)
+                where = f"epoch {history.epochs} of {self.epochs}"
+                raise diverged(where, f"the validation loss became {loss}")
+        value = self.values()[-1]
+        if self.rate_of_plateau is not None:
+            self.rate_of_plateau.see(value)
+        return value
+
+    def improved(self) -> None:
+        self.history.best_epoch = self.history.epochs - 1
+        self.best = self.model.parameters
+
+    def plateau(self) -> bool:
+        return True
+
+    def report(self) -> None:
+        if self.progress:
+            print(self.history.line(self.epochs), flush=True)
+
+    def call_back(self) -> bool:
+        stop = call_all(self.callbacks, self.model, self.history)
+        if self.callbacks:  # one of them may have set parameters
+            with self.model._holder.lock:
+                self.model._holder.use(self.plan).keep()
+        return stop
+
+    def save(self) -> None:
+        file, history = self.checkpoints, self.history
+        if file is None or not (history.stopped or history.epochs % file.every == 0):
+            return
+        training = checkpoints.Training(
+            file.options,
+            self.plan.seed,
+            file.generator_at_start,
+            self.model._generator.bit_generator.state,
+            *self.model._holder.state,
+            history,
+            self.best,
+            file.data,
+        )
+        checkpoints.write(file.path, saving.describe(self.plan), self.model.parameters, training)
+
+
+def step(holder: Holder, plan: Plan, data: Data, order: Order, rates: Floats, where: str) -> Epoch:
+    """Train one epoch from weights that the engine keeps a copy of; or have those again.
+
+    Raises
+    ------
+    DivergenceError
+        If a loss or a weight became NaN or infinite.
+    """
+    with holder.lock:
+        engine = holder.use(plan)
+        try:
+            with holder.changing():
+                epoch = run_epoch(engine, data, order, rates)
+                whole = epoch.applied == len(rates)
+                if whole and engine.keep():
+                    holder.steps += epoch.applied
+                    return epoch
+        except BaseException:
+            # After an interrupt the engine is at the end of a step: it stays, unless that diverged.
+            if engine.keep():
+                holder.steps = engine.get_optimizer_state()[0]
+            else:
+                _go_back(holder, engine)
+            raise
+        _go_back(holder, engine)
+    raise diverged(
+        where,
+        "a weight became NaN or infinite"
+        if whole
+        else f"the loss became {epoch.losses[epoch.applied]} at step {epoch.applied + 1} of {len(rates)}",
+    )
+
+
+def _go_back(holder: Holder, engine: Engine) -> None:
+    with holder.changing():
+        engine.restore()
+        holder.reset()
+
+
+def diverged(where: str, what: str) -> DivergenceError:
+    """The error, with what helps."""
+    return DivergenceError(
+        f"{where}: {what}; the weights from before it are kept. Try a smaller learning_rate, "
+        "clip_norm, or scaling the data to about unit size"
+    )
+
+
+def mean_loss(epoch: Epoch, batch_size: int, order: Order, weight: Array | None) -> float:
+    """The steps' objectives, weighted by their rows or the rows' sample weights."""
+    steps = len(epoch.losses)
+    if weight is None:
+        sizes = np.full(steps, batch_size)
+        sizes[-1] = len(order) - (steps - 1) * batch_size
+    else:
+        starts = np.arange(0, len(order), batch_size)
+        sizes = np.add.reduceat(weight[order], starts, dtype=np.float64)
+    return float(np.average(epoch.losses, weights=sizes))
