@@ -314,13 +314,24 @@ def compare_at_random(seed):
         if method == "partial_fit" and name == "MLPClassifier":
             more["classes"] = np.arange(3) if kind == "labels" else np.unique(y)
         theirs, ours = (outcome(getattr(model, method), *data, **more) for model in models)
+        if (
+            theirs[0] is ours[0] is ValueError
+            and not np.isfinite(getattr(models[1], "coefs_", [0])[0]).all()
+        ):
+            # What has diverged ends at once here, not after max_iter epochs, with a warning of them.
+            theirs = theirs[0], ours[1]
         assert ours[1] == theirs[1], (method, parameters)
         if isinstance(theirs[0], type):
             assert ours[0] == theirs[0], (method, parameters)
         elif method == "score":
             np.testing.assert_allclose(ours[0], theirs[0], rtol=RTOL, atol=RTOL)
         elif method != "predict":
-            assert_same(*models, X)
+            if np.isfinite(getattr(models[0], "loss_", 0.0)):
+                assert_same(*models, X)
+            else:  # early stopping had a good epoch before it diverged
+                assert models[1].n_iter_ <= models[0].n_iter_
+                for a, b in zip(models[1].coefs_, models[0].coefs_, strict=True):
+                    np.testing.assert_allclose(a, b, rtol=RTOL, atol=RTOL * np.abs(b).max())
 
 
 @pytest.mark.parametrize("seed", range(200))

@@ -407,7 +407,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         plan = make_plan(optimizer=trainer.optimizer, batch_size=batch)
         plan = trainer.use(plan, self.engine, join(self.coefs_, self.intercepts_, plan.dtype))
         self.n_iter_ = 0
-        scored = len(self.validation_scores_ or ())
+        scored = len(self.validation_scores_ or ()) if self.early_stopping else 0
         try:
             if not incremental:
                 trainer.keep_threads(True)
@@ -450,7 +450,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 stacklevel=4,
             )
         self.coefs_, self.intercepts_ = split(best)
-        scores = (self.validation_scores_ or [])[scored:]
+        scores = (self.validation_scores_ or [])[scored:] if self.early_stopping else []
         if scores and not np.isfinite(scores).any():
             raise ValueError(
                 f"No validation score was finite in {len(scores)} epochs: training diverged. The input "
