@@ -24,7 +24,7 @@ from fastbp._options import check_output
 from fastbp._tables import Table, read_table
 from fastbp._validation import check_finite_number, check_integer
 from fastbp.data import load_digits
-from fastbp.engines.reference import ReferenceEngine
+from fastbp.engines import choose
 from fastbp.optimizers import get as get_optimizer
 from fastbp.schedules import Cosine
 
@@ -215,7 +215,7 @@ def _train_digits(args: argparse.Namespace) -> None:
     accuracy = np.mean(model.predict(X_test) == y_test)
     print(f"test accuracy: {accuracy:.2%} of {len(X_test)} images that had no part in training")
 
-    if isinstance(model._engine, ReferenceEngine):
+    if (choose(model.plan) if args.engine == "auto" else args.engine) == "reference":
         print("speed: not compared, for this was the NumPy reference engine itself")
         return
     # The same weights, order and dropout masks on the reference engine.

@@ -103,6 +103,7 @@ class NetworkFit:
         steps = -(-len(self.rows) // self.plan.batch_size)
         if self.rate_of_plateau is not None:
             return np.full(steps, self.rate_of_plateau.rate)
+        assert callable(self.learning_rate)
         return schedules.rates(self.learning_rate, self.history.epochs * steps, steps)
 
     def train(self) -> None:
@@ -201,7 +202,8 @@ def step(holder: Holder, plan: Plan, data: Data, order: Order, rates: Floats, wh
         where,
         "a weight became NaN or infinite"
         if whole
-        else f"the loss became {epoch.losses[epoch.applied]} at step {epoch.applied + 1} of {len(rates)}",
+        else f"the loss became {epoch.losses[epoch.applied]} at step {epoch.applied + 1} of "
+        f"{len(rates)}",
     )
 
 

@@ -53,6 +53,9 @@ class Holder:
         Taken with the optimizer's state that there is.
     """
 
+    _is_changing: bool
+    _training_lock: threading.Lock
+
     def __init__(self, parameters: list[Array] | None, engine: str = "auto") -> None:
         self.engine_name = engine
         self.engine: Engine | None = None

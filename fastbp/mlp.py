@@ -513,8 +513,9 @@ class MLP(Network):
             clip_norm=check_finite_number("clip_norm", clip_norm, minimum=0.0),
             threads=self._threads or get_num_threads(),
         )
-        plateau = isinstance(rate, schedules.ReduceOnPlateau)
-        return plan, rate if plateau else schedules.get(rate)
+        if isinstance(rate, schedules.ReduceOnPlateau):
+            return plan, rate
+        return plan, schedules.get(rate)
 
     # Files
 

@@ -66,7 +66,7 @@ class Fit(Protocol):
     stopping: Stopping | None
 
     def train(self) -> None:
-        """Train one epoch and record it."""
+        """Train one epoch and record it, and if nothing is to follow, why in ``history.stopped``."""
         ...
 
     def validate(self) -> float:
@@ -101,6 +101,8 @@ def run(fit: Fit) -> None:
     try:
         while not history.stopped:
             fit.train()
+            if history.stopped:
+                return
             value = fit.validate()
             done += 1
             if fit.stopping is not None:

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 
 import scipy.sparse
+from fastbp.estimators.trainer import DENSE_VALUES
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
@@ -22,7 +23,6 @@ from fastbp import MLPClassifier, MLPRegressor, optimizers, schedules
 from fastbp.activations import ACTIVATIONS, Activation
 from fastbp.data import load_digits
 from fastbp.engines.reference import ReferenceEngine
-from fastbp.estimators.trainer import DENSE_VALUES
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
@@ -39,13 +38,17 @@ from fastbp.activations import Activation
 from fastbp.engines import ENGINES, Array
 from fastbp.engines.reference import ACTIVATIONS, LINKS
 from fastbp.estimators import lbfgs, prediction
-from fastbp.estimators.parallel import let_interrupt, threads_for
-from fastbp.estimators.trainer import Trainer, join, outputs_of, sizes_of, split
+from fastbp.estimators.fitting import EstimatorFit
+from fastbp.estimators.parallel import threads_for
+from fastbp.estimators.parameters import join, sizes_of, split
+from fastbp.estimators.rows import Data, outputs_of
+from fastbp.estimators.solver import Solver
 from fastbp.losses import CROSS_ENTROPIES, Loss
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
 from fastbp.plan import Plan
 from fastbp.schedules import Schedule
 from fastbp.stages import dense
+from fastbp.training import run
 
 FLOATS = (np.float64, np.float32)
 SOLVERS = {"lbfgs", "sgd", "adam", "adamw", "rmsprop"}
@@ -148,7 +151,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             )
         dropout = self._dropout(len(phi))
         threads = threads_for(self.n_jobs)
-        trainer = None if self.solver == "lbfgs" else self._trainer(incremental)
+        solver = None if self.solver == "lbfgs" else self._solver_of(incremental)
         callbacks = _options.check_callbacks(self.callbacks or ())
 
         X, y, stratify, outputs, weight = self._inputs(
@@ -184,11 +187,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             penalty_in_sum=True,
             seed=int(random_state.randint(np.iinfo(np.int32).max)) if dropout else 0,
         )
-        if trainer is None:
+        if solver is None:
             self._fit_lbfgs(make_plan(), X, y, weight)
         else:
             data = X, y, weight
-            self._optimizer = trainer
+            self._optimizer = solver
             self._fit_stochastic(make_plan, data, stratify, random_state, callbacks, incremental)
         if not _finite([*self.coefs_, *self.intercepts_]):
             raise ValueError(
@@ -248,9 +251,6 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return X, targets, stratify, outputs, self._weights(X, y, sample_weight, incremental)
 
     _numeric_targets: ClassVar[bool] = False
-    # Of the best validation score. A fit that goes on from another one has none until a score of its
-    # own is better, and then ends with its last parameters, as in scikit-learn.
-    _best_parameters: list[Array] | None = None
 
     def _weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Array | None:
         return None if sample_weight is None else _check_sample_weight(sample_weight, X)
@@ -316,6 +316,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self._no_improvement_count = 0
         early = self.early_stopping
         self.validation_scores_: list[float] | None = [] if early else None
+        self.validation_loss_curve_: list[float] | None = [] if early else None
         self.best_validation_score_: Any = -np.inf if early else None
         self.best_loss_ = None if early else np.inf
 
@@ -353,7 +354,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 return RMSprop(epsilon=self.epsilon)
         return cast(optimizers.Optimizer, self.solver)
 
-    def _trainer(self, incremental: bool) -> Trainer:
+    def _solver_of(self, incremental: bool) -> Solver:
         """A new optimizer, or the one to go on with. scikit-learn's schedules are for SGD, as there."""
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -362,19 +363,19 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         optimizer = self._optimizer_of_solver()
         named = isinstance(self.learning_rate, str)
         schedule = "constant" if named and optimizer.name != "sgd" else self.learning_rate
-        return Trainer(optimizer, self.learning_rate_init, schedule, self.power_t)
+        return Solver(optimizer, self.learning_rate_init, schedule, self.power_t)
 
     def _fit_stochastic(
         self,
         make_plan: Callable[..., Plan],
-        data: tuple[Any, Array, Array | None],
+        data: Data,
         stratify: Any,
         random_state: np.random.RandomState,
         callbacks: list[Callable[[Self], object]],
         incremental: bool,
     ) -> None:
         X, y, weight = data
-        trainer = self._optimizer
+        solver = self._optimizer
         by_score = getattr(self, "best_loss_", ()) is None
         if not hasattr(self, "loss_curve_") or by_score != bool(self.early_stopping):
             self._begin_record()  # goes on from what was fitted by another solver or rule
@@ -393,51 +394,50 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                     "of your dataset."
                 )
             validation = X[aside], y[aside], None if weight is None else weight[aside]
-        n = len(order)
-        if self.batch_size == "auto":
-            batch = min(200, n)
-        else:
-            if not 1 <= self.batch_size <= n:
-                warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be "
-                    "clipped",
-                    stacklevel=4,
+        plan = make_plan(optimizer=solver.optimizer, batch_size=self._batch_size(len(order)))
+        scored = len(self.validation_scores_ or ())
+        holder = solver.holder
+        holder.engine_name = self.engine
+        with holder.training():
+            with holder.lock:
+                engine = holder.use(
+                    plan, parameters=join(self.coefs_, self.intercepts_, plan.dtype)
                 )
-            batch = max(1, min(int(self.batch_size), n))
-        plan = make_plan(optimizer=trainer.optimizer, batch_size=batch)
-        plan = trainer.use(plan, self.engine, join(self.coefs_, self.intercepts_, plan.dtype))
-        self.n_iter_ = 0
-        scored = len(self.validation_scores_ or ()) if self.early_stopping else 0
-        try:
-            if not incremental:
-                trainer.keep_threads(True)
-            for _ in range(1 if incremental else self.max_iter):
-                let_interrupt()
-                if self.shuffle:
-                    random_state.shuffle(order)
-                self._epoch(trainer, plan, data, order)
-                if not (np.isfinite(self.loss_) or _finite(trainer.parameters)):
-                    break  # what is NaN stays NaN
-                if self._stops(trainer, plan, validation):
-                    break
-                if callbacks and self._callback_stops(trainer, plan, callbacks):
-                    break
-                if not incremental and self.n_iter_ == self.max_iter:
+                engine.keep_threads(not incremental)
+            epochs = 1 if incremental else self.max_iter
+            fit = EstimatorFit(
+                self, solver, plan, data, validation, order, random_state, epochs, callbacks
+            )
+            self.n_iter_ = 0
+            try:
+                run(fit)
+                if fit.history.stopped == "epochs" and not incremental:
                     warnings.warn(
                         f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and "
                         "the optimization hasn't converged yet.",
                         ConvergenceWarning,
                         stacklevel=4,
                     )
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        finally:
-            best, self._best_parameters = self._best_parameters, None
-            if not incremental:
-                trainer.keep_threads(False)
-                if self.progress:
+            except KeyboardInterrupt:
+                warnings.warn("Training interrupted by user.", stacklevel=4)
+            finally:
+                if self.progress and not incremental:
                     print(file=sys.stderr, flush=True)
-        last = trainer.parameters
+            last = holder.parameters
+        self._take_result(fit.best, last, scored)
+
+    def _batch_size(self, rows: int) -> int:
+        if self.batch_size == "auto":
+            return min(200, rows)
+        if not 1 <= self.batch_size <= rows:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+                stacklevel=5,
+            )
+        return max(1, min(int(self.batch_size), rows))
+
+    def _take_result(self, best: list[Array] | None, last: list[Array], scored: int) -> None:
+        """Have the best parameters, or the last ones; `scored`: scores there were before this fit."""
         has_score = self.early_stopping and np.isfinite(self.best_validation_score_)
         if best is None or (not has_score and not _finite(last)):
             best = last  # not the first weights, as if they were the result: `_fit` looks at these
@@ -447,7 +447,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 "The coefficients are those of the best validation score before. Try a smaller "
                 "learning_rate_init, or data scaled to about unit size.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         self.coefs_, self.intercepts_ = split(best)
         scores = (self.validation_scores_ or [])[scored:] if self.early_stopping else []
@@ -456,78 +456,6 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 f"No validation score was finite in {len(scores)} epochs: training diverged. The input "
                 "data may contain large values and need to be preprocessed."
             )
-
-    def _epoch(
-        self,
-        trainer: Trainer,
-        plan: Plan,
-        data: tuple[Any, Array, Array | None],
-        order: NDArray[np.int64],
-    ) -> None:
-        """One pass over the rows, and what is told of it."""
-        n = len(order)
-        # scikit-learn averages the squared errors over the outputs, but not their gradient, nor the
-        # penalty: the two must be told apart.
-        steps, penalty = trainer.epoch(plan, *data, order)
-        if self.n_outputs_ > 1 and plan.loss.name == "squared_error":
-            steps = (steps - penalty) / self.n_outputs_ + penalty
-        rest = (len(steps) - 1) * plan.batch_size
-        self.loss_ = float((plan.batch_size * steps[:-1].sum() + (n - rest) * steps[-1]) / n)
-        self.n_iter_ += 1
-        self.t_ += n
-        self.loss_curve_.append(self.loss_)
-        if self.verbose:
-            print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-        if self.progress:
-            share = self.n_iter_ / self.max_iter
-            bar = "#" * round(30 * share)
-            line = f"\r[{bar:30}] epoch {self.n_iter_}/{self.max_iter}, loss {self.loss_:.6f}"
-            print(line, end="", file=sys.stderr, flush=True)
-
-    def _stops(
-        self,
-        trainer: Trainer,
-        plan: Plan,
-        validation: tuple[Any, Array, Array | None] | None,
-    ) -> bool:
-        """Whether training ends here for want of improvement."""
-        if validation is not None:
-            X, y, weight = validation
-            score = self._score_outputs(trainer.outputs(plan, X), y, weight)
-            scores = cast(list[float], self.validation_scores_)
-            scores.append(score)
-            if self.verbose:
-                print(f"Validation score: {score:f}")
-            worse = not (np.isfinite(score) and score >= self.best_validation_score_ + self.tol)
-            if np.isfinite(score) and score > self.best_validation_score_:
-                self.best_validation_score_ = score
-                self._best_parameters = trainer.parameters
-        else:
-            worse = not (np.isfinite(self.loss_) and self.loss_ <= self.best_loss_ - self.tol)
-            self.best_loss_ = min(self.best_loss_, self.loss_)
-        self._no_improvement_count = self._no_improvement_count + 1 if worse else 0
-        trainer.epoch_ends(self.t_)
-        if self._no_improvement_count <= self.n_iter_no_change:
-            return False
-        stops, what_now = trainer.stops()
-        if self.verbose:
-            what = "Validation score" if validation is not None else "Training loss"
-            print(
-                f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
-                f"consecutive epochs. {what_now}"
-            )
-        if not stops:
-            self._no_improvement_count = 0
-        return stops
-
-    def _callback_stops(
-        self, trainer: Trainer, plan: Plan, callbacks: list[Callable[[Self], object]]
-    ) -> bool:
-        self.coefs_, self.intercepts_ = split(trainer.parameters)
-        stop = _options.call_all(callbacks, self)
-        sizes_of(self.coefs_, self.intercepts_)  # they may have changed them
-        trainer.parameters = join(self.coefs_, self.intercepts_, plan.dtype)
-        return stop
 
     # Prediction
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastbp.engines import Array, Plan, create
 from fastbp.estimators.parallel import let_interrupt
-from fastbp.estimators.trainer import dense_rows, row_blocks
+from fastbp.estimators.rows import dense_rows, row_blocks
 
 Vector = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastbp.engines import Array, Engine, Plan, create
-from fastbp.estimators.trainer import join
+from fastbp.estimators.parameters import join
 
 
 @dataclass
