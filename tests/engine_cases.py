@@ -176,6 +176,38 @@ def epoch(
     return applied, step_losses
 
 
+def assert_keeps_and_restores(engine: Engine, other: Engine, case: Case) -> None:
+    """Both have the case's parameters; the second is left alone meanwhile."""
+    assert engine.keep()
+    epoch(engine, case)
+    assert any(
+        (W != p).any() for W, p in zip(engine.get_parameters(), case.parameters, strict=True)
+    )
+    state = engine.get_optimizer_state()
+    engine.restore()
+    after = engine.get_optimizer_state()
+    assert after[0] == state[0] > 0
+    for slot, was in zip(after[1], state[1], strict=True):
+        for got, wanted in zip(slot, was, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+    other.set_optimizer_state(*state)
+    for _ in range(2):  # what was kept stays, and is not what is trained on
+        pairs = [(gradient(engine, case)[1], gradient(other, case)[1])]
+        pairs += [(engine.get_parameters(), other.get_parameters())]
+        pairs += [([jacobian(engine, case.X)], [jacobian(other, case.X)])]
+        assert engine.keep()
+        for each in (engine, other):
+            epoch(each, case)
+        pairs += [(engine.get_parameters(), other.get_parameters())]
+        for found, wanted in pairs:
+            for a, b in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(a, b)
+        engine.restore()
+        other.set_parameters(case.parameters)
+        engine.set_optimizer_state(*state)
+        other.set_optimizer_state(*state)
+
+
 # What the tests of threads train: sizes with tails everywhere, and sizes that are worth a thread each
 THREAD_SHAPES: dict[str, dict[str, Any]] = {
     "tails": {

@@ -21,6 +21,7 @@ from engine_cases import (
     THREAD_SHAPES,
     Array,
     Case,
+    assert_keeps_and_restores,
     bf16_engines,
     epoch,
     everything,
@@ -466,6 +467,15 @@ one_thread = cache(train)
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])  # 1: from run to run
 def test_bits_do_not_depend_on_threads(name: str, shape: str, threads: int, cut: int) -> None:
     assert_same(train(name, shape, threads, cut), one_thread(name, shape, 1, cut))
+
+
+# ---- parameters kept ----------------------------------------------------------------------------
+
+
+@engines
+def test_what_was_kept_comes_back(name: str) -> None:
+    case = bf16_case((35, 33, 7), "tanh", rows=21, batch_size=4, optimizer=Adam())
+    assert_keeps_and_restores(make_engine(name, case), make_engine(name, case), case)
 
 
 # ---- after a divergence ------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from engine_cases import (
     ENGINES,
     Array,
     Case,
+    assert_keeps_and_restores,
     forward,
     gradient,
     jacobian,
@@ -313,6 +314,48 @@ def test_arrays_of_other_shapes_are_refused(name: str) -> None:
     assert engine.get_optimizer_state()[0] == 0
     for p, q in zip(engine.get_parameters(), given, strict=True):
         np.testing.assert_array_equal(p, q)
+
+
+@engines
+@dtypes
+@pytest.mark.parametrize("sizes", [(17, 33, 5), (16, 64, 2), (3, 1), (5, 4, 40, 3)])
+def test_what_was_kept_comes_back(name: str, dtype: str, sizes: tuple[int, ...]) -> None:
+    """Also in what is computed from copies of it: δ goes down through W transposed."""
+    case = make_case(sizes, "tanh", dtype=dtype, batch_size=4, optimizer=Adam())
+    engine, other = make_engine(name, case), make_engine(name, case)
+    assert_keeps_and_restores(engine, other, case)
+
+
+def test_nothing_kept_is_nothing_to_restore() -> None:
+    for name in ENGINES:
+        engine = make_engine(name, make_case((3, 2)))
+        with pytest.raises(RuntimeError, match="no parameters were kept"):
+            engine.restore()
+        engine.set_parameters([np.full((2, 4), np.nan)])
+        assert not engine.keep()
+        with pytest.raises(RuntimeError, match="no parameters were kept"):
+            engine.restore()
+
+
+@engines
+@dtypes
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_parameters_that_are_not_finite_are_not_kept(name: str, dtype: str, value: float) -> None:
+    case = make_case((2, 35, 3), "relu", dtype=dtype)
+    engine = make_engine(name, case)
+    assert engine.keep()
+    for layer, W in enumerate(case.parameters):
+        for index in np.ndindex(W.shape):
+            spoilt = [p.copy() for p in case.parameters]
+            spoilt[layer][index] = value
+            engine.set_parameters(spoilt)
+            assert not engine.keep(), (layer, index)
+    engine.restore()
+    for got, wanted in zip(engine.get_parameters(), case.parameters, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    most = [np.full_like(W, np.finfo(dtype).max) for W in case.parameters]
+    engine.set_parameters(most)
+    assert engine.keep()  # they are finite, though their sum is not
 
 
 def test_a_plan_is_whole() -> None:

@@ -19,6 +19,7 @@ from engine_cases import (
     OPTIMIZERS,
     Array,
     Case,
+    assert_keeps_and_restores,
     epoch,
     everything,
     forward,
@@ -178,6 +179,13 @@ def test_bits_do_not_depend_on_threads(name: str, dtype: str, batch: int, rows: 
     finally:
         if module:
             module.thread_costs(*before)
+
+
+@pytest.mark.parametrize("name", HAVE)
+@pytest.mark.parametrize("sizes", WIDTHS)
+def test_what_was_kept_comes_back(name: str, sizes: tuple[int, int, int]) -> None:
+    case = scaled(sizes, "float32", batch_size=4)
+    assert_keeps_and_restores(make_engine(name, case), make_engine(name, case), case)
 
 
 def test_penalty_and_decay_leave_the_scale_alone() -> None:

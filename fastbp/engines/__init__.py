@@ -51,6 +51,20 @@ class Engine(Protocol):
         """
         ...
 
+    def keep(self) -> bool:
+        """Copy the parameters aside, if all of them are finite; return whether they are.
+
+        In place of those kept before. The memory for them is taken the first time.
+        """
+        ...
+
+    def restore(self) -> None:
+        """Take back the parameters that were kept. The optimizer's state stays.
+
+        Raises RuntimeError if none were.
+        """
+        ...
+
     def get_optimizer_state(self) -> tuple[int, list[list[Array]]]:
         """Steps taken, and copies of the state: slot by slot (u; s; m and s), layer by layer."""
         ...

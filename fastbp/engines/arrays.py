@@ -53,6 +53,11 @@ def check_epoch(
             refuse_shape(name, array, f"({steps},), one for each step")
 
 
+def refuse_restore() -> NoReturn:
+    """Raise RuntimeError: there is nothing to restore."""
+    raise RuntimeError("no parameters were kept: restore() takes back those of keep()")
+
+
 def check_gradients(plan: Plan, out: list[Array]) -> None:
     """Raise ValueError unless the arrays are shaped as the parameters."""
     found = [a.shape for a in out]

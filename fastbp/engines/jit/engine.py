@@ -25,6 +25,7 @@ from fastbp.engines.arrays import (
     check_inputs,
     check_memory,
     check_shape,
+    refuse_restore,
 )
 from fastbp.engines.interrupts import refuse_reentry
 from fastbp.engines.jit import layout
@@ -118,6 +119,7 @@ class JitEngine:
         self._transposed: list[Array] = []
         self._slots: list[list[Array]] = []
         self._gradients: list[Array] = []
+        self._kept: list[Array] = []
 
         net = self._net
         net["layers"] = len(plan.stages)
@@ -292,6 +294,26 @@ class JitEngine:
             w[...] = layout.pack(W, self._panel)
         for wt, W in zip(self._transposed, parameters[1:], strict=True):
             wt[...] = layout.pack_transposed(W, self._panel)
+
+    @_alone
+    def keep(self) -> bool:
+        for w, n in zip(self._weights, self.plan.layer_sizes[1:], strict=True):
+            last = n - (len(w) - 1) * self._panel  # columns of the last panel
+            if not (np.isfinite(w[:-1]).all() and np.isfinite(w[-1, :, :last]).all()):
+                return False
+        now = self._weights + self._transposed
+        if not self._kept:
+            self._kept = [np.empty_like(w) for w in now]
+        for kept, w in zip(self._kept, now, strict=True):
+            kept[...] = w
+        return True
+
+    @_alone
+    def restore(self) -> None:
+        if not self._kept:
+            refuse_restore()
+        for kept, w in zip(self._kept, self._weights + self._transposed, strict=True):
+            w[...] = kept
 
     @_alone
     def get_optimizer_state(self) -> tuple[int, list[list[Array]]]:

@@ -17,7 +17,7 @@ cimport cython
 
 import numpy as np
 
-from fastbp.engines.arrays import check_gradients, refuse_shape
+from fastbp.engines.arrays import check_gradients, refuse_restore, refuse_shape
 from fastbp.optimizers import epsilon_in
 
 
@@ -169,6 +169,7 @@ cdef class Engine:
     cdef Block kept        # parameters, the optimizer's state, tasks, and what each thread needs
     cdef Block rows        # what there is for each row of a minibatch, or of the blocks of a prediction
     cdef Block layers, gradients, input_weights
+    cdef Block aside       # parameters, by `keep`
     cdef int64_t flops_done  # in this call, or since the threads are kept
     cdef readonly object plan
 
@@ -215,12 +216,13 @@ cdef class Engine:
         empty(&self.layers)
         empty(&self.gradients)
         empty(&self.input_weights)
+        empty(&self.aside)
 
     @property
     def nbytes(self):
         """Bytes of all buffers."""
         return (self.kept.bytes + self.rows.bytes + self.layers.bytes + self.gradients.bytes
-                + self.input_weights.bytes)
+                + self.input_weights.bytes + self.aside.bytes)
 
     def _choose_cut(self, weights):
         """How the threads share a step of this net, and what of its buffers depends on that."""
@@ -330,6 +332,30 @@ cdef class Engine:
         self.plan.check_shapes(parameters)
         for l in range(self.net.layers):
             pack_parameters(parameters[l], self.net.layer[l].rows, self.net.layer[l].w)
+            if HALF or (l > 0 and self.net.layer[l].kind == DENSE):
+                mirror_weights(&self.net, l)
+
+    def keep(self):
+        """Copy the parameters aside, if all of them are finite; returns whether they are."""
+        cdef int64_t l, bytes = 0
+        taken = self._take()
+        for l in range(self.net.layers):
+            if not all_finite(&self.net.layer[l]):
+                return False
+            bytes += bytes_kept(&self.net.layer[l])
+        if self.aside.start == NULL:
+            fill(&self.aside, bytes, "a copy of the parameters")
+        copy_kept(&self.net, <real*> self.aside.start, False)
+        return True
+
+    def restore(self):
+        """Take back the parameters that were kept."""
+        cdef int64_t l
+        taken = self._take()
+        if self.aside.start == NULL:
+            refuse_restore()
+        copy_kept(&self.net, <real*> self.aside.start, True)
+        for l in range(self.net.layers):
             if HALF or (l > 0 and self.net.layer[l].kind == DENSE):
                 mirror_weights(&self.net, l)
 

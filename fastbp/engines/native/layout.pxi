@@ -151,3 +151,50 @@ cdef void copy_edge(const real[:, ::1] W, int64_t rows, real* w, int64_t j0, int
                 (<real*> &W[j, k])[0] = place(w, rows, j, k)[0]
             else:
                 place(w, rows, j, k)[0] = W[j, k]
+
+
+# A copy of the parameters: the panels one after the other, without what lies between them.
+
+
+cdef bint all_finite(const Layer* layer) noexcept nogil:
+    """Whether the layer's parameters are: 0 Σ w is 0, or else NaN. Not past the last column: what is there
+    need not be, when the rest is again."""
+    cdef int64_t j, k, i, columns
+    cdef const real* w
+    cdef real sums[PANEL]
+    memset(sums, 0, sizeof(sums))
+    for j in range(panels_of(layer.n_out)):
+        w = layer.w + j * layer.rows * PANEL
+        columns = min(<int64_t> PANEL, layer.n_out - j * PANEL)
+        for k in range(layer.weights):
+            if columns == PANEL:
+                for i in range(PANEL):  # the compiler makes it two vectors
+                    sums[i] += 0 * w[k * PANEL + i]
+            else:
+                for i in range(columns):
+                    sums[i] += 0 * w[k * PANEL + i]
+    for i in range(PANEL):
+        if sums[i] != 0:  # NaN
+            return False
+    return True
+
+
+cdef inline int64_t bytes_kept(const Layer* layer) noexcept nogil:
+    return panels_of(layer.n_out) * layer.weights * PANEL * <int64_t> sizeof(real)
+
+
+cdef void copy_kept(Net* net, real* kept, bint back) noexcept nogil:
+    """All parameters to `kept`, or from there."""
+    cdef int64_t l, j, size
+    cdef Layer* layer
+    cdef real* w
+    for l in range(net.layers):
+        layer = &net.layer[l]
+        size = layer.weights * PANEL
+        for j in range(panels_of(layer.n_out)):
+            w = layer.w + j * layer.rows * PANEL
+            if back:
+                memcpy(w, kept, size * sizeof(real))
+            else:
+                memcpy(kept, w, size * sizeof(real))
+            kept += size

@@ -19,6 +19,7 @@ from fastbp.engines.arrays import (
     check_gradients,
     check_inputs,
     check_shape,
+    refuse_restore,
 )
 from fastbp.engines.dropout import mask
 from fastbp.engines.interrupts import between_steps
@@ -77,6 +78,7 @@ class ReferenceEngine:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._W = self._zeros()
+        self._kept: Layers | None = None
         self._step = 0
         self._slots = [self._zeros() for _ in range(plan.optimizer.slots)]
         self._bf16 = plan.precision == "bf16"
@@ -98,6 +100,17 @@ class ReferenceEngine:
         self.plan.check_shapes(parameters)
         for W, new in zip(self._W, parameters, strict=True):
             W[...] = new
+
+    def keep(self) -> bool:
+        finite = all(bool(np.isfinite(W).all()) for W in self._W)
+        if finite:
+            self._kept = self.get_parameters()
+        return finite
+
+    def restore(self) -> None:
+        if self._kept is None:
+            refuse_restore()
+        self.set_parameters(self._kept)
 
     def get_optimizer_state(self) -> tuple[int, list[list[Array]]]:
         return self._step, [[s.copy() for s in slot] for slot in self._slots]
