@@ -200,8 +200,8 @@ class Network:
         --------
         >>> import fastbp
         >>> model = fastbp.MLP([1, 1], loss="squared_error", weight_init=[[[2, 0]]])
-        >>> model.evaluate([[1], [2]], [3, 4])
-        {'loss': 0.25, 'R2': 0.0}
+        >>> model.evaluate([[1], [2]], [2, 5])
+        {'loss': 0.25, 'R2': 0.7777777777777778}
         """
         X, y, weight = _inputs.as_training_data(self._plan, X, y, sample_weight)
         name = scores.of_link(self._plan.loss.link).name

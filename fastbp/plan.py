@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from numpy.typing import NDArray
@@ -86,6 +86,9 @@ class Plan:
             raise ValueError(
                 f"the last stage must be Dense, without activation and dropout, got {last}"
             )
+
+    def __getstate__(self) -> dict[str, Any]:  # without what is cached
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @functools.cached_property
     def layer_sizes(self) -> tuple[int, ...]:

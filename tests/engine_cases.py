@@ -181,7 +181,7 @@ def assert_keeps_and_restores(engine: Engine, other: Engine, case: Case) -> None
     assert engine.keep()
     epoch(engine, case)
     assert any(
-        (W != p).any() for W, p in zip(engine.get_parameters(), case.parameters, strict=True)
+        (p != W).any() for W, p in zip(engine.get_parameters(), case.parameters, strict=True)
     )
     state = engine.get_optimizer_state()
     engine.restore()

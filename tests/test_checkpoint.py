@@ -113,7 +113,7 @@ def test_every_and_the_end(path):
         found = checkpoint_epochs(path) if path.exists() else 0
         seen.append(found)
 
-    make().fit(X, LABELS, epochs=7, checkpoint=path, every=3, callbacks=[look], **OPTIONS)
+    make().fit(X, LABELS, epochs=7, checkpoint=path, checkpoint_every=3, callbacks=[look], **OPTIONS)
     assert seen == [0, 0, 0, 3, 3, 3, 6]
     assert checkpoint_epochs(path) == 7
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -364,7 +364,7 @@ def test_places_that_are_not_there(tmp_path):
         with pytest.raises(ValueError, match="checkpoint must be a file"):
             make().fit(X, LABELS, checkpoint=no_file)
     with pytest.raises(TypeError, match="every"):
-        make().fit(X, LABELS, checkpoint=tmp_path / "run", every=1.5)
+        make().fit(X, LABELS, checkpoint=tmp_path / "run", checkpoint_every=1.5)
 
 
 def test_a_generator_that_a_file_cannot_hold(path):
@@ -530,7 +530,7 @@ def test_failed_write_leaves_the_last_checkpoint_and_the_trained_model(path, mon
     monkeypatch.setattr(_safetensors, "write", fail)
     model, same = make(), make()
     with pytest.raises(OSError, match="disk full"):
-        model.fit(X, LABELS, epochs=3, checkpoint=path, every=2, **OPTIONS)
+        model.fit(X, LABELS, epochs=3, checkpoint=path, checkpoint_every=2, **OPTIONS)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     assert model.history.epochs == 2

@@ -223,7 +223,7 @@ def test_partial_fit_goes_on_from_a_fit_and_from_changed_coefficients():
 @pytest.mark.parametrize("case", ["multiclass", "three outputs"])
 def test_sparse(case, solver, layout, monkeypatch):
     # several blocks of rows in an epoch, and in a prediction
-    monkeypatch.setattr("fastbp.estimators.trainer.DENSE_VALUES", 100 * 64)
+    monkeypatch.setattr("fastbp.estimators.rows.DENSE_VALUES", 100 * 64)
     name, X, y = DATA[case]
     theirs, ours = both(name, batch_size=30, max_iter=8, **SOLVERS[solver])
     S = layout(X)

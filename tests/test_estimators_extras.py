@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 
 import scipy.sparse
-from fastbp.estimators.trainer import DENSE_VALUES
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
@@ -23,6 +22,7 @@ from fastbp import MLPClassifier, MLPRegressor, optimizers, schedules
 from fastbp.activations import ACTIVATIONS, Activation
 from fastbp.data import load_digits
 from fastbp.engines.reference import ReferenceEngine
+from fastbp.estimators.rows import DENSE_VALUES
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -326,7 +326,7 @@ def test_another_engine_from_one_call_to_the_next():
     model, other = fit(), fit(engine="reference")
     for each in (model.set_params(engine="reference"), other):
         each.partial_fit(X, Y)
-        assert isinstance(each._optimizer._engine, ReferenceEngine)
+        assert isinstance(each._optimizer.holder.engine, ReferenceEngine)
     # an epoch more than in test_engine; the state went along
     for p, q in zip(model.coefs_, other.coefs_, strict=True):
         np.testing.assert_allclose(p, q, rtol=1e-8, atol=1e-10)

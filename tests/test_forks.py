@@ -138,10 +138,10 @@ def test_a_model_that_another_thread_reads_is_whole_in_the_child(engine, call):
 
     def is_inside():
         if engine != "reference":
-            return is_busy(model._engine)
-        free = model._lock.acquire(blocking=False)
+            return is_busy(model._holder.engine)
+        free = model._holder.lock.acquire(blocking=False)
         if free:
-            model._lock.release()
+            model._holder.lock.release()
         return not free
 
     got = caught_in(lambda: READING[call](model), is_inside, lambda: all_of(model))
@@ -165,7 +165,9 @@ def test_a_model_that_another_thread_trains_says_that_it_is_lost(engine, call):
     assert plan.batch_size == 32  # the engine is that of the call
 
     def is_inside():
-        return model._is_changing and (engine == "reference" or is_busy(model._engine))
+        return model._holder._is_changing and (
+            engine == "reference" or is_busy(model._holder.engine)
+        )
 
     def uses():
         errors = []
@@ -204,7 +206,7 @@ class Slow:
 
 
 def caught_in_slow(model, method, call, target):
-    slow = model._engine = Slow(model._engine, method)
+    slow = model._holder.engine = Slow(model._holder.engine, method)
 
     def child():
         slow.go_on.set()

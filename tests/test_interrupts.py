@@ -70,7 +70,7 @@ while tasks() > before and time.monotonic() < patience:
     time.sleep(0.01)
 assert tasks() <= before, (tasks(), before)
 
-history, steps = model.history, model._steps
+history, steps = model.history, model._holder.steps
 assert history.stopped == "interrupt"
 per_epoch = -(-rows // batch)
 assert history.epochs < epochs
@@ -81,9 +81,9 @@ assert len(history.seconds) == len(history.samples_per_second) == history.epochs
 twin = make()
 if history.epochs:
     assert twin.fit(X, y, epochs=history.epochs, **options).loss == history.loss
-    engine = twin._engine
+    engine = twin._holder.engine
 else:
-    engine = twin._use(model.plan)
+    engine = twin._holder.use(model.plan)
 rest = steps - history.epochs * per_epoch
 if rest:
     order = twin._generator.permutation(rows)[: rest * batch]
@@ -91,7 +91,7 @@ if rest:
 for p, q in zip(model.parameters, twin.parameters, strict=True):
     assert np.isfinite(p).all()
     np.testing.assert_array_equal(p, q)
-state, expected = model._engine.get_optimizer_state(), engine.get_optimizer_state()
+state, expected = model._holder.engine.get_optimizer_state(), engine.get_optimizer_state()
 assert state[0] == expected[0] == steps
 for a, b in zip(sum(state[1], []), sum(expected[1], []), strict=True):
     np.testing.assert_array_equal(a, b)
@@ -143,7 +143,7 @@ def test_ctrl_c_in_a_callback_and_in_the_validation():
     def score(*data):
         raise KeyboardInterrupt
 
-    model._score = score
+    model.predict = score
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, LABELS, validation=(X, LABELS))
     history = model.history
@@ -206,7 +206,7 @@ def test_another_exception_keeps_the_history_as_well():
 
 def test_a_divergence_in_the_last_step_before_the_interrupt_is_undone():
     model = fastbp.MLP([4, 8, 3], seed=0)
-    engine = model._use()
+    engine = model._holder.use(model.plan)
     before = model.parameters
 
     class Spy:
@@ -217,7 +217,7 @@ def test_a_divergence_in_the_last_step_before_the_interrupt_is_undone():
             engine.set_parameters([np.full_like(p, np.nan) for p in before])
             raise KeyboardInterrupt
 
-    model._engine = Spy()
+    model._holder.engine = Spy()
     with pytest.raises(KeyboardInterrupt):
         model.partial_fit(X, LABELS)
     for p, q in zip(model.parameters, before, strict=True):

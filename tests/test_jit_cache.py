@@ -27,7 +27,7 @@ assert "numba" not in sys.modules
 model = fastbp.MLP([2, 16, 2], seed=0{options})
 X = [[0, 0], [0, 1], [1, 0], [1, 1]] * 50
 history = model.fit(X, [0, 1, 1, 0] * 50, epochs=100, optimizer="adam", learning_rate=0.01)
-print(type(model._engine).__name__, "numba" in sys.modules, model.predict([[0, 1], [1, 1]]))
+print(type(model._holder.engine).__name__, "numba" in sys.modules, model.predict([[0, 1], [1, 1]]))
 """
 
 

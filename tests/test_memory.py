@@ -131,10 +131,10 @@ def test_a_batch_beyond_any_memory_is_as_large_as_the_data():
 def test_no_engine_is_made_anew_while_chunks_fit_into_the_batch_size():
     model = fastbp.MLP([4, 3], seed=0)
     model.partial_fit(np.zeros((32, 4)), [0] * 32)
-    engine = model._engine
+    engine = model._holder.engine
     for rows in (32, 31, 17, 100):
         model.partial_fit(np.zeros((rows, 4)), [0] * rows)
-    assert model._engine is engine
+    assert model._holder.engine is engine
 
 
 def bytes_of(engine):
@@ -166,7 +166,7 @@ def test_buffers_are_those_of_the_batch_however_many_threads_there_may_be(
         model.partial_fit(X, np.zeros(batch_size, int), batch_size=batch_size)
     panels = sum(-(-n // 8) for n in sizes[1:])  # at most
     allowed = 64 * OF_A_THREAD + (panels * APART if engine == "native" else 0)
-    assert bytes_of(many._engine) - bytes_of(one._engine) <= allowed
+    assert bytes_of(many._holder.engine) - bytes_of(one._holder.engine) <= allowed
     # A block of 112 rows for each thread would be many times that.
     assert 64 * 112 * sum(sizes) * np.dtype(dtype).itemsize > 4 * allowed
 
@@ -179,16 +179,16 @@ def test_a_prediction_has_room_for_the_rows_at_hand(engine):
     sizes, outputs = [], []
     for rows in (1, 32, 50, 3000, 1, 3000):
         outputs.append(model.predict_proba(X[:rows]))
-        sizes.append(bytes_of(model._engine))
+        sizes.append(bytes_of(model._holder.engine))
     assert sizes[0] == sizes[1] < sizes[2] < sizes[3] == sizes[4] == sizes[5]
     assert sizes[3] - sizes[0] <= 2 * 113 * (2 * (784 + 512) + 64) * 4
     for out in outputs:
         np.testing.assert_array_equal(out, outputs[3][: len(out)])
     model.jacobian(X[:40])
     jacobian = model.jacobian(X[:1])
-    before = bytes_of(model._engine)
+    before = bytes_of(model._holder.engine)
     np.testing.assert_array_equal(model.jacobian(X[:40])[:1], jacobian)
-    assert bytes_of(model._engine) == before > sizes[-1]
+    assert bytes_of(model._holder.engine) == before > sizes[-1]
 
 
 GROWS = (

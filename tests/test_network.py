@@ -5,6 +5,7 @@ import math
 import pickle
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -298,7 +299,7 @@ def test_epoch_loss_is_weighted_by_the_steps_weights():
 def test_shuffle_takes_every_row_once_in_new_orders():
     model = regressor()
     orders = []
-    engine = model._use()
+    engine = model._holder.use(model.plan)
     run = engine.epoch
 
     class Spy:
@@ -309,7 +310,7 @@ def test_shuffle_takes_every_row_once_in_new_orders():
             orders.append(order.copy())
             return run(X, y, w, order, *rest)
 
-    model._engine = Spy()
+    model._holder.engine = Spy()
     model.fit(X, TARGETS, epochs=3)
     assert len(orders) == 3
     for order in orders:
@@ -488,7 +489,7 @@ def test_partial_fit_keeps_its_state_through_a_change_of_batch_size():
     whole.partial_fit(X[40:], TARGETS[40:], batch_size=10, **options)
     parts.partial_fit(X[40:], TARGETS[40:], batch_size=10, **options)
     assert same_parameters(whole, parts)
-    step, slots = parts._engine.get_optimizer_state()
+    step, slots = parts._holder.engine.get_optimizer_state()
     assert step == 4
     assert all(s.any() for slot in slots for s in slot)
 
@@ -496,13 +497,13 @@ def test_partial_fit_keeps_its_state_through_a_change_of_batch_size():
 def test_engine_is_kept_while_the_plan_is():
     model = regressor()
     model.fit(X, TARGETS, epochs=1)
-    engine = model._engine
+    engine = model._holder.engine
     model.predict(X)
     model.fit(X, TARGETS, epochs=2)
-    assert model._engine is engine
+    assert model._holder.engine is engine
     before = model.predict(X)
-    model._use(model._training_plan("adam", 8, None, 0.0)[0])
-    assert model._engine is not engine
+    model._holder.use(replace(model.plan, optimizer=fastbp.optimizers.get("adam"), batch_size=8))
+    assert model._holder.engine is not engine
     np.testing.assert_array_equal(model.predict(X), before)
 
 

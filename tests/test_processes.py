@@ -141,7 +141,7 @@ class Held:
 def held():
     """A model in the middle of an epoch, in another thread."""
     model = train(0)
-    engine = model._engine = Held(model._engine)
+    engine = model._holder.engine = Held(model._holder.engine)
     # The same plan as before, or the engine would be another one.
     plan = model.plan
     thread = threading.Thread(
@@ -166,14 +166,14 @@ def test_what_a_fork_caught_in_the_middle_of_a_step_is_lost_in_the_child_alone(h
         lambda: pickle.dumps(held),
     ):
         assert isinstance(in_child(use), RuntimeError)
-    held._engine.go_on.set()
+    held._holder.engine.go_on.set()
     assert np.isfinite(predict(held)).all()
 
 
 @FORK
 def test_a_fork_during_another_threads_prediction():
     model, expected = train(0), predict(train(0))
-    engine = model._engine
+    engine = model._holder.engine
     started, go_on = threading.Event(), threading.Event()
 
     class Slow:
@@ -185,7 +185,7 @@ def test_a_fork_during_another_threads_prediction():
             go_on.wait()
             engine.forward(*args, **kwargs)
 
-    model._engine = Slow()
+    model._holder.engine = Slow()
     thread = threading.Thread(target=predict, args=(model,))
     thread.start()
     started.wait()
@@ -282,9 +282,9 @@ def test_a_second_training_is_refused(held):
     for second in (held.fit, held.partial_fit):
         with pytest.raises(RuntimeError, match="being trained by another call"):
             second(X, LABELS)
-    held._engine.go_on.set()
+    held._holder.engine.go_on.set()
     deadline = time.monotonic() + 60
-    while held._training_lock.locked() and time.monotonic() < deadline:
+    while held._holder._training_lock.locked() and time.monotonic() < deadline:
         time.sleep(0.001)
     assert held.fit(X, LABELS, epochs=1).stopped == "epochs"
 

@@ -33,7 +33,7 @@ def subnormals() -> None:
         model = fastbp.MLP([64, 256, 256, 8], loss="squared_error", seed=0, threads=1)
         model.parameters = [p * w for p in model.parameters]
         plan, _ = model._training_plan(optimizer, 256, 0.0, 0.0)
-        engine = model._use(plan)
+        engine = model._holder.use(plan)
         if plan.optimizer.slots:
             slots = [[np.full_like(p, state) for p in model.parameters]] * plan.optimizer.slots
             engine.set_optimizer_state(1, slots)

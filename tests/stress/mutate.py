@@ -72,7 +72,7 @@ TESTS = {
     "estimators/lbfgs": ESTIMATORS,
     "estimators/parallel": ESTIMATORS,
     "estimators/regressor": ESTIMATORS,
-    "estimators/trainer": ESTIMATORS,
+    "estimators/solver": ESTIMATORS,
     "history": "scores network",
     "initializers": "initializers validation bad_input",
     "losses": "validation network bad_input jit_functions",
