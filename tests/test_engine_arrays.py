@@ -72,6 +72,8 @@ WRONG = [
     ("out", (1, 3, 5), ("jacobian",), "(11, 3, 5)"),
 ]
 
+WRONG_MEMORY = "must be a C-contiguous array of|Buffer dtype mismatch|not C-contiguous"
+
 engines = pytest.mark.parametrize("name", ENGINES)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -80,7 +82,12 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES)
 @dtypes
 @pytest.mark.parametrize(("argument", "shape", "calls", "wanted"), WRONG)
 def test_shape(
-    name: str, dtype: str, argument: str, shape: tuple[int, ...], calls: tuple[str, ...], wanted: str
+    name: str,
+    dtype: str,
+    argument: str,
+    shape: tuple[int, ...],
+    calls: tuple[str, ...],
+    wanted: str,
 ) -> None:
     case = make_case(SIZES, dtype=dtype, rows=ROWS, batch_size=4)
     engine = make_engine(name, case)
@@ -124,7 +131,9 @@ def test_arrays_for_the_gradient(name: str, dtype: str, spoil: str) -> None:
         out.append(out[0].copy())
     else:
         out[1] = np.ascontiguousarray(out[1].T)
-    with pytest.raises(ValueError, match=r"^out must be arrays of shapes \[\(7, 6\), \(3, 8\)\], got"):
+    with pytest.raises(
+        ValueError, match=r"^out must be arrays of shapes \[\(7, 6\), \(3, 8\)\], got"
+    ):
         engine.gradient(case.X, case.y, None, out)
     assert not any(g.any() for g in out)
 
@@ -136,7 +145,9 @@ def test_no_rows(name: str, dtype: str) -> None:
     case = make_case(SIZES, dtype=dtype, rows=0)
     engine = make_engine(name, case)
     assert epoch(engine, case)[0] == 0
-    with pytest.raises(ValueError, match=r"^order must have shape \(0,\), as X has no rows, got \(2,"):
+    with pytest.raises(
+        ValueError, match=r"^order must have shape \(0,\), as X has no rows, got \(2,"
+    ):
         epoch(engine, case, order=np.zeros(2, np.int64))
 
 
@@ -151,14 +162,16 @@ def test_memory(name: str, dtype: str) -> None:
     spoilt: list[Arrays] = []
     for argument in ("X", "y", "sample_weight", "order", "learning_rates", "losses", "penalties"):
         good = arrays(dtype)
-        wrong = {"order": "int32"}.get(argument, other if good[argument].dtype == dtype else "float32")
+        wrong = {"order": "int32"}.get(
+            argument, other if good[argument].dtype == dtype else "float32"
+        )
         spoilt.append(good | {argument: good[argument].astype(wrong)})
         spoilt.append(good | {argument: np.repeat(good[argument], 2, axis=-1)[..., ::2]})
     for each in spoilt:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=WRONG_MEMORY):
             train(engine, each)
     for wrong_out in (out.astype(other), np.zeros((3, ROWS), dtype).T):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=WRONG_MEMORY):
             engine.forward(case.X, wrong_out)
     for got, want in zip(engine.get_parameters(), case.parameters, strict=True):
         np.testing.assert_array_equal(got, want)

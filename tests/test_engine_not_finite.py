@@ -55,7 +55,9 @@ KINDS |= {
 KINDS |= {name: (loss, False) for name, loss in USERS.items()}
 
 MAKERS: dict[str, Callable[[Plan], Engine]] = {
-    f"{name} {dtype}": (lambda plan, name=name, dtype=dtype: create(replace(plan, dtype=dtype), name))
+    f"{name} {dtype}": (
+        lambda plan, name=name, dtype=dtype: create(replace(plan, dtype=dtype), name)
+    )
     for name in ENGINES
     for dtype in DTYPES
 } | {
@@ -89,9 +91,7 @@ def case_of(name: str, kind: str, value: float, y: float, *, weighted: bool) -> 
     W[1, 0] = -huge if value < 0 else huge
     targets = case.y.copy()
     targets[BAD] = y if not labels else 1 if y == 1 else 2
-    return replace(
-        case, plan=replace(case.plan, loss=loss), parameters=[W], X=X, y=targets
-    )
+    return replace(case, plan=replace(case.plan, loss=loss), parameters=[W], X=X, y=targets)
 
 
 def assert_same(got: list[Array], wanted: list[Array]) -> None:
@@ -178,7 +178,9 @@ def test_finite_outputs_are_fine_however_far_apart(name: str, labels: bool) -> N
     largest = np.finfo(W.dtype).max
     W[:, -1] = [-largest, largest, 0, -largest]
     y = np.ones(ROWS, np.int64)
-    case = replace(case, parameters=[W], X=0 * case.X, y=y if labels else np.eye(4, dtype=W.dtype)[y])
+    case = replace(
+        case, parameters=[W], X=0 * case.X, y=y if labels else np.eye(4, dtype=W.dtype)[y]
+    )
     engine = make(name, replace(case, X=np.zeros_like(case.X)))
     case = replace(case, X=np.zeros_like(case.X))
     loss, (g,) = gradient(engine, case)

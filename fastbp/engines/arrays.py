@@ -30,7 +30,7 @@ def check_inputs(plan: Plan, X: Array) -> None:
 
 
 def check_data(plan: Plan, X: Array, y: Array, sample_weight: Array | None) -> None:
-    """Raise ValueError unless X, y and the weights are for as many rows, and as the plan's loss takes them."""
+    """Raise ValueError unless X, y and the weights have as many rows, and y the loss's form."""
     check_inputs(plan, X)
     if y.ndim == 1 and plan.loss.name == "softmax_cross_entropy" and plan.loss.function is None:
         if len(y) != len(X):
@@ -66,4 +66,6 @@ def check_memory(name: str, array: Array, dtype: str) -> None:
     """Raise ValueError unless the array lies in memory as compiled code reads it."""
     if array.dtype != dtype or not array.flags.c_contiguous or not array.flags.aligned:
         layout = "" if array.flags.c_contiguous and array.flags.aligned else ", not contiguous"
-        raise ValueError(f"{name} must be a C-contiguous array of {dtype}, got {array.dtype}{layout}")
+        raise ValueError(
+            f"{name} must be a C-contiguous array of {dtype}, got {array.dtype}{layout}"
+        )

@@ -1,4 +1,4 @@
-"""A small network computed by a bf16 module and by the reference engine: do they agree?
+"""A trial of a bf16 module: a small network computed by it and by the reference engine.
 
 For instructions that a CPU says it has, before the first use. The numbers are integers, and so small
 that no sum of products reaches 2²⁴, in whatever order it is taken: float32 rounds none of them, and
@@ -7,6 +7,7 @@ what both round to bf16 is the same. So there is one right result, to the last b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -38,7 +39,7 @@ def disagreement(make: Callable[[Plan], Engine]) -> str:
 
     # |z| ≤ 530·7·7 + 7 and, v being z rounded, |f| ≤ 40·7·26,112 + 7 < 2²⁴.
     X = integers(7, ROWS, SIZES[0])
-    parameters = [integers(7, n, m + 1) for m, n in zip(SIZES, SIZES[1:], strict=False)]
+    parameters = [integers(7, n, m + 1) for m, n in itertools.pairwise(SIZES)]
     # Residuals of −1, 0, 1 and a total weight of 2⁸: |δ| ≤ 2 and Σ v δ ≤ 177·26,112·2 in units of 2⁻⁸.
     residuals = integers(1, ROWS, SIZES[-1])
     weight = np.ones(ROWS, np.float32)

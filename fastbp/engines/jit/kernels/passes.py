@@ -113,12 +113,11 @@ def gather(net, batch, first, last):
         source, destination = at(x, full * panel), at(v, (full * stride + r) * panel)
         for i in range(rest):
             destination[i] = source[i]
-        if net.weighted:
-            if number(0.0, net.weight[k]) == 0.0:
-                for p in range(full + 1):
-                    destination = at(v, (p * stride + r) * panel)
-                    for i in range(panel if p < full else rest):
-                        destination[i] = number(v, 0.0)
+        if net.weighted and number(0.0, net.weight[k]) == 0.0:
+            for p in range(full + 1):
+                destination = at(v, (p * stride + r) * panel)
+                for i in range(panel if p < full else rest):
+                    destination[i] = number(v, 0.0)
         at(v, (full * stride + r) * panel)[rest] = number(v, 1.0)
 
 

@@ -170,7 +170,6 @@ def take_rows(net, batch, thread):
     batch.shuffled = 0
     batch.offset = start - first
     batch.count = min(net.block, net.rows - start)
-    bottom = record_at(net.layer, 0)
     gather(net, batch, first, first + batch.count)
     for index in range(net.layers):
         forward_layer(net, batch, index, first, first + batch.count)
