@@ -32,7 +32,7 @@ ROWS = 120
 shown = {"writes": 0, "stopped": 0, "whole": 0}
 
 
-def train(sizes, batch, loss, y, garbage, optimizer="adam", clip=0.0):
+def train(sizes, batch, loss, y, garbage, optimizer="adam", clip=0.0, epochs=6):
     \"\"\"Epochs from the same weights while another thread writes garbage, and puts it right.\"\"\"
     rows = min(ROWS, 8 * batch)
     y = y[:rows]
@@ -63,12 +63,12 @@ def train(sizes, batch, loss, y, garbage, optimizer="adam", clip=0.0):
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        steps = -(-rows // batch)
+        steps = 8
         rates, found = np.full(steps, 1e-3), np.empty(steps)
         out = [np.empty_like(W) for W in weights]
-        for i in range(EPOCHS):
+        for i in range(epochs):
             engine.set_parameters(weights)
-            done = engine.epoch(X, data["y"], weight, rng.permutation(rows), rates, found)
+            done = engine.epoch(X, data["y"], weight, np.resize(rng.permutation(rows), 8 * batch), rates, found)
             shown["whole" if done == steps else "stopped"] += 1
             assert done == steps or not np.isfinite(found[done])
             if i % 5 == 0:
@@ -80,7 +80,6 @@ def train(sizes, batch, loss, y, garbage, optimizer="adam", clip=0.0):
 """
 
 RUN = """
-EPOCHS = 6
 labels = rng.integers(0, 10, ROWS)
 far = [-(2**62), -(2**40), -1, 10, 2**33, 2**62, np.iinfo(np.int64).min, np.iinfo(np.int64).max]
 ill = [np.nan, np.inf, -np.inf, 1e30, -1.0, 0.0]
@@ -94,6 +93,8 @@ for sizes, batch, optimizer, clip in (
 ):
     for garbage in (everything, {"weight": ill}):
         train(sizes, batch, softmax, labels, garbage, optimizer, clip)
+# One weight turns NaN and back between two threads' reads of it.
+train((20, 70, 10), ROWS, softmax, labels, {"weight": [np.nan]}, epochs=60)
 targets = rng.random((ROWS, 10)).astype(dtype)
 for loss in ("softmax_cross_entropy", "squared_error"):
     train((20, 70, 10), 17, losses.get(loss), targets, {"X": ill, "y": ill, "weight": ill})

@@ -158,6 +158,7 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
     batch.stride = net.stride
     batch.rows = NULL
     batch.offset = 0
+    batch.count = 0
     for start from 0 <= start < net.rows by net.batch:
         batch.offset = start
         batch.count = min(net.batch, net.rows - start)
