@@ -29,7 +29,7 @@ def check_inputs(plan: Plan, X: Array) -> None:
 
 
 def check_data(plan: Plan, X: Array, y: Array, sample_weight: Array | None) -> None:
-    """Raise ValueError unless X, y, weights are for as many rows, and as the plan's loss takes them."""
+    """Raise ValueError unless X, y and the weights have as many rows, and y the loss's form."""
     check_inputs(plan, X)
     if y.ndim == 1 and plan.loss.name == "softmax_cross_entropy" and plan.loss.function is None:
         if len(y) != len(X):

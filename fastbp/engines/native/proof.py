@@ -1,4 +1,4 @@
-"""A small network computed by a bf16 module and by the reference engine: whether they agree.
+"""A trial of a bf16 module: a small network computed by it and by the reference engine.
 
 For instructions that a CPU says it has, before the first use. The numbers are integers, and so small
 that no sum of products reaches 2²⁴, in whatever order it is taken: float32 rounds none of them, and
