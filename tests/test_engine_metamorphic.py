@@ -127,10 +127,9 @@ def test_a_row_has_the_same_bits_among_however_many(
     if name == "reference":
         pytest.skip("NumPy's sums are BLAS's, whose order depends on the number of rows")
     case = make_case(sizes, "tanh", dtype=dtype, rows=300, threads=2)
-    together = forward(make_engine(name, case), case)
+    together = forward(make_engine(name, case), case.X)
     for rows in (1, 2, 3, 7, 32, 33, 113, 225):
         engine = make_engine(name, case)
         for start in range(0, 300, rows):
             part = slice(start, start + rows)
-            few = forward(engine, replace(case, X=case.X[part], y=case.y[part]))
-            np.testing.assert_array_equal(few, together[part])
+            np.testing.assert_array_equal(forward(engine, case.X[part]), together[part])

@@ -21,6 +21,7 @@ from fastbp.engines import jit, native
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:(Stochastic Optimizer|lbfgs failed)"),
 ]
 
 ENGINES = [name for name, e in (("native", native), ("jit", jit)) if e.available()] + ["reference"]

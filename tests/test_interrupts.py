@@ -233,7 +233,8 @@ def test_ctrl_c_while_the_jit_engine_waits_for_its_threads(monkeypatch):
         dense((4, 8, 1), (activations.get("relu"),)), losses.get("squared_error"), threads=2
     )
     engine, join, interrupts = create(plan, "jit"), threading.Thread.join, [KeyboardInterrupt()]
-    out = np.full((60, 1), np.nan, np.float32)
+    rows = np.resize(X, (300, 4))  # more than one thread takes at once
+    out = np.full((300, 1), np.nan, np.float32)
 
     def interrupted(thread, *arguments):
         if interrupts:
@@ -243,10 +244,10 @@ def test_ctrl_c_while_the_jit_engine_waits_for_its_threads(monkeypatch):
     monkeypatch.setattr(threading.Thread, "join", interrupted)
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        engine.forward(X, out)
+        engine.forward(rows, out)
     assert not interrupts
     assert threading.active_count() == before
-    engine.forward(X, out)
+    engine.forward(rows, out)
     assert np.isfinite(out).all()
 
 
