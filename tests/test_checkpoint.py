@@ -113,7 +113,9 @@ def test_every_and_the_end(path):
         found = checkpoint_epochs(path) if path.exists() else 0
         seen.append(found)
 
-    make().fit(X, LABELS, epochs=7, checkpoint=path, checkpoint_every=3, callbacks=[look], **OPTIONS)
+    make().fit(
+        X, LABELS, epochs=7, checkpoint=path, checkpoint_every=3, callbacks=[look], **OPTIONS
+    )
     assert seen == [0, 0, 0, 3, 3, 3, 6]
     assert checkpoint_epochs(path) == 7
     assert [p.name for p in path.parent.iterdir()] == [path.name]
