@@ -328,7 +328,7 @@ def test_an_estimator_that_another_thread_fits(estimator, call):
     def is_inside():
         if call == "lbfgs" or model.engine == "reference":
             return on.is_set()
-        return on.is_set() and model._optimizer._is_changing
+        return on.is_set() and model._optimizer.holder._is_changing
 
     def child():
         predicted = model.predict_proba(X[FEW])
