@@ -26,6 +26,7 @@ from engine_cases import KINKED, Case, oracle
 from numpy.typing import NDArray
 
 from fastbp.activations import Activation
+from fastbp.engines import Engine
 from fastbp.engines.reference import ACTIVATIONS, LOSSES
 
 Array = NDArray[Any]
@@ -174,8 +175,26 @@ def epoch_bound(case: Case, rate: float, steps: int, amplification: float) -> fl
     return steps * per_step * (1 + rate * amplification) ** steps
 
 
-def assert_within(got: Array, wanted: Array, bound: Array | float) -> None:
-    """Every element of `got` is finite and within `bound` of `wanted`."""
+def assert_within(
+    got: Array | float, wanted: Array | float, bound: Array | float, idle: Array | float = 0.0
+) -> None:
+    """Every element of `got` is finite and within `bound` of `wanted`, and the bound can tell.
+
+    `idle` is what an engine that does nothing leaves: zeros where it writes results, the first
+    parameters where it trains. A bound that lets this pass is refused, unless it is what is wanted.
+    """
+    got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
     assert got.shape == wanted.shape
-    excess = np.abs(got.astype(np.float64) - wanted) - bound
+    excess = np.abs(got - wanted) - bound
     assert np.all(excess <= 0), f"off by up to {excess.max():.3g} more than the bound allows"
+    to_do = np.abs(idle - wanted)
+    assert np.all(to_do == 0) or np.any(to_do > bound), (
+        f"the bound, {np.max(bound):.3g}, allows for doing nothing, {to_do.max():.3g} away"
+    )
+
+
+def check_weights(engine: Engine, reference: Engine, case: Case, bound: float) -> None:
+    """The weights of two engines that were trained from the case's are within the bound."""
+    trained = engine.get_parameters(), reference.get_parameters()
+    for W, wanted, first in zip(*trained, case.parameters, strict=True):
+        assert_within(W, wanted, bound, first)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from engine_cases import (
     DTYPES,
-    ENGINES,
+    EACH_ENGINE,
     THREAD_SHAPES,
     Array,
     epoch,
@@ -45,7 +45,7 @@ def every_thread_is_worth_it(request: pytest.FixtureRequest) -> Iterator[None]:
         module.thread_costs(*costs)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", EACH_ENGINE)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", THREAD_SHAPES)
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])  # 1: from run to run
@@ -111,7 +111,7 @@ def test_bits_do_not_depend_on_how_many_threads_rest(
         np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", EACH_ENGINE)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dropout_depends_on_its_seed(name: str, dtype: str) -> None:
     fields = THREAD_SHAPES["tails"] | {"dtype": dtype}
