@@ -11,7 +11,6 @@ import math
 import numpy as np
 import pytest
 from engine_cases import DTYPES, EACH_ENGINE, epoch, make_case, make_engine
-
 from error_bounds import assert_within
 
 from fastbp.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop

@@ -23,7 +23,7 @@ from engine_cases import (
     make_engine,
     oracle,
 )
-from error_bounds import assert_within, bounds, check_weights, epoch_bound
+from error_bounds import assert_within, bounds, epoch_bound
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -119,7 +119,12 @@ def test_any_batch_size_matches_the_reference(
     assert np.isfinite(losses).all()
     first = replace(case, X=case.X[order], y=case.y[order])
     limit = epoch_bound(first, rate, steps, 1)
-    check_weights(engine, reference, case, limit)
+    # as a whole: what reaches the first of many narrow layers may be less than rounding
+    trained, wanted, untrained = (
+        np.concatenate([W.ravel() for W in each])
+        for each in (engine.get_parameters(), reference.get_parameters(), case.parameters)
+    )
+    assert_within(trained, wanted, limit, untrained)
 
 
 def exact_case(sizes: tuple[int, ...], rows: int, dtype: str, seed: int) -> Case:
