@@ -126,12 +126,14 @@ def _within(x: Array, floor: float) -> Array:
 
 
 def _softmax_cross_entropy(f: Array, y: Array, floor: float) -> tuple[Array, Array]:
-    if y.ndim == 1:
+    if y.ndim == 2:
+        floor = 0.0
+    else:
         y = (y[:, None] == np.arange(f.shape[1])).astype(f.dtype)
     shifted = f - f.max(axis=1, keepdims=True)
     e = np.exp(shifted)
     total = e.sum(axis=1, keepdims=True)
-    rows = (y * _within(np.log(total) - shifted, floor)).sum(axis=1)
+    rows = np.where(y == 0, 0, y * _within(np.log(total) - shifted, floor)).sum(axis=1)
     return rows, y.sum(axis=1, keepdims=True) * (e / total) - y
 
 

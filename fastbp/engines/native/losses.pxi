@@ -64,7 +64,8 @@ cdef vec loss_targets(const Net* net, vec* T, const vec* Y, int64_t outputs) noe
             top = vmax(top, T[j])
         e = zero
         for j in range(outputs):
-            total = total + Y[j] * (top - T[j])
+            # 0 for y = 0, even where the difference overflows
+            total = total + select_gt(vabs(Y[j]), zero, Y[j] * (top - T[j]), zero)
             T[j] = exp_vec(T[j] - top)
             e = e + T[j]
         log_total = log_vec(e)

@@ -102,7 +102,8 @@ def softmax_targets(T, Y, outputs, total, top, mass):
     for j in range(outputs):
         for i in range(n):
             mass[i] = mass[i] + Y[j * n + i]
-            spread[i] = fma(Y[j * n + i], top[i] - T[j * n + i], spread[i])
+            y = Y[j * n + i]  # 0 for y = 0, even where the difference overflows
+            spread[i] = select(y != zero, fma(y, top[i] - T[j * n + i], spread[i]), spread[i])
     exponentials(T, outputs, top, total)
     for j in range(outputs):
         for i in range(n):
