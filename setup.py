@@ -1,6 +1,7 @@
 """Build of the native engine: one source, one extension module per instruction set and kind of number.
 
-All else about the package is in pyproject.toml. An instruction set whose flags the compiler does not
+All else about the package is in pyproject.toml. FASTBP_MODULES ("avx2/float32 baseline/bf16", say) is
+for a build of these alone. An instruction set whose flags the compiler does not
 take is left out; where there is no compiler at all, the package installs without the native engine.
 """
 
@@ -72,6 +73,7 @@ def extensions() -> list[Extension]:
     """The same generated C file under a name for each instruction set and kind of number."""
     (engine,) = cythonize([Extension("fastbp.engines.native.engine", [str(NATIVE / "engine.pyx")])])
     (source,) = engine.sources
+    wanted = os.environ.get("FASTBP_MODULES", "").split()
     return [
         Extension(
             f"fastbp.engines.native.{isa}.{kind}.engine",
@@ -86,6 +88,7 @@ def extensions() -> list[Extension]:
         )
         for isa, (flags, kinds) in MODULES.items()
         for kind in kinds
+        if not wanted or f"{isa}/{kind}" in wanted
     ]
 
 

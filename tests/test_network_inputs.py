@@ -1,4 +1,4 @@
-"""Arrays that `fastbp.MLP` takes: read-only, of any layout, dtype and container, used in place where right."""
+"""Arrays that `fastbp.MLP` takes: read-only, of any layout, dtype and container."""
 
 import numpy as np
 import pytest
