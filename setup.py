@@ -1,7 +1,7 @@
 """Build of the native engine: one source, one extension module per instruction set and kind of number.
 
 All else about the package is in pyproject.toml. FASTBP_MODULES ("avx2/float32 baseline/bf16", say) is
-for a build of these alone. An instruction set whose flags the compiler does not
+for a build of these alone, FASTBP_OPTIMIZE ("-O1") for a quick one: tests use them, users need not. An instruction set whose flags the compiler does not
 take is left out; where there is no compiler at all, the package installs without the native engine.
 """
 
@@ -15,7 +15,13 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("fastbp/engines/native")
-FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing"]
+FLAGS = [
+    os.environ.get("FASTBP_OPTIMIZE", "-O3"),
+    "-std=gnu11",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-strict-aliasing",
+]
 if "-g" not in os.environ.get("CFLAGS", "").split():
     FLAGS.append(
         "-g0"

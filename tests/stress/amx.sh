@@ -23,7 +23,7 @@ elif cpu_has avx2 && cpu_has fma; then
 else
     module=baseline/bf16 place=baseline/bf16
 fi
-FASTBP_MODULES="baseline/float32 $module" CFLAGS=-DFASTBP_EMULATE_TILES FASTBP_REQUIRE_NATIVE=1 \
+FASTBP_MODULES="baseline/float32 $module" CFLAGS="-DFASTBP_EMULATE_TILES -Wno-psabi" FASTBP_OPTIMIZE=-O1 FASTBP_REQUIRE_NATIVE=1 \
     "$python" setup.py -q build_ext --inplace >build.log 2>&1 || { tail build.log; exit 1; }
 if [ $module != $place ]; then
     mkdir -p fastbp/engines/native/$place
