@@ -1,8 +1,9 @@
 """Build of the native engine: one source, one extension module per instruction set and kind of number.
 
-All else about the package is in pyproject.toml. FASTBP_MODULES ("avx2/float32 baseline/bf16", say) is
-for a build of these alone, FASTBP_OPTIMIZE ("-O1") for a quick one: tests use them, users need not. An instruction set whose flags the compiler does not
+All else about the package is in pyproject.toml. An instruction set whose flags the compiler does not
 take is left out; where there is no compiler at all, the package installs without the native engine.
+FASTBP_MODULES ("avx2/float32 baseline/bf16", say) asks for these modules alone, FASTBP_OPTIMIZE ("-O1")
+for a quick build: the tests of .ci and tests/stress use them, users need not.
 """
 
 import os
