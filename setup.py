@@ -2,6 +2,8 @@
 
 All else about the package is in pyproject.toml. An instruction set whose flags the compiler does not
 take is left out; where there is no compiler at all, the package installs without the native engine.
+FASTBP_MODULES ("avx2/float32 baseline/bf16", say) asks for these modules alone, FASTBP_OPTIMIZE ("-O1")
+for a quick build: the tests of .ci and tests/stress use them, users need not.
 """
 
 import os
@@ -14,7 +16,13 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("fastbp/engines/native")
-FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing"]
+FLAGS = [
+    os.environ.get("FASTBP_OPTIMIZE", "-O3"),
+    "-std=gnu11",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-strict-aliasing",
+]
 if "-g" not in os.environ.get("CFLAGS", "").split():
     FLAGS.append(
         "-g0"
@@ -72,6 +80,7 @@ def extensions() -> list[Extension]:
     """The same generated C file under a name for each instruction set and kind of number."""
     (engine,) = cythonize([Extension("fastbp.engines.native.engine", [str(NATIVE / "engine.pyx")])])
     (source,) = engine.sources
+    wanted = os.environ.get("FASTBP_MODULES", "").split()
     return [
         Extension(
             f"fastbp.engines.native.{isa}.{kind}.engine",
@@ -86,6 +95,7 @@ def extensions() -> list[Extension]:
         )
         for isa, (flags, kinds) in MODULES.items()
         for kind in kinds
+        if not wanted or f"{isa}/{kind}" in wanted
     ]
 
 

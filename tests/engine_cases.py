@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,17 +17,26 @@ from fastbp.stages import dense
 
 Array = NDArray[Any]
 
+# As a user names them
 ENGINES = ["reference", *(e.__name__.rpartition(".")[2] for e in (native, jit) if e.available())]
 DTYPES = ["float32", "float64"]
 KINKED = {"relu", "leaky_relu"}
+# Every instruction set that this CPU has, not only the one that would be chosen
+ISAS = [isa for isa in native.usable() if isa in native.usable("float64")]
+EACH_ENGINE = [*(e for e in ENGINES if e != "native"), *(f"native-{isa}" for isa in ISAS)]
 
 
-def bf16_engines() -> dict[str, Callable[[Plan], Engine]]:
-    """By name, what makes an engine of precision "bf16": each native module that has it, apart."""
-    makers: dict[str, Callable[[Plan], Engine]] = {"reference": ReferenceEngine}
-    for isa in native.usable("bf16"):
-        makers[f"native-{isa}"] = native.module(isa, "bf16").Engine
-    return makers
+def new_engine(plan: Plan, name: str) -> Engine:
+    """Make the engine of that name; "native-ISA" is that instruction set's module of the plan's kind."""
+    kind, _, isa = name.partition("-")
+    if isa:
+        engine: Engine = native.module(isa, plan.precision or plan.dtype).Engine(plan)
+        return engine
+    return create(plan, kind)
+
+
+# Those of precision "bf16", which the JIT engine lacks
+BF16_ENGINES = ["reference", *(f"native-{isa}" for isa in native.usable("bf16"))]
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ def kink_distance(case: Case) -> float:
 
 def make_engine(name: str, case: Case, **plan_changes: Any) -> Engine:
     """Make the engine of that name, with the case's parameters."""
-    engine = create(replace(case.plan, **plan_changes), name)
+    engine = new_engine(replace(case.plan, **plan_changes), name)
     engine.set_parameters(case.parameters)
     return engine
 

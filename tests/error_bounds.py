@@ -26,6 +26,7 @@ from engine_cases import KINKED, Case, oracle
 from numpy.typing import NDArray
 
 from fastbp.activations import Activation
+from fastbp.engines import Engine
 from fastbp.engines.reference import ACTIVATIONS, LOSSES
 
 Array = NDArray[Any]
@@ -147,16 +148,11 @@ def bounds(case: Case, *, with_jacobian: bool = False) -> Bounds:
     return Bounds(LAMBDA * z_error[-1], LAMBDA * loss_error, gradient, LAMBDA * J_error)
 
 
-def epoch_bound(case: Case, rate: float, steps: int, amplification: float) -> float:
-    """How far the weights of two trainings may be apart after `steps`.
+def step_error(case: Case) -> float:
+    """The largest error of an element of the gradient of the first minibatch.
 
-    Each step adds rate · A · (error of its gradient) and some roundings of W. A, `amplification`,
-    is what the optimizer makes of an error in g: 1 for SGD, 1 / (1 − μ) with momentum, 2 / ε for
-    those that divide by √s + ε. What is there grows by (1 + rate · A) a step, as the gradient
-    changes with W at a rate of about 1 in problems of unit variance. Dropout scales values by
-    1 / (1 − p) in forward and backward.
+    Dropout scales values by 1 / (1 − p) in forward and backward.
     """
-    u = float(np.finfo(case.plan.dtype).eps) / 2
     size = case.plan.batch_size
     weight = case.sample_weight
     part = Case(
@@ -169,13 +165,48 @@ def epoch_bound(case: Case, rate: float, steps: int, amplification: float) -> fl
     error = max(float(g.max()) for g in bounds(part).gradient)
     for p in case.plan.dropout:
         error /= (1 - p) ** 2
+    return error
+
+
+def epoch_bound(case: Case, rate: float, steps: int, amplification: float) -> float:
+    """How far the weights of two trainings may be apart after `steps`.
+
+    Each step adds rate · A · (error of its gradient) and some roundings of W. A, `amplification`,
+    is what the optimizer makes of an error in g: 1 for SGD, 1 / (1 − μ) with momentum, 2 / ε for
+    those that divide by √s + ε. What is there grows by (1 + rate · A) a step, as the gradient
+    changes with W at a rate of about 1 in problems of unit variance.
+    """
+    u = float(np.finfo(case.plan.dtype).eps) / 2
     largest = max(float(np.abs(W).max()) for W in case.parameters)
-    per_step = rate * amplification * error + FUNCTION * u * largest
+    per_step = rate * amplification * step_error(case) + FUNCTION * u * largest
     return steps * per_step * (1 + rate * amplification) ** steps
 
 
-def assert_within(got: Array, wanted: Array, bound: Array | float) -> None:
-    """Every element of `got` is finite and within `bound` of `wanted`."""
+def assert_within(
+    got: Array | float, wanted: Array | float, bound: Array | float, idle: Array | float = 0.0
+) -> None:
+    """Every element of `got` is finite and within `bound` of `wanted`, and the bound can tell.
+
+    `idle` is what an engine that does nothing leaves: zeros where it writes results, the first
+    parameters where it trains. A bound that lets this pass is refused, unless it is what is wanted.
+    """
+    got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
     assert got.shape == wanted.shape
-    excess = np.abs(got.astype(np.float64) - wanted) - bound
+    excess = np.abs(got - wanted) - bound
     assert np.all(excess <= 0), f"off by up to {excess.max():.3g} more than the bound allows"
+    refuse_idle(wanted, bound, idle)
+
+
+def refuse_idle(wanted: Array, bound: Array | float, idle: Array | float) -> None:
+    """Refuse a bound that lets pass what an engine that does nothing leaves, where that is wrong."""
+    to_do = np.abs(idle - wanted)
+    assert np.all(to_do == 0) or np.any(to_do > bound), (
+        f"the bound, {np.max(bound):.3g}, allows for doing nothing, {to_do.max():.3g} away"
+    )
+
+
+def check_weights(engine: Engine, reference: Engine, case: Case, bound: float) -> None:
+    """The weights of two engines that were trained from the case's are within the bound."""
+    trained = engine.get_parameters(), reference.get_parameters()
+    for W, wanted, first in zip(*trained, case.parameters, strict=True):
+        assert_within(W, wanted, bound, first)

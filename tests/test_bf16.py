@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_cases import bf16_engines
+from engine_cases import BF16_ENGINES
 
 import fastbp
 from fastbp import _safetensors, model_file
@@ -22,7 +22,7 @@ from fastbp.engines import Plan
 from fastbp.engines.native import BF16_WIDTH
 
 # "native" as soon as one of its modules has it
-ENGINES = sorted({name.partition("-")[0] for name in bf16_engines()})
+ENGINES = sorted({name.partition("-")[0] for name in BF16_ENGINES})
 engines = pytest.mark.parametrize("engine", ENGINES)
 
 GENERATOR = np.random.default_rng(3)

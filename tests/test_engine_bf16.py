@@ -17,41 +17,35 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_cases import (
+    BF16_ENGINES,
     OPTIMIZERS,
     THREAD_SHAPES,
     Array,
     Case,
     assert_keeps_and_restores,
-    bf16_engines,
     epoch,
     everything,
     forward,
     gradient,
     jacobian,
     make_case,
+    make_engine,
     oracle,
     smooth_case,
 )
-from error_bounds import assert_within, bounds, epoch_bound
+from error_bounds import assert_within, bounds, step_error
 
 from fastbp import activations, losses
 from fastbp.engines import Engine, Plan, create, jit, native
 from fastbp.engines.reference import ReferenceEngine, round_to_bf16
-from fastbp.optimizers import Adam
+from fastbp.optimizers import SGD, Adam
 from fastbp.stages import dense
 
-MAKERS = bf16_engines()
-engines = pytest.mark.parametrize("name", MAKERS)
+engines = pytest.mark.parametrize("name", BF16_ENGINES)
 
 
 def bf16_case(*args: Any, **kwargs: Any) -> Case:
     return make_case(*args, **kwargs, dtype="float32", precision="bf16")
-
-
-def make_engine(name: str, case: Case, **plan_changes: Any) -> Engine:
-    engine = MAKERS[name](replace(case.plan, **plan_changes))
-    engine.set_parameters(case.parameters)
-    return engine
 
 
 # ---- rounding ----------------------------------------------------------------------------------
@@ -272,7 +266,7 @@ def test_parameters_are_float32_in_and_out(name: str) -> None:
         wanted = before.astype("f8") - rate * slope.astype("f8")
         # one rounding of W, two of the step
         eps = np.finfo(np.float32).eps
-        assert_within(W, wanted, eps * (np.abs(before) + np.abs(rate * slope)))
+        assert_within(W, wanted, eps * (np.abs(before) + np.abs(rate * slope)), before)
         assert not np.array_equal(W, before)
 
 
@@ -311,8 +305,8 @@ def check_against_float64(name: str, case: Case) -> None:
     reference, limit = oracle(case), bounds(case, with_jacobian=True)
     wanted_loss, wanted = gradient(reference, exact)
     loss, g = gradient(engine, case)
-    assert abs(loss - wanted_loss) <= limit.loss
-    assert abs(engine.loss(case.X, case.y, case.sample_weight) - wanted_loss) <= limit.loss
+    assert_within(loss, wanted_loss, limit.loss)
+    assert_within(engine.loss(case.X, case.y, case.sample_weight), wanted_loss, limit.loss)
     for a, b, bound in zip(g, wanted, limit.gradient, strict=True):
         assert_within(a, b, bound)
     assert_within(forward(engine, case.X), forward(reference, exact.X), limit.f)
@@ -332,6 +326,10 @@ ALL_ACTIVATIONS = [
 def test_matches_float64(name: str, activation: Any, loss: str) -> None:
     options: dict[str, Any] = {"rows": 13, "weighted": True, "l1": 0.02, "l2": 0.1}
     case = smooth_case((5, 7, 6, 3), activation, loss, dtype="float32", precision="bf16", **options)
+    if loss == "absolute_error":  # residuals whose sign no rounding changes
+        f = forward(oracle(case), case.X.astype("f8"))
+        far = f - np.copysign(np.maximum(np.abs(f - case.y), 0.5), f - case.y)
+        case = replace(case, y=far.astype(np.float32))
     check_against_float64(name, case)
 
 
@@ -340,7 +338,7 @@ def test_matches_float64(name: str, activation: Any, loss: str) -> None:
 @pytest.mark.parametrize("rows", [0, 1, 33, 129])
 def test_shapes_match_float64(name: str, sizes: tuple[int, ...], rows: int) -> None:
     loss = "softmax_cross_entropy" if sizes[-1] > 1 else "binary_cross_entropy"
-    hidden = tuple(itertools.islice(itertools.cycle(["tanh", "gelu", "relu"]), len(sizes) - 2))
+    hidden = tuple(itertools.islice(itertools.cycle(["tanh", "gelu", "silu"]), len(sizes) - 2))
     labels = sizes[-1] > 1 and rows % 2 == 1
     check_against_float64(name, bf16_case(sizes, hidden, loss, rows=rows, labels=labels))
 
@@ -361,27 +359,88 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "weighted": {"weighted": True},
     "penalties": {"l1": 0.02, "l2": 0.1},
     "clip": {"clip_norm": 0.5, "l2": 0.1},
-    "dropout": {"dropout": (0.25, 0.5), "seed": 5},
+    "dropout": {"dropout": (0.125, 0.25), "seed": 5},
     "labels": {"labels": True, "loss": "softmax_cross_entropy", "weighted": True},
 }
+
+
+def unrounded(case: Case) -> Case:
+    return replace(case, plan=replace(case.plan, precision=None))
+
+
+def with_step(case: Case, count: int) -> Engine:
+    """The float64 engine after so many steps, which dropout depends on."""
+    engine = oracle(case)
+    slots = [[np.zeros_like(W) for W in case.parameters]] * case.plan.optimizer.slots
+    engine.set_optimizer_state(count, slots)
+    return engine
+
+
+def gradient_of_a_step(name: str, case: Case, engine: Engine, order: Array) -> list[Array]:
+    """What the engine's next step takes for the gradient: a long step of SGD shows it.
+
+    Penalties and dropout are in it, clipping is not. Of the rounding of W, 2⁻¹⁰ is left in g.
+    """
+    before = engine.get_parameters()
+    probe = make_engine(name, replace(case, parameters=before), optimizer=SGD(), clip_norm=0.0)
+    probe.set_optimizer_state(engine.get_optimizer_state()[0], [])
+    assert epoch(probe, case, 1024.0, order)[0] == 1
+    after = probe.get_parameters()
+    return [(W.astype("f8") - V) / 1024 for W, V in zip(before, after, strict=True)]
 
 
 @engines
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("option", OPTIONS)
-def test_an_epoch_ends_near_float64(name: str, optimizer: str, option: str) -> None:
+def test_each_step_is_the_optimizer_s_of_a_gradient_near_float64(
+    name: str, optimizer: str, option: str
+) -> None:
+    """Rounding to 8 bits moves a gradient far, but what is made of it is float32's arithmetic."""
     kind, amplification, rate = OPTIMIZERS[optimizer]
     fields: dict[str, Any] = {"rows": 23, "batch_size": 6, "optimizer": kind}
     case = bf16_case((37, 45, 23, 5), ("tanh", "gelu"), **fields, **OPTIONS[option])
-    engine, reference = make_engine(name, case), oracle(case)
-    applied, step_losses = epoch(engine, case, rate)
-    assert applied == epoch(reference, case.astype("float64"), rate)[0] == 4
-    assert np.isfinite(step_losses).all()
-    limit = epoch_bound(case, rate, 4, amplification)
-    for W, wanted in zip(engine.get_parameters(), reference.get_parameters(), strict=True):
-        assert_within(W, wanted, limit)
+    exact = case.astype("float64")
+    engine, judge = make_engine(name, case), oracle(case)
+    u = 2.0**-24
+    for order in np.split(np.arange(23), [6, 12, 18]):
+        before = engine.get_parameters()
+        count, slots = engine.get_optimizer_state()
+        g = gradient_of_a_step(name, case, engine, order)
 
-    # What an update leaves behind is what the same parameters are in a new engine.
+        # g is near what float64 makes of the same weights, which have moved little
+        near = replace(exact, parameters=[W.astype("f8") for W in before])
+        wanted = gradient_of_a_step("reference", unrounded(near), with_step(near, count), order)
+        for got, want in zip(g, wanted, strict=True):
+            assert_within(got, want, step_error(case))
+
+        assert epoch(engine, case, rate, order)[0] == 1
+        judge.set_parameters(before)
+        judge.set_optimizer_state(count, slots)
+        judge._update([a.copy() for a in g], rate)
+        # The sums of a step may be in another order than the probe's: 6 roundings of Σ|δ v|, at most
+        # 8 · 4 in these problems; 16 roundings of the weights, steps and averages themselves.
+        error = 6 * u * 32
+        for W, want, idle in zip(
+            engine.get_parameters(), judge.get_parameters(), before, strict=True
+        ):
+            limit = rate * amplification * error + 16 * u * np.abs(want).max()
+            assert_within(W, want, limit, idle)
+        slope = rate if isinstance(kind, SGD) else 4  # of u, m and s from g, |g| below 2
+        state = engine.get_optimizer_state()[1], judge.get_optimizer_state()[1], slots
+        for got_slot, wanted_slot, idle_slot in zip(*state, strict=True):
+            for got, want, idle in zip(got_slot, wanted_slot, idle_slot, strict=True):
+                assert_within(got, want, slope * error + 16 * u * np.abs(want).max(), idle)
+
+
+@engines
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_update_leaves_what_a_new_engine_has(name: str, optimizer: str, option: str) -> None:
+    kind, _, rate = OPTIMIZERS[optimizer]
+    fields: dict[str, Any] = {"rows": 23, "batch_size": 6, "optimizer": kind}
+    case = bf16_case((37, 45, 23, 5), ("tanh", "gelu"), **fields, **OPTIONS[option])
+    engine = make_engine(name, case)
+    assert epoch(engine, case, rate)[0] == 4
     anew = make_engine(name, replace(case, parameters=engine.get_parameters()))
     np.testing.assert_array_equal(forward(engine, case.X), forward(anew, case.X))
     np.testing.assert_array_equal(jacobian(engine, case.X[:3]), jacobian(anew, case.X[:3]))
@@ -446,8 +505,7 @@ def test_the_jit_engine_has_no_bf16() -> None:
 @pytest.fixture(params=[1, 10**6], ids=["by rows", "by columns"])
 def cut(request: pytest.FixtureRequest) -> Iterator[int]:
     """Let the compiled modules start all the threads they may, and cut a step both ways."""
-    isas = [name.removeprefix("native-") for name in MAKERS if name.startswith("native-")]
-    modules = [native.module(isa, "bf16") for isa in isas]
+    modules = [native.module(isa, "bf16") for isa in native.usable("bf16")]
     before = [module.thread_costs(1, 1, request.param, 0, 0) for module in modules]
     yield request.param
     for module, costs in zip(modules, before, strict=True):
@@ -494,7 +552,7 @@ def test_new_parameters_leave_nothing_of_a_divergence(name: str) -> None:
         np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("name", [name for name in MAKERS if name != "reference"])
+@pytest.mark.parametrize("name", BF16_ENGINES[1:])
 def test_an_epsilon_below_float32_does_not_spoil_what_has_no_gradient(name: str) -> None:
     case = bf16_case((5, 33, 3), "relu", rows=16, batch_size=8, optimizer=Adam(epsilon=1e-46))
     engine = make_engine(name, case)

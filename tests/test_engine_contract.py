@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from engine_cases import (
     DTYPES,
-    ENGINES,
+    EACH_ENGINE,
     Array,
     Case,
     assert_keeps_and_restores,
@@ -23,13 +23,14 @@ from engine_cases import (
     jacobian,
     make_case,
     make_engine,
+    new_engine,
     oracle,
     smooth_case,
 )
 from error_bounds import assert_within, bounds
 
 from fastbp.activations import ACTIVATIONS, Activation
-from fastbp.engines import Plan, create
+from fastbp.engines import Plan
 from fastbp.losses import LOSSES, Loss
 from fastbp.optimizers import Adam
 from fastbp.stages import dense
@@ -43,7 +44,7 @@ ALL_ACTIVATIONS = [
 ]
 ALL_LOSSES = [*(Loss(name, p) for name, (p, _) in LOSSES.items()), Loss("huber", 0.5)]
 
-engines = pytest.mark.parametrize("name", ENGINES)
+engines = pytest.mark.parametrize("name", EACH_ENGINE)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 each_activation = pytest.mark.parametrize(
     "activation", ALL_ACTIVATIONS, ids=lambda a: f"{a.name}-{a.parameter:g}"
@@ -98,8 +99,8 @@ def check_against_reference(name: str, case: Case) -> None:
     wanted_loss, wanted_gradient = gradient(oracle(exact), exact)
     bound = bounds(case, with_jacobian=True)
     loss, got = gradient(engine, case)
-    assert abs(loss - wanted_loss) <= bound.loss
-    assert abs(engine.loss(case.X, case.y, case.sample_weight) - wanted_loss) <= bound.loss
+    assert_within(loss, wanted_loss, bound.loss)
+    assert_within(engine.loss(case.X, case.y, case.sample_weight), wanted_loss, bound.loss)
     for g, wanted, limit in zip(got, wanted_gradient, bound.gradient, strict=True):
         assert_within(g, wanted, limit)
     assert_within(forward(engine, case.X), forward(oracle(exact), exact.X), bound.f)
@@ -131,7 +132,7 @@ def test_labels_are_one_hot_distributions(name: str, dtype: str, weighted: bool)
     bound = bounds(case)
     loss, got = gradient(make_engine(name, case), case)
     wanted_loss, wanted = gradient(make_engine(name, one_hot), one_hot)
-    assert abs(loss - wanted_loss) <= 2 * bound.loss
+    assert_within(loss, wanted_loss, 2 * bound.loss)
     for g, w, limit in zip(got, wanted, bound.gradient, strict=True):
         assert_within(g, w.astype("f8"), 2 * limit)
 
@@ -217,7 +218,7 @@ def test_values_of_the_losses(name: str, dtype: str, loss: Loss) -> None:
     wanted += 0.5 * np.abs(weights).sum() + 0.125 * (weights**2).sum()
     # twice the bound: the scalar formulas round too
     got = make_engine(name, case).loss(case.X, case.y, case.sample_weight)
-    assert abs(got - wanted) <= 2 * bounds(case).loss
+    assert_within(got, wanted, 2 * bounds(case).loss)
 
 
 @engines
@@ -292,9 +293,8 @@ def test_parameters_are_copied_in_and_out(name: str, dtype: str) -> None:
 
 @engines
 def test_arrays_of_other_shapes_are_refused(name: str) -> None:
-    engine = create(
-        Plan(dense((3, 4, 2), (Activation("relu"),)), Loss("squared_error"), Adam()), name
-    )
+    plan = Plan(dense((3, 4, 2), (Activation("relu"),)), Loss("squared_error"), Adam())
+    engine = new_engine(plan, name)
     given = [np.ones((4, 4), "f4"), np.ones((2, 5), "f4")]
     engine.set_parameters(given)
     wrong = [
@@ -327,7 +327,7 @@ def test_what_was_kept_comes_back(name: str, dtype: str, sizes: tuple[int, ...])
 
 
 def test_nothing_kept_is_nothing_to_restore() -> None:
-    for name in ENGINES:
+    for name in EACH_ENGINE:
         engine = make_engine(name, make_case((3, 2)))
         with pytest.raises(RuntimeError, match="no parameters were kept"):
             engine.restore()

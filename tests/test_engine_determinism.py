@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from engine_cases import (
     DTYPES,
-    ENGINES,
+    EACH_ENGINE,
+    ISAS,
     THREAD_SHAPES,
     Array,
     epoch,
@@ -35,17 +36,14 @@ def every_thread_is_worth_it(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let the native engine start all the threads it may, however small the problem, and cut the
     first phase of a step both ways.
     """
-    if not native.available():
-        yield
-        return
-    modules = [native.module(native.choice()[0] or "", dtype) for dtype in DTYPES]
+    modules = [native.module(isa, dtype) for isa in ISAS for dtype in DTYPES]
     before = [module.thread_costs(1, 1, request.param, 0, 0) for module in modules]
     yield
     for module, costs in zip(modules, before, strict=True):
         module.thread_costs(*costs)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", EACH_ENGINE)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", THREAD_SHAPES)
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])  # 1: from run to run
@@ -55,36 +53,36 @@ def test_bits_do_not_depend_on_threads(name: str, dtype: str, shape: str, thread
         np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.skipif(not native.available(), reason=f"native engine: {native.reason()}")
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", THREAD_SHAPES)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_bits_do_not_depend_on_what_is_fetched_ahead(dtype: str, shape: str, threads: int) -> None:
-    module = native.module(native.choice()[0] or "", dtype)
+def test_bits_do_not_depend_on_what_is_fetched_ahead(
+    isa: str, dtype: str, shape: str, threads: int
+) -> None:
+    name, module = f"native-{isa}", native.module(isa, dtype)
     before = module.fetch_ahead(0, 1)  # all weights are far
     try:
-        fetched = train("native", dtype, shape, threads)
+        fetched = train(name, dtype, shape, threads)
     finally:
         module.fetch_ahead(*before)
-    for got, wanted in zip(fetched, one_thread("native", dtype, shape, 1), strict=True):
+    for got, wanted in zip(fetched, one_thread(name, dtype, shape, 1), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.skipif(not native.available(), reason=f"native engine: {native.reason()}")
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("hidden", [20, 330])  # 330: each of the threads has its own v⁰
 @pytest.mark.parametrize("threads", [2, 3, 5])
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("rows", [2, 10])
 @pytest.mark.parametrize("l2", [0, 0.01])
 def test_bits_do_not_depend_on_how_many_threads_rest(
-    threads: int, hidden: int, batch: int, rows: int, l2: float
+    isa: str, threads: int, hidden: int, batch: int, rows: int, l2: float
 ) -> None:
     """Windows of a few steps, so that the team grows and shrinks all along the epoch, and with few rows
     to split its steps are cut by columns or by rows as it does.
     """
-    native.module(native.choice()[0] or "", "float32").thread_costs(
-        rows=rows, columns=0, window=50_000
-    )
+    native.module(isa, "float32").thread_costs(rows=rows, columns=0, window=50_000)
     case = make_case(
         (9, hidden, 4),
         "tanh",
@@ -98,7 +96,7 @@ def test_bits_do_not_depend_on_how_many_threads_rest(
     order, rates = np.arange(1000 * batch), np.full(1000, 0.01)
     trained = []
     for count in (1, threads):
-        engine = make_engine("native", replace(case, plan=replace(case.plan, threads=count)))
+        engine = make_engine(f"native-{isa}", replace(case, plan=replace(case.plan, threads=count)))
         trained.append([])
         for keep in (True, True, False, False):
             engine.keep_threads(keep)
@@ -111,7 +109,7 @@ def test_bits_do_not_depend_on_how_many_threads_rest(
         np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", EACH_ENGINE)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dropout_depends_on_its_seed(name: str, dtype: str) -> None:
     fields = THREAD_SHAPES["tails"] | {"dtype": dtype}

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from engine_cases import DTYPES, ENGINES, forward, jacobian, make_case, make_engine, smooth_case
+from engine_cases import DTYPES, EACH_ENGINE, forward, jacobian, make_case, make_engine, smooth_case
 from error_bounds import assert_within, bounds
 
-engines = pytest.mark.parametrize("name", ENGINES)
+engines = pytest.mark.parametrize("name", EACH_ENGINE)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 

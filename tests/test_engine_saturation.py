@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from engine_cases import (
     DTYPES,
-    ENGINES,
+    EACH_ENGINE,
     Array,
     Case,
     epoch,
@@ -25,7 +25,7 @@ from fastbp import losses
 from fastbp.activations import ACTIVATIONS, Activation
 from fastbp.losses import Loss
 
-engines = pytest.mark.parametrize("name", ENGINES)
+engines = pytest.mark.parametrize("name", EACH_ENGINE)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 FAR = 1e4
 
@@ -193,7 +193,7 @@ def test_derivative_of_relu_at_zero_is_zero(name: str, dtype: str) -> None:
     assert not jacobian(make_engine(name, case), case.X).any()
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", EACH_ENGINE)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "binary_cross_entropy"])
 def test_floor_of_a_cross_entropy_bounds_the_loss_alone(name: str, dtype: str, loss: str) -> None:

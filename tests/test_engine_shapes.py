@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from engine_cases import (
     DTYPES,
-    ENGINES,
+    EACH_ENGINE,
     Case,
     epoch,
     forward,
@@ -27,7 +27,7 @@ from error_bounds import assert_within, bounds, epoch_bound
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-engines = pytest.mark.parametrize("name", ENGINES)
+engines = pytest.mark.parametrize("name", EACH_ENGINE)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 # vector widths and tiles, their neighbours, primes, and everything between
@@ -78,7 +78,7 @@ def test_any_shape_matches_the_reference(
     limit = bounds(case)
     got_loss, got = gradient(engine, case)
     wanted_loss, wanted = gradient(reference, exact)
-    assert abs(got_loss - wanted_loss) <= limit.loss
+    assert_within(got_loss, wanted_loss, limit.loss)
     for g, w, b in zip(got, wanted, limit.gradient, strict=True):
         assert_within(g, w, b)
     assert_within(forward(engine, case.X), forward(reference, exact.X), limit.f)
@@ -119,8 +119,12 @@ def test_any_batch_size_matches_the_reference(
     assert np.isfinite(losses).all()
     first = replace(case, X=case.X[order], y=case.y[order])
     limit = epoch_bound(first, rate, steps, 1)
-    for W, wanted in zip(engine.get_parameters(), reference.get_parameters(), strict=True):
-        assert_within(W, wanted, limit)
+    # as a whole: what reaches the first of many narrow layers may be less than rounding
+    trained, wanted, untrained = (
+        np.concatenate([W.ravel() for W in each])
+        for each in (engine.get_parameters(), reference.get_parameters(), case.parameters)
+    )
+    assert_within(trained, wanted, limit, untrained)
 
 
 def exact_case(sizes: tuple[int, ...], rows: int, dtype: str, seed: int) -> Case:

@@ -129,7 +129,7 @@ def test_a_copy_of_a_built_in_trains_as_the_built_in(dtype: str, formula: str, n
     engine, other = make_engine(name, case), make_engine(name, copy)
     loss, g = gradient(engine, case)
     other_loss, other_g = gradient(other, copy)
-    assert abs(loss - other_loss) <= 2 * limit.loss
+    assert_within(loss, other_loss, 2 * limit.loss)
     for a, b, within in zip(other_g, g, limit.gradient, strict=True):
         assert_within(a, b.astype("f8"), 2 * within)
     assert_within(forward(other, case.X), forward(engine, case.X).astype("f8"), 2 * limit.f)
@@ -177,7 +177,7 @@ def test_a_copy_of_squared_error(name: str, dtype: str, derivative: object) -> N
     limit = bounds(case)
     loss, g = gradient(make_engine(name, case), case)
     other_loss, other_g = gradient(make_engine(name, copy), copy)
-    assert abs(loss - other_loss) <= 2 * limit.loss
+    assert_within(loss, other_loss, 2 * limit.loss)
     for a, b, within in zip(other_g, g, limit.gradient, strict=True):
         assert_within(a, b.astype("f8"), 2 * within)
     assert epoch(make_engine(name, copy), copy)[0] == 5

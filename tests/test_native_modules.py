@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_cases import DTYPES, epoch, forward, gradient, jacobian, oracle, smooth_case
-from error_bounds import assert_within, bounds, epoch_bound
+from error_bounds import assert_within, bounds, check_weights, epoch_bound
 
 from fastbp import activations, losses
 from fastbp.engines import Plan, native
@@ -41,7 +41,7 @@ def test_module_matches_reference(isa: str, dtype: str, activation: str) -> None
     exact = case.astype("float64")
     loss, g = gradient(engine, case)
     wanted_loss, wanted = gradient(oracle(case), exact)
-    assert abs(loss - wanted_loss) <= bound.loss
+    assert_within(loss, wanted_loss, bound.loss)
     for got, want, limit in zip(g, wanted, bound.gradient, strict=True):
         assert_within(got, want, limit)
     assert_within(forward(engine, case.X), forward(oracle(case), exact.X), bound.f)
@@ -57,8 +57,7 @@ def test_module_trains_as_reference(isa: str, dtype: str, loss: str) -> None:
     reference = oracle(case)
     limit = epoch_bound(case, 0.05, 3, 1.0)
     assert epoch(engine, case, 0.05)[0] == epoch(reference, case.astype("float64"), 0.05)[0] == 3
-    for got, want in zip(engine.get_parameters(), reference.get_parameters(), strict=True):
-        assert_within(got, want, limit)
+    check_weights(engine, reference, case, limit)
 
 
 # ---- vecmath.h ---------------------------------------------------------------------------------

@@ -6,8 +6,8 @@
    all rows go through a block before the next. A must have room for a multiple of 16 rows: those past the
    last are computed with what lies there, and left out of C.
 
-   With -DFASTBP_EMULATE_TILES the tile instructions are C functions, to test all this on any CPU; they
-   keep subnormal numbers, which the hardware does not. */
+   With -DFASTBP_EMULATE_TILES the tile instructions are C functions, and vectors are of 64 bytes on any
+   CPU (simd.h), to test all this; they keep subnormal numbers, which the hardware does not. */
 #ifndef FASTBP_AMX_H
 #define FASTBP_AMX_H
 

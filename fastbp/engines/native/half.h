@@ -24,13 +24,19 @@
 #define HALF 0 /* nothing here is used */
 #endif
 
+#if defined(__AMX_BF16__) || (defined(FASTBP_EMULATE_TILES) && HALF)
+#define TILES 1
+#else
+#define TILES 0
+#endif
+
 typedef uint16_t operand;
 typedef operand halfvec __attribute__((vector_size(VECTOR_BYTES * 2 / sizeof(real)))); /* LANES of them */
 typedef REAL(uint32_t, uint64_t) pairs __attribute__((vector_size(VECTOR_BYTES)));
 
 #define HALF_ONE 0x3F80 /* 1 in bf16 */
 #define HALF_BLOCK 128  /* samples that go through all layers together; whole chunks of PANEL */
-#if defined(__AMX_BF16__)
+#if TILES
 #define PAIR_ROWS PANEL /* K is rounded up to a multiple of this, operands past it being 0 */
 #define HALF_SPEED 8    /* FLOPs in the time of one of float32, about, for the choice of threads */
 #elif defined(__AVX512BF16__)
@@ -81,7 +87,7 @@ INLINE vec unpack(const operand *p) {
 INLINE pairs load_pairs(const operand *p) { return *(const pairs *)p; }
 INLINE void store_pairs(operand *p, pairs x) { *(pairs *)p = x; }
 
-#if defined(__AMX_BF16__)
+#if TILES
 #include "amx.h"
 #else
 

@@ -15,7 +15,7 @@
 
 /* TILE_ROWS rows of two vectors of accumulators, two vectors of weights and one or two broadcast
    values fill the register file: 32 registers with AVX-512 and NEON, 16 otherwise. */
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || (defined(FASTBP_EMULATE_TILES) && defined(FASTBP_BF16)) /* see amx.h */
 #define VECTOR_BYTES 64
 #define TILE_ROWS 14
 #elif defined(__AVX2__)
@@ -83,7 +83,7 @@ INLINE vec copysign_vec(vec magnitude, vec sign) {
 INLINE vec vmax(vec a, vec b) {
 #if defined(__AVX512F__)
     return REAL(_mm512_max_ps, _mm512_max_pd)(a, b);
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) && VECTOR_BYTES == 32
     return REAL(_mm256_max_ps, _mm256_max_pd)(a, b);
 #else
     return blend(a > b, a, b);

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The native engine's baseline modules under AddressSanitizer and UndefinedBehaviorSanitizer.
+#
+#   .ci/sanitizer.sh PYTHON     (whose environment has the extra "test", setuptools and Cython)
+set -euo pipefail
+probe=$(mktemp -d)
+trap 'rm -rf "$probe"' EXIT
+echo 'int main(void) { return 0; }' >"$probe/probe.c"
+flags="-fsanitize=address,undefined"
+if ! gcc $flags "$probe/probe.c" -o "$probe/probe" 2>/dev/null || ! "$probe/probe"; then
+    echo "left out: there is no gcc here with $flags"
+    exit 0
+fi
+export PYTHON=$1 FASTBP_MODULES="baseline/float32 baseline/float64 baseline/bf16"
+TESTS="test_engine_shapes.py test_engine_optimizers.py test_engine_epoch.py test_engine_extremes.py" \
+    bash tests/stress/sanitize.sh address
