@@ -56,7 +56,7 @@ def test_history_of_two_epochs_and_of_one():
         "epoch   2/100  loss 0.2500  validation loss 0.6250  validation accuracy 0.3750"
         "  1,000 samples/s"
     )
-    history._cut(1)
+    history.cut(1)
     assert history.epochs == 1
     lists = [value for value in vars(history).values() if isinstance(value, list)]
     assert [len(value) for value in lists] == [1] * 6
