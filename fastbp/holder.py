@@ -38,7 +38,8 @@ class Holder:
     Parameters
     ----------
     parameters : list of ndarray or None
-        Of the network; used as they are. None: they are set before the first use.
+        Of the network; used as they are. None: their home is elsewhere, every `use` is given them, and
+        pickles have none.
     engine : str
         A name that `fastbp.engines.create` takes.
 
@@ -63,6 +64,7 @@ class Holder:
         self._optimizer: Optimizer | None = None  # whose state there is
         # Without an engine: what the next one begins with. No parameters: they are lost, or not yet set.
         self._parameters = parameters
+        self._is_home = parameters is not None
         self._state: State = NO_STATE
         self.steps = 0
         self._prepare()
@@ -165,8 +167,8 @@ class Holder:
         """
         if not self._training_lock.acquire(blocking=False):
             raise RuntimeError(
-                "this model is being trained by another call of fit or partial_fit; "
-                "wait for it, or train a copy (copy.deepcopy)"
+                "this model is being trained by another call of fit or partial_fit, maybe one that a "
+                "signal handler interrupts; wait for it, or train a copy (copy.deepcopy)"
             )
         self._trainer = threading.get_ident()
         try:
@@ -196,7 +198,7 @@ class Holder:
             self.lock = threading.RLock()
         else:
             self.lock.release()
-        training = self._trainer not in (0, threading.get_ident())
+        training = self._training_lock.locked() and self._trainer != threading.get_ident()
         if training:
             self._training_lock = threading.Lock()
             self._trainer = 0
@@ -213,7 +215,8 @@ class Holder:
                 "engine": None,
                 "_made_as": "",
                 "_optimizer": self._optimizer,
-                "_parameters": self.parameters,
+                "_is_home": self._is_home,
+                "_parameters": self.parameters if self._is_home else None,
                 "_state": self.state,
                 "steps": self.steps,
             }

@@ -395,7 +395,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 )
             validation = X[aside], y[aside], None if weight is None else weight[aside]
         plan = make_plan(optimizer=solver.optimizer, batch_size=self._batch_size(len(order)))
-        scored = len(self.validation_scores_ or ())
+        scored = len(self.validation_scores_ or ()) if self.early_stopping else 0
         holder = solver.holder
         holder.engine_name = self.engine
         with holder.training():
