@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,11 +24,22 @@ DTYPES = ["float32", "float64"]
 KINKED = {"relu", "leaky_relu"}
 
 
+# For native.COSTS: as many threads as there may be, however little work.
+EVERY_THREAD = {"flops_per_thread": 1, "flops_per_start": 1}
+
+
+def cut_at(rows: int) -> dict[str, int]:
+    """`EVERY_THREAD`, and phase 1 cut by columns wherever a thread has fewer rows than these."""
+    cut = {"rows_to_split": rows, "rows_to_split_unevenly": rows}
+    return EVERY_THREAD | cut | {"bytes_to_split": 0, "bytes_of_columns": 0}
+
+
 def bf16_engines() -> dict[str, Callable[[Plan], Engine]]:
     """By name, what makes an engine of precision "bf16": each native module that has it, apart."""
     makers: dict[str, Callable[[Plan], Engine]] = {"reference": ReferenceEngine}
     for isa in native.usable("bf16"):
-        makers[f"native-{isa}"] = native.module(isa, "bf16").Engine
+        make = native.module(isa, "bf16").Engine
+        makers[f"native-{isa}"] = functools.partial(make, costs=native.COSTS)
     return makers
 
 
@@ -181,7 +193,7 @@ def assert_keeps_and_restores(engine: Engine, other: Engine, case: Case) -> None
     assert engine.keep()
     epoch(engine, case)
     assert any(
-        (W != p).any() for W, p in zip(engine.get_parameters(), case.parameters, strict=True)
+        (p != W).any() for W, p in zip(engine.get_parameters(), case.parameters, strict=True)
     )
     state = engine.get_optimizer_state()
     engine.restore()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from engine_cases import (
     ENGINES,
     THREAD_SHAPES,
     Array,
+    cut_at,
     epoch,
     everything,
     make_case,
@@ -35,14 +36,8 @@ def every_thread_is_worth_it(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let the native engine start all the threads it may, however small the problem, and cut the
     first phase of a step both ways.
     """
-    if not native.available():
+    with patch.dict(native.COSTS, cut_at(request.param)):
         yield
-        return
-    modules = [native.module(native.choice()[0] or "", dtype) for dtype in DTYPES]
-    before = [module.thread_costs(1, 1, request.param, 0, 0) for module in modules]
-    yield
-    for module, costs in zip(modules, before, strict=True):
-        module.thread_costs(*costs)
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -60,12 +55,8 @@ def test_bits_do_not_depend_on_threads(name: str, dtype: str, shape: str, thread
 @pytest.mark.parametrize("shape", THREAD_SHAPES)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_bits_do_not_depend_on_what_is_fetched_ahead(dtype: str, shape: str, threads: int) -> None:
-    module = native.module(native.choice()[0] or "", dtype)
-    before = module.fetch_ahead(0, 1)  # all weights are far
-    try:
+    with patch.dict(native.COSTS, bytes_near=0, rows_far=1):  # all weights are far
         fetched = train("native", dtype, shape, threads)
-    finally:
-        module.fetch_ahead(*before)
     for got, wanted in zip(fetched, one_thread("native", dtype, shape, 1), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
@@ -82,9 +73,7 @@ def test_bits_do_not_depend_on_how_many_threads_rest(
     """Windows of a few steps, so that the team grows and shrinks all along the epoch, and with few rows
     to split its steps are cut by columns or by rows as it does.
     """
-    native.module(native.choice()[0] or "", "float32").thread_costs(
-        rows=rows, columns=0, window=50_000
-    )
+    costs = cut_at(rows) | {"flops_per_window": 50_000}
     case = make_case(
         (9, hidden, 4),
         "tanh",
@@ -98,7 +87,8 @@ def test_bits_do_not_depend_on_how_many_threads_rest(
     order, rates = np.arange(1000 * batch), np.full(1000, 0.01)
     trained = []
     for count in (1, threads):
-        engine = make_engine("native", replace(case, plan=replace(case.plan, threads=count)))
+        with patch.dict(native.COSTS, costs):
+            engine = make_engine("native", case, threads=count)
         trained.append([])
         for keep in (True, True, False, False):
             engine.keep_threads(keep)
