@@ -1,9 +1,8 @@
 # What things cost on today's machines: the numbers by which a step is cut among threads and memory is fetched, and a
 # switch for each mode that a step may be in. A number decides how fast results come, never which.
 #
-# Engine takes others for a test or a measurement (benchmarks/modes.py). Where a comment says no more, the number is
-# the best of a few tried, on machines of two cores with L2 caches of 1 and 2 MB; half as much or twice as much
-# changes little.
+# Engine takes others for a test or a measurement (benchmarks/modes.py). The numbers were found by trying some, on
+# machines of two cores with L2 caches of 1 and 2 MB; the comments say what they have to do with.
 
 
 ctypedef struct Costs:
@@ -35,19 +34,19 @@ def default_costs():
     # A FLOP of float64 takes twice the time of one of float32, one of bf16 less.
     million = <int64_t> HALF_SPEED * 4_000_000 // <int64_t> sizeof(real)
     return {
-        # A barrier of two threads takes 0.2 to 1 µs, the work 5 µs of a core at 40 GFLOP/s, a third of what a
-        # small net's step reaches.
+        # 5 µs of a core that does 40 GFLOP/s, a few times what the barriers of a step take.
         "flops_per_thread": million // 5,
-        # To start a thread takes 20 to 100 µs; this is some milliseconds.
+        # 2.5 ms of such a core: starting a thread is then a small part of the call.
         "flops_per_start": 100 * million,
         "flops_per_window": 40 * million,
-        # Two windows of the same work differ by some percent, so 5 are asked of a trial. What comes to run on the same
-        # CPU takes half of it or more.
+        # A trial has to win by more than windows of the same work differ. What comes to run on one of the CPUs takes
+        # about half of it, and a window then twice as long: halfway there something has changed.
         "percent_faster": 95,
         "percent_slower": 150,
         # By columns activations go from CPU to CPU, by rows weights, which can take longer than the work on them.
         "rows_to_split": 80,
-        # There the busiest thread has up to twice its share, and the others wait for it in each layer.
+        # There the busiest thread has much more than its share, a quarter and up, and the others wait for it in each
+        # layer; so columns pay only with fewer rows, a third of them.
         "rows_to_split_unevenly": 80 // 3,
         "percent_uneven": 125,
         # As much as lies close to every thread at all times; bf16 operands are written by whoever has the rows.
@@ -60,11 +59,11 @@ def default_costs():
         "bytes_near": 1 << 20,
         # The work on fewer rows is over before what is fetched arrives.
         "rows_far": 64,
-        # A share of an L2 cache that leaves room for the rest.
+        # An eighth of an L2 cache, which leaves room for the rest.
         "bytes_fetched": 1 << 17,
-        # Some hundred cycles of gathering: the time that memory takes.
+        # 4 KB, 64 lines: gathering them takes about as long as memory does.
         "reals_gathered": 1024,
-        # Half a millisecond or less. Ctrl-C is felt at once where it takes 20 ms.
+        # Half a millisecond of such a core. Ctrl-C is felt at once where it takes 20 ms.
         "flops_unchecked": 20_000_000,
         "signal_microseconds": 20_000,
         "online": 1,
