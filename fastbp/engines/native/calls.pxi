@@ -68,6 +68,15 @@ cdef void look_for_signals(Net* net) noexcept nogil:
             tiles_on()
 
 
+cdef void start_batch(const Net* net, Minibatch* batch, int thread, bint training) noexcept nogil:
+    """A thread's view of rows that are none yet."""
+    memset(batch, 0, sizeof(Minibatch))
+    batch.thread = thread
+    batch.training = training
+    batch.v_in = net.layer[0].v_in
+    batch.stride = net.buffers.stride
+
+
 cdef void take_minibatch(Net* net, Minibatch* batch, int64_t s, int64_t steps) noexcept nogil:
     """Minibatch s of an epoch of so many steps."""
     batch.rows = net.call.order + s * net.plan.batch
@@ -101,9 +110,7 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
     cdef int64_t s = 0, steps = (net.call.rows + net.plan.batch - 1) // net.plan.batch
     cdef double loss
     cdef bint two, meet = True
-    batch.thread = thread
-    batch.training = True
-    batch.offset = 0
+    start_batch(net, &batch, thread, True)
     if thread == 0:
         net.progress.meet[0] = False
     while s < steps:
@@ -151,15 +158,7 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
     cdef int64_t start, run, t
     cdef Task* task
     cdef real* g
-    batch.thread = thread
-    batch.training = False
-    batch.begun = False
-    batch.step = 0
-    batch.eta = 0
-    batch.v_in = net.layer[0].v_in
-    batch.stride = net.buffers.stride
-    batch.rows = NULL
-    batch.offset = 0
+    start_batch(net, &batch, thread, False)
     for start from 0 <= start < net.call.rows by net.plan.batch:
         batch.offset = start
         batch.count = min(net.plan.batch, net.call.rows - start)
@@ -203,9 +202,6 @@ cdef int64_t take_rows(Net* net, Minibatch* batch) noexcept nogil:
     if start >= (net.call.rows + net.cut.block - 1) // net.cut.block:
         return 0
     start *= net.cut.block
-    batch.rows = NULL
-    batch.v_in = net.layer[0].v_in
-    batch.stride = net.buffers.stride
     batch.offset = start - first
     batch.count = min(net.cut.block, net.call.rows - start)
     take_inputs(net, batch, first, first + batch.count)
@@ -220,10 +216,7 @@ cdef void forward_work(void* argument, int thread) noexcept nogil:
     cdef vec* T = room_for_outputs(net, thread)
     cdef real* f = top_layer(net).v
     cdef real* out
-    batch.thread = thread
-    batch.training = False
-    batch.begun = False
-    batch.step = 0
+    start_batch(net, &batch, thread, False)
     while take_rows(net, &batch) > 0:
         last = first + batch.count
         all_layers(net, &batch, first, last)
@@ -247,10 +240,7 @@ cdef void jacobian_work(void* argument, int thread) noexcept nogil:
     cdef Layer* top = top_layer(net)
     cdef int64_t first = thread * net.cut.block, n_in = net.layer[0].n_in, i, l, r, k
     cdef real* row
-    batch.thread = thread
-    batch.training = False
-    batch.begun = False
-    batch.step = 0
+    start_batch(net, &batch, thread, False)
     while take_rows(net, &batch) > 0:
         all_layers(net, &batch, first, first + batch.count)
         for i in range(top.n_out):

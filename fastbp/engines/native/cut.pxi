@@ -1,7 +1,7 @@
 # How threads share a step, from what the plan says and what things cost; and the list of the tasks of phase 2.
 
 cdef enum:
-    ROW_BLOCK = 112       # rows that go through all layers together: v and δ of a few hundred units stay in the L2 cache
+    ROW_BLOCK = 112       # rows that go through all layers together: v and δ of some hundred units stay in the L2 cache
     GRADIENT_ROWS = 128   # rows of the weight gradient between two loads of a tile
 
 

@@ -4,13 +4,6 @@
 # is its mirror.
 
 
-ctypedef struct Product:  # C = A W, or C += A W
-    Panels a, w, c
-    int64_t K, columns    # of A and of C
-    bint add              # only of W's last panel
-    bint far              # W is to be fetched ahead
-
-
 cdef inline void look_ahead(Ahead* ahead, const real* p) noexcept nogil:
     """Add a stream of memory to fetch."""
     ahead.at[ahead.streams] = p
@@ -23,32 +16,28 @@ cdef inline int64_t fetch_size(int64_t reals, int64_t tiles, int64_t K) noexcept
     return (reals + fetches - 1) // fetches * line
 
 
-cdef int64_t multiply(const Product* m, const Share* share, int64_t p) noexcept nogil:
-    """The share's rows of C in panel p, or in some more panels where there are few rows; returns the panel after."""
+cdef int64_t multiply(Operands* o, int64_t columns, const Share* share, int64_t p) noexcept nogil:
+    """C = A W, or C += A W: the share's rows of C in panel p, or in some more panels where there are few rows; returns
+    the panel after. In o are the first panels of A, W and C, and where to note what to fetch of W ahead, or NULL. C has
+    so many columns. It may be added to where W has one panel."""
     cdef int64_t rows = share.last - share.first, tiles = (rows + TILE_ROWS - 1) // TILE_ROWS, t, r = 0, next
     cdef int64_t wide = panels_at_once(<int> rows) if rows <= 3 else 1
-    cdef Operands o
-    cdef Ahead ahead
-    o.K = m.K
-    o.a = m.a.start + share.first * PANEL
-    o.a_panel = m.a.apart
-    o.w = m.w.start + p * m.w.apart
-    o.w_panel = m.w.apart
-    o.c = m.c.start + p * m.c.apart + share.first * PANEL
-    o.c_panel = m.c.apart
-    o.add = m.add
-    o.ahead = NULL
-    if wide > 1 and p + wide <= share.end and (p + wide) * PANEL <= m.columns:
-        tile_few(<int> rows, &o)
+    cdef int vectors = vectors_of(columns, p)
+    o.a += share.first * PANEL
+    o.w += p * o.w_panel
+    o.c += p * o.c_panel + share.first * PANEL
+    if wide > 1 and p + wide <= share.end and (p + wide) * PANEL <= columns:
+        tile_few(<int> rows, o)
         return p + wide
-    if m.far and p + 1 < share.end:  # the next panel of W, a part with each tile
-        ahead.streams = 0
-        look_ahead(&ahead, o.w + o.w_panel)
-        ahead.n = fetch_size(o.K * PANEL, tiles, o.K)
-        o.ahead = &ahead
+    if p + 1 == share.end:
+        o.ahead = NULL
+    if o.ahead != NULL:  # the next panel of W, a part with each tile
+        o.ahead.streams = 0
+        look_ahead(o.ahead, o.w + o.w_panel)
+        o.ahead.n = fetch_size(o.K * PANEL, tiles, o.K)
     for t in range(tiles):
         next = part(rows, t + 1, tiles)
-        tile_rows(<int> (next - r), vectors_of(m.columns, p), &o)
+        tile_rows(<int> (next - r), vectors, o)
         o.a += (next - r) * PANEL
         o.c += (next - r) * PANEL
         r = next
@@ -64,7 +53,9 @@ cdef int64_t dense_forward(const Net* net, const Minibatch* batch, int64_t l, co
                            ) noexcept nogil:
     """z = W [v; 1]."""
     cdef Layer* layer = &net.layer[l]
-    cdef Product m
+    cdef Panels v
+    cdef Operands o
+    cdef Ahead ahead
     if l == 0 and batch.begun:
         if share.first < share.last:  # else another thread has the row, and may be past this
             memcpy(layer.v + p * net.buffers.stride * PANEL, begun_row(net, p), PANEL * sizeof(real))
@@ -73,30 +64,34 @@ cdef int64_t dense_forward(const Net* net, const Minibatch* batch, int64_t l, co
         for p in range(panels_of(layer.n_in)):
             take_part(net, p, layer.v, p > 0, share)
         return share.end
-    m.a = inputs_of(net, batch, l)
-    m.w.start = layer.w
-    m.w.apart = layer.rows * PANEL
-    m.c = by_rows(net, layer.v)
-    m.K = layer.n_in + 1
-    m.columns = layer.n_out
-    m.add = False
-    m.far = is_far(net, layer, share.last - share.first)
-    return multiply(&m, share, p)
+    v = inputs_of(net, batch, l)
+    o.a = v.start
+    o.a_panel = v.apart
+    o.w = layer.w
+    o.w_panel = layer.rows * PANEL
+    o.c = layer.v
+    o.c_panel = net.buffers.stride * PANEL
+    o.K = layer.n_in + 1
+    o.add = False
+    o.ahead = &ahead if is_far(net, layer, share.last - share.first) else NULL
+    return multiply(&o, layer.n_out, share, p)
 
 
 cdef int64_t dense_backward(const Net* net, int64_t l, real* out, const Share* share, int64_t p) noexcept nogil:
     """∂ℓ/∂v = Wᵀ δ, without the bias."""
     cdef Layer* layer = &net.layer[l]
-    cdef Product m
-    m.a = by_rows(net, layer.delta)
-    m.w.start = layer.wt
-    m.w.apart = layer.n_out * PANEL
-    m.c = by_rows(net, out)
-    m.K = layer.n_out
-    m.columns = layer.n_in
-    m.add = False
-    m.far = is_far(net, layer, share.last - share.first)
-    return multiply(&m, share, p)
+    cdef Operands o
+    cdef Ahead ahead
+    o.a = layer.delta
+    o.a_panel = net.buffers.stride * PANEL
+    o.w = layer.wt
+    o.w_panel = layer.n_out * PANEL
+    o.c = out
+    o.c_panel = net.buffers.stride * PANEL
+    o.K = layer.n_out
+    o.add = False
+    o.ahead = &ahead if is_far(net, layer, share.last - share.first) else NULL
+    return multiply(&o, layer.n_in, share, p)
 
 
 cdef void dense_gradient(const Net* net, const Minibatch* batch, const Task* task, real* g, bint add, bint step
@@ -159,18 +154,18 @@ cdef void take_part(const Net* net, int64_t p, real* out, bint add, const Share*
     """The output layer's sums over panel p of its inputs, the last with the bias, to the share's rows of out."""
     cdef Layer* layer = top_layer(net)
     cdef Share rows = share[0]
-    cdef Product m
+    cdef Operands o
     rows.p = 0
     rows.end = 1
-    m.a = by_rows(net, layer.v_in + p * net.buffers.stride * PANEL)
-    m.w.start = layer.w + p * PANEL * PANEL
-    m.w.apart = 0
-    m.c = by_rows(net, out)
-    m.K = PANEL if p + 1 < panels_of(layer.n_in) else layer.n_in + 1 - p * PANEL
-    m.columns = layer.n_out
-    m.add = add
-    m.far = False
-    multiply(&m, &rows, 0)
+    o.a = layer.v_in + p * net.buffers.stride * PANEL
+    o.a_panel = o.c_panel = net.buffers.stride * PANEL
+    o.w = layer.w + p * PANEL * PANEL
+    o.w_panel = 0
+    o.c = out
+    o.K = PANEL if p + 1 < panels_of(layer.n_in) else layer.n_in + 1 - p * PANEL
+    o.add = add
+    o.ahead = NULL
+    multiply(&o, layer.n_out, &rows, 0)
 
 
 cdef void add_parts(const Net* net, int64_t first, int64_t last) noexcept nogil:

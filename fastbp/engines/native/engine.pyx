@@ -502,8 +502,9 @@ cdef class Engine:
         self.net.progress.total = 0
         with nogil:
             weigh(&self.net, 0, NULL, self.net.call.rows)
-            self._run(gradient_work, self._worthwhile((self.net.call.rows + self.net.plan.batch - 1) // self.net.plan.batch,
-                                                       self.net.plan.flops // 3 * passes))
+            self._run(gradient_work, self._worthwhile(
+                (self.net.call.rows + self.net.plan.batch - 1) // self.net.plan.batch,
+                self.net.plan.flops // 3 * passes))
         raise_pending(self.net.progress.stop)
         return self.net.progress.total + sum_penalties(&self.net, 0)
 

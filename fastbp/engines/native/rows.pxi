@@ -94,7 +94,7 @@ cdef void read_outputs(Net* net, int64_t first, int64_t rows, vec* T) noexcept n
     cdef const real* f = top_layer(net).v + first * PANEL
     for j from 0 <= j < outputs by LANES:
         for i in range(LANES):
-            square[i] = load(f + j // PANEL * net.buffers.stride * PANEL + i * PANEL + j % PANEL) if i < rows else splat(0)
+            square[i] = load(f + (j // PANEL * net.buffers.stride + i) * PANEL + j % PANEL) if i < rows else splat(0)
         transpose_square(square)
         for i in range(min(<int64_t> LANES, outputs - j)):
             T[j + i] = square[i]
