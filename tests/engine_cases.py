@@ -30,13 +30,23 @@ def new_engine(plan: Plan, name: str) -> Engine:
     """Make the engine of that name; "native-ISA" is that instruction set's module of the plan's kind."""
     kind, _, isa = name.partition("-")
     if isa:
-        engine: Engine = native.module(isa, plan.precision or plan.dtype).Engine(plan)
+        module = native.module(isa, plan.precision or plan.dtype)
+        engine: Engine = module.Engine(plan, native.COSTS)
         return engine
     return create(plan, kind)
 
 
 # Those of precision "bf16", which the JIT engine lacks
 BF16_ENGINES = ["reference", *(f"native-{isa}" for isa in native.usable("bf16"))]
+
+# For native.COSTS: as many threads as there may be, however little work.
+EVERY_THREAD = {"flops_per_thread": 1, "flops_per_start": 1}
+
+
+def cut_at(rows: int) -> dict[str, int]:
+    """`EVERY_THREAD`, and phase 1 cut by columns wherever a thread has fewer rows than these."""
+    cut = {"rows_to_split": rows, "rows_to_split_unevenly": rows}
+    return EVERY_THREAD | cut | {"bytes_to_split": 0, "bytes_of_columns": 0}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from fastbp.stages import dense
 name, kind, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 dtype, precision = ("float32", "bf16") if kind == "bf16" else (kind, None)
 if name == "native":  # steps this small are worth a thread each
-    native.module(native.choice(kind)[0], kind).thread_costs(1, 1)
+    native.COSTS.update(flops_per_thread=1, flops_per_start=1)
 if name == "jit":
     from fastbp.engines.jit import engine as jit_engine
     jit_engine.FLOPS_PER_THREAD = jit_engine.FLOPS_PER_START = 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from engine_cases import (
     ISAS,
     THREAD_SHAPES,
     Array,
+    cut_at,
     epoch,
     everything,
     make_case,
@@ -36,11 +37,8 @@ def every_thread_is_worth_it(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let the native engine start all the threads it may, however small the problem, and cut the
     first phase of a step both ways.
     """
-    modules = [native.module(isa, dtype) for isa in ISAS for dtype in DTYPES]
-    before = [module.thread_costs(1, 1, request.param, 0, 0) for module in modules]
-    yield
-    for module, costs in zip(modules, before, strict=True):
-        module.thread_costs(*costs)
+    with patch.dict(native.COSTS, cut_at(request.param)):
+        yield
 
 
 @pytest.mark.parametrize("name", EACH_ENGINE)
@@ -60,12 +58,9 @@ def test_bits_do_not_depend_on_threads(name: str, dtype: str, shape: str, thread
 def test_bits_do_not_depend_on_what_is_fetched_ahead(
     isa: str, dtype: str, shape: str, threads: int
 ) -> None:
-    name, module = f"native-{isa}", native.module(isa, dtype)
-    before = module.fetch_ahead(0, 1)  # all weights are far
-    try:
+    name = f"native-{isa}"
+    with patch.dict(native.COSTS, bytes_near=0, rows_far=1):  # all weights are far
         fetched = train(name, dtype, shape, threads)
-    finally:
-        module.fetch_ahead(*before)
     for got, wanted in zip(fetched, one_thread(name, dtype, shape, 1), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
@@ -82,7 +77,7 @@ def test_bits_do_not_depend_on_how_many_threads_rest(
     """Windows of a few steps, so that the team grows and shrinks all along the epoch, and with few rows
     to split its steps are cut by columns or by rows as it does.
     """
-    native.module(isa, "float32").thread_costs(rows=rows, columns=0, window=50_000)
+    costs = cut_at(rows) | {"flops_per_window": 50_000}
     case = make_case(
         (9, hidden, 4),
         "tanh",
@@ -96,7 +91,8 @@ def test_bits_do_not_depend_on_how_many_threads_rest(
     order, rates = np.arange(1000 * batch), np.full(1000, 0.01)
     trained = []
     for count in (1, threads):
-        engine = make_engine(f"native-{isa}", replace(case, plan=replace(case.plan, threads=count)))
+        with patch.dict(native.COSTS, costs):
+            engine = make_engine(f"native-{isa}", case, threads=count)
         trained.append([])
         for keep in (True, True, False, False):
             engine.keep_threads(keep)

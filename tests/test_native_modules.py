@@ -11,14 +11,15 @@ import sys
 import textwrap
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
-from engine_cases import DTYPES, epoch, forward, gradient, jacobian, oracle, smooth_case
+from engine_cases import DTYPES, epoch, forward, gradient, jacobian, make_case, oracle, smooth_case
 from error_bounds import assert_within, bounds, check_weights, epoch_bound
 
 from fastbp import activations, losses
-from fastbp.engines import Plan, native
+from fastbp.engines import Plan, create, native
 from fastbp.stages import dense
 
 if not native.available():
@@ -209,3 +210,11 @@ def test_work_beyond_any_count_is_refused(batch_size: int) -> None:
     )
     with pytest.raises(MemoryError, match="bytes"):
         native.create(plan)
+
+
+def test_unknown_costs_are_refused() -> None:
+    with (
+        patch.dict(native.COSTS, flops_per_thread=1, flops=1),
+        pytest.raises(ValueError, match=r"unknown costs \['flops'\]; there are flops_per_thread, "),
+    ):
+        create(make_case((3, 2)).plan, "native")

@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from unittest.mock import patch
 
 import joblib
 import numpy as np
 import pytest
+from engine_cases import EVERY_THREAD
 
 import fastbp
 from fastbp.engines import native
@@ -22,16 +24,9 @@ LABELS = np.arange(512) % 10
 FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 
-def thread_costs(*costs):
-    """What the native engine takes threads to cost, from now on; returns what it took before."""
-    if native.available():
-        return native.module(native.choice()[0] or "", "float32").thread_costs(*costs)
-    return ()
-
-
 def train(seed):
     """A fit on two threads."""
-    thread_costs(1, 1)  # here, as a new process may have come to this
+    native.COSTS.update(EVERY_THREAD)  # here, as a new process may have come to this
     model = fastbp.MLP([64, 256, 10], seed=seed, threads=2)
     model.fit(X, LABELS, epochs=3, batch_size=128, optimizer="momentum")
     return model
@@ -50,10 +45,9 @@ EXPECTED = {}
 
 @pytest.fixture(autouse=True, scope="module")
 def _expected():
-    costs = thread_costs()
-    EXPECTED.update({seed: weights(seed) for seed in range(16)})
-    yield
-    thread_costs(*costs)
+    with patch.dict(native.COSTS):
+        EXPECTED.update({seed: weights(seed) for seed in range(16)})
+        yield
 
 
 def in_child(target):
@@ -311,8 +305,7 @@ X = np.random.default_rng(0).standard_normal((64, 16), dtype=np.float32)
 y = np.arange(64) % 4
 folder = tempfile.TemporaryDirectory()
 path = os.path.join(folder.name, "run.safetensors")
-if native.available():
-    native.module(native.choice()[0] or "", "float32").thread_costs(1, 1)
+native.COSTS.update(flops_per_thread=1, flops_per_start=1)
 kept = fastbp.MLP([16, 32, 4], seed=0, threads=2)
 
 def fits(count):

@@ -19,7 +19,7 @@ from fastbp import optimizers
 from fastbp.engines import native
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from engine_cases import DTYPES, Array, Case, everything, make_case, make_engine
+from engine_cases import DTYPES, EVERY_THREAD, Array, Case, everything, make_case, make_engine
 
 BATCHES = (1, 1, 2, 3, 5, 8, 16, 31, 32, 50, 60, 100, 150, 300)
 
@@ -65,8 +65,8 @@ def main() -> None:
     end, nets = time.monotonic() + arguments.seconds, 0
     while time.monotonic() < end:
         case, threads = random_case(rng), int(rng.integers(2, 6))
-        module = native.module(native.choice()[0] or "", case.plan.dtype)
-        module.thread_costs(1, 1, columns=int(rng.choice([0, 1 << 20])), window=20_000)
+        columns = int(rng.choice([0, 1 << 20]))
+        native.COSTS.update(EVERY_THREAD, bytes_of_columns=columns, flops_per_window=20_000)
         pairs = zip(train(case, 1), train(case, threads), strict=True)
         if not all(np.array_equal(a, b, equal_nan=True) for a, b in pairs):
             raise SystemExit(f"{threads} threads give other bits than one: {case.plan}")

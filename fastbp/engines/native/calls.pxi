@@ -9,20 +9,20 @@ cdef void weigh(Net* net, int64_t step, const int64_t* rows, int64_t count) noex
     """
     cdef int64_t r
     cdef double total = 0
-    if net.weight == NULL:
+    if net.call.weight == NULL:
         total = count
-    for r in range(count if net.weight != NULL else 0):
-        total += net.weight[rows[r] if rows != NULL else r]
+    for r in range(count if net.call.weight != NULL else 0):
+        total += net.call.weight[rows[r] if rows != NULL else r]
     total = 1 / total if total != 0 else 0
-    if net.inverse_weight[step % 2] != total:  # others read what lies beside it
-        net.inverse_weight[step % 2] = total
+    if net.progress.inverse_weight[step % 2] != total:  # others read what lies beside it
+        net.progress.inverse_weight[step % 2] = total
 
 
 cdef void weigh_minibatch(Net* net, int64_t s) noexcept nogil:
     """The same for minibatch s of an epoch, if there is one."""
-    cdef int64_t first = s * net.batch
-    if first < net.rows:
-        weigh(net, net.step + s, net.order + first, min(net.batch, net.rows - first))
+    cdef int64_t first = s * net.plan.batch
+    if first < net.call.rows:
+        weigh(net, net.step + s, net.call.order + first, min(net.plan.batch, net.call.rows - first))
 
 
 cdef double sum_losses(Net* net, int64_t count) noexcept nogil:
@@ -30,7 +30,7 @@ cdef double sum_losses(Net* net, int64_t count) noexcept nogil:
     cdef int64_t r
     cdef double total = 0
     for r in range(count):
-        total += net.row_loss[r]
+        total += net.buffers.row_loss[r]
     return total
 
 
@@ -39,16 +39,16 @@ cdef double sum_penalties(Net* net, int64_t step) noexcept nogil:
     cdef double total = 0
     if no_penalty(net):
         return 0
-    for t in range(net.tasks):
-        total += net.penalty[step % 2][t]
+    for t in range(net.cut.tasks):
+        total += net.buffers.penalty[step % 2][t]
     return total
 
 
 cdef real step_size(const Net* net, int64_t step, double learning_rate) noexcept nogil:
     """η of the update's formula; for Adam η √(1 − β₂ᵗ) / (1 − β₁ᵗ)."""
-    if net.optimizer.kind != ADAM:
+    if net.plan.optimizer.kind != ADAM:
         return <real> learning_rate
-    return <real> (learning_rate * sqrt(1 - pow(net.beta_2, step)) / (1 - pow(net.beta_1, step)))
+    return <real> (learning_rate * sqrt(1 - pow(net.plan.beta_2, step)) / (1 - pow(net.plan.beta_1, step)))
 
 
 cdef bint signal_pending() noexcept with gil:
@@ -57,34 +57,43 @@ cdef bint signal_pending() noexcept with gil:
 
 
 cdef void look_for_signals(Net* net) noexcept nogil:
-    """For thread 0, which is Python's: net.stop where a handler raised. Mostly just a look at the clock."""
+    """For thread 0, which is Python's: net.progress.stop where a handler raised. Mostly just a look at the clock."""
     cdef double now = seconds_now()
-    if not net.stop and now >= net.next_look:
-        net.next_look = now + SIGNAL_SECONDS
+    if not net.progress.stop and now >= net.progress.next_look:
+        net.progress.next_look = now + 1e-6 * net.costs.signal_microseconds
         if HALF:  # a handler may leave the tiles otherwise
             tiles_off()
-        net.stop = signal_pending()
+        net.progress.stop = signal_pending()
         if HALF:
             tiles_on()
 
 
+cdef void start_batch(const Net* net, Minibatch* batch, int thread, bint training) noexcept nogil:
+    """A thread's view of rows that are none yet."""
+    memset(batch, 0, sizeof(Minibatch))
+    batch.thread = thread
+    batch.training = training
+    batch.v_in = net.layer[0].v_in
+    batch.stride = net.buffers.stride
+
+
 cdef void take_minibatch(Net* net, Minibatch* batch, int64_t s, int64_t steps) noexcept nogil:
     """Minibatch s of an epoch of so many steps."""
-    batch.rows = net.order + s * net.batch
-    batch.count = min(net.batch, net.rows - s * net.batch)
-    batch.begun = net.online and s > 0
+    batch.rows = net.call.order + s * net.plan.batch
+    batch.count = min(net.plan.batch, net.call.rows - s * net.plan.batch)
+    batch.begun = net.cut.online and s > 0
     batch.next_row = batch.rows[1 if s + 1 < steps else 0]
     batch.step = net.step + s
-    batch.learning_rate = net.learning_rates[s]
+    batch.learning_rate = net.call.learning_rates[s]
     batch.eta = step_size(net, batch.step + 1, batch.learning_rate)
 
 
 cdef void add_penalty(Net* net, int64_t s) noexcept nogil:
     """To the loss of step s of the epoch. Every thread has taken that step, and none the next but one."""
     cdef double penalty = sum_penalties(net, net.step + s)
-    net.losses[s] += penalty
-    if net.penalties != NULL:
-        net.penalties[s] = penalty
+    net.call.losses[s] += penalty
+    if net.call.penalties != NULL:
+        net.call.penalties[s] = penalty
 
 
 cdef void epoch_work(void* argument, int thread) noexcept nogil:
@@ -98,18 +107,17 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
     """
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
-    cdef int64_t s = 0, steps = (net.rows + net.batch - 1) // net.batch
+    cdef int64_t s = 0, steps = (net.call.rows + net.plan.batch - 1) // net.plan.batch
     cdef double loss
     cdef bint two, meet = True
-    batch.training = True
-    batch.offset = 0
+    start_batch(net, &batch, thread, True)
     if thread == 0:
-        net.meet[0] = False
+        net.progress.meet[0] = False
     while s < steps:
         take_minibatch(net, &batch, s, steps)
-        two = net.two_barriers and cut_by_columns(net, batch.count)
-        row_phase(net, &batch, thread, True)
-        start_fetching(net, &batch, thread, (s + (2 if net.online else 1)) * net.batch)
+        two = net.cut.two_barriers and cut_by_columns(net, batch.count)
+        row_phase(net, &batch, True)
+        start_fetching(net, &batch, (s + (2 if net.cut.online else 1)) * net.plan.batch)
         if not two:
             team_barrier(&net.team, thread)
         if thread == 0 and not meet:
@@ -117,154 +125,134 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
         loss = sum_losses(net, batch.count) * inverse_weight(net, &batch)
         if not isfinite(loss):  # every thread finds the same
             if thread == 0:
-                net.losses[s] = loss
+                net.call.losses[s] = loss
             break
-        update_phase(net, &batch, thread)
+        update_phase(net, &batch)
         if thread == 0:
-            net.losses[s] = loss
-            net.done = s + 1
-            net.at = s + 1
+            net.call.losses[s] = loss
+            net.progress.done = s + 1
+            net.progress.at = s + 1
             weigh_minibatch(net, s + 1)
-            if s % net.steps_unchecked == 0:
+            if s % net.cut.steps_unchecked == 0:
                 look_for_signals(net)
-            set_pace(&net.pace, &net.team)
-            net.meet[(s + 1) % 2] = net.stop or net.team.wanted != net.team.threads
-        meet = not two or net.meet[s % 2] or s + 1 == steps
+            set_pace(&net.progress.pace, &net.costs, &net.team)
+            net.progress.meet[(s + 1) % 2] = net.progress.stop or net.team.wanted != net.team.threads
+        meet = not two or net.progress.meet[s % 2] or s + 1 == steps
         if meet:
             team_barrier(&net.team, thread)
             if not team_change(&net.team, thread):
                 break
             if thread == 0:
                 add_penalty(net, s)
-        if meet and net.stop:
+        if meet and net.progress.stop:
             break
-        s = net.at if meet else s + 1
+        s = net.progress.at if meet else s + 1
     if thread == 0:
         team_over(&net.team)
 
 
 cdef void gradient_work(void* argument, int thread) noexcept nogil:
-    """Loss over all rows as one batch and, where net.back, its gradient into g."""
+    """Loss over all rows as one batch and, where net.call.back, its gradient into g."""
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
     cdef int64_t start, run, t
     cdef Task* task
     cdef real* g
-    batch.training = False
-    batch.begun = False
-    batch.step = 0
-    batch.eta = 0
-    batch.v_in = net.layer[0].v_in
-    batch.stride = net.stride
-    batch.rows = NULL
-    batch.offset = 0
-    batch.count = 0
-    for start from 0 <= start < net.rows by net.batch:
+    start_batch(net, &batch, thread, False)
+    for start from 0 <= start < net.call.rows by net.plan.batch:
         batch.offset = start
-        batch.count = min(net.batch, net.rows - start)
-        row_phase(net, &batch, thread, net.back)
+        batch.count = min(net.plan.batch, net.call.rows - start)
+        row_phase(net, &batch, net.call.back)
         team_barrier(&net.team, thread)
         if thread == 0:
-            net.total += sum_losses(net, batch.count) * inverse_weight(net, &batch)
-        for run in range(net.runs if net.back else 0):
+            net.progress.total += sum_losses(net, batch.count) * inverse_weight(net, &batch)
+        for run in range(net.cut.runs if net.call.back else 0):
             for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
-                task = &net.task[t]
+                task = &net.buffers.task[t]
                 g = net.layer[task.layer].g + weights_at(net, task)
-                gradient_tile(net, &batch, task, g, start > 0, NULL)
+                gradient_tile(net, &batch, task, g, start > 0)
         if thread == 0:
             look_for_signals(net)
         team_barrier(&net.team, thread)
-        if net.stop:
+        if net.progress.stop:
             return
-    for run in range(net.runs):
+    for run in range(net.cut.runs):
         for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
-            task = &net.task[t]
-            if net.back:
+            task = &net.buffers.task[t]
+            if net.call.back:
                 g = net.layer[task.layer].g + weights_at(net, task)
-                if net.rows == 0:
-                    gradient_tile(net, &batch, task, g, False, NULL)
+                if net.call.rows == 0:
+                    gradient_tile(net, &batch, task, g, False)
                 penalize_tile(net, &batch, task, g)
             else:  # only the value is wanted
-                penalize_tile(net, &batch, task, net.tile + thread * PANEL * PANEL)
+                penalize_tile(net, &batch, task, net.buffers.tile + thread * PANEL * PANEL)
 
 
-cdef int64_t take_rows(Net* net, int thread, Minibatch* batch) noexcept nogil:
+cdef int64_t take_rows(Net* net, Minibatch* batch) noexcept nogil:
     """Gather the next rows of X into this thread's rows of the buffers; returns how many, 0 at the end.
 
     On return batch.offset is X's row of row 0 of the buffers.
     """
-    cdef int64_t start, first = thread * net.block
-    if thread == 0:
+    cdef int64_t start, first = batch.thread * net.cut.block
+    if batch.thread == 0:
         look_for_signals(net)
-        if net.stop:
+        if net.progress.stop:
             team_finish(&net.team)
     start = team_next(&net.team)
-    if start >= (net.rows + net.block - 1) // net.block:
+    if start >= (net.call.rows + net.cut.block - 1) // net.cut.block:
         return 0
-    start *= net.block
-    batch.rows = NULL
-    batch.v_in = net.layer[0].v_in
-    batch.stride = net.stride
+    start *= net.cut.block
     batch.offset = start - first
-    batch.count = min(net.block, net.rows - start)
-    take_inputs(net, batch, thread, first, first + batch.count)
+    batch.count = min(net.cut.block, net.call.rows - start)
+    take_inputs(net, batch, first, first + batch.count)
     return batch.count
 
 
 cdef void forward_work(void* argument, int thread) noexcept nogil:
-    """Outputs f, or predictions, of all rows into net.out."""
+    """Outputs f, or predictions, of all rows into net.call.out."""
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
-    cdef int64_t first = thread * net.block, outputs = net.layer[net.layers - 1].n_out, l, r, m, p, last
-    cdef vec* T = net.outputs + thread * 2 * outputs
-    cdef real* f = net.layer[net.layers - 1].v
+    cdef int64_t first = thread * net.cut.block, outputs = top_layer(net).n_out, r, m, p, last
+    cdef vec* T = room_for_outputs(net, thread)
+    cdef real* f = top_layer(net).v
     cdef real* out
-    batch.training = False
-    batch.begun = False
-    batch.step = 0
-    while take_rows(net, thread, &batch) > 0:
+    start_batch(net, &batch, thread, False)
+    while take_rows(net, &batch) > 0:
         last = first + batch.count
-        for l in range(net.layers):
-            forward_layer(net, &batch, thread, l, first, last, 0, panels_of(net.layer[l].n_out))
-        if net.link and net.link_kind != LINK_IDENTITY:
+        all_layers(net, &batch, first, last)
+        if net.call.link and net.plan.link_kind != LINK_IDENTITY:
             for r from first <= r < last by LANES:
                 m = min(<int64_t> LANES, last - r)
                 read_outputs(net, r, m, T)
-                apply_link(net.link_kind, T, outputs)
-                write_outputs(T, outputs, m, f + r * PANEL, net.stride * PANEL)
+                apply_link(net.plan.link_kind, T, outputs)
+                write_outputs(T, outputs, m, f + r * PANEL, net.buffers.stride * PANEL)
         for r in range(first, last):
-            out = net.out + (batch.offset + r) * outputs
+            out = net.call.out + (batch.offset + r) * outputs
             for p in range(panels_of(outputs)):
-                memcpy(out + p * PANEL, f + (p * net.stride + r) * PANEL,
+                memcpy(out + p * PANEL, f + (p * net.buffers.stride + r) * PANEL,
                        min(<int64_t> PANEL, outputs - p * PANEL) * sizeof(real))
 
 
 cdef void jacobian_work(void* argument, int thread) noexcept nogil:
-    """∂f/∂x of all rows into net.out: δᴸ = eᵢ carried down to the input, output by output."""
+    """∂f/∂x of all rows into net.call.out: δᴸ = eᵢ carried down to the input, output by output."""
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
-    cdef Layer* top = &net.layer[net.layers - 1]
-    cdef int64_t first = thread * net.block, n_in = net.layer[0].n_in, i, l, r, k
+    cdef Layer* top = top_layer(net)
+    cdef int64_t first = thread * net.cut.block, n_in = net.layer[0].n_in, i, l, r, k
     cdef real* row
-    batch.training = False
-    batch.begun = False
-    batch.step = 0
-    while take_rows(net, thread, &batch) > 0:
-        for l in range(net.layers):
-            forward_layer(net, &batch, thread, l, first, first + batch.count, 0, panels_of(net.layer[l].n_out))
+    start_batch(net, &batch, thread, False)
+    while take_rows(net, &batch) > 0:
+        all_layers(net, &batch, first, first + batch.count)
         for i in range(top.n_out):
             for r in range(first, first + batch.count):
                 for l in range(panels_of(top.n_out)):
-                    memset(top.delta + (l * net.stride + r) * PANEL, 0, PANEL * sizeof(real))
-                top.delta[(i // PANEL * net.stride + r) * PANEL + i % PANEL] = 1
-            if HALF:
-                write_output_deltas(net, first, first + batch.count)
-            for l in range(net.layers - 1, -1, -1):
-                backward_layer(net, &batch, thread, l, first, first + batch.count, 0, panels_of(net.layer[l].n_in))
+                    memset(top.delta + (l * net.buffers.stride + r) * PANEL, 0, PANEL * sizeof(real))
+                top.delta[(i // PANEL * net.buffers.stride + r) * PANEL + i % PANEL] = 1
+            back_to(net, &batch, 0, first, first + batch.count)
             for r in range(first, first + batch.count):
-                row = net.out + ((batch.offset + r) * top.n_out + i) * n_in
+                row = net.call.out + ((batch.offset + r) * top.n_out + i) * n_in
                 for k in range(n_in):
-                    row[k] = net.delta_input[(k // PANEL * net.stride + r) * PANEL + k % PANEL]
+                    row[k] = net.buffers.delta_input[(k // PANEL * net.buffers.stride + r) * PANEL + k % PANEL]
 
 
 cdef void run_work(void* argument, int thread) noexcept nogil:
@@ -272,6 +260,6 @@ cdef void run_work(void* argument, int thread) noexcept nogil:
     cdef Net* net = <Net*> argument
     if HALF:
         tiles_on()
-    net.work(net, thread)
+    net.call.work(net, thread)
     if HALF:
         tiles_off()

@@ -1,4 +1,4 @@
-# The two phases of rows.pxi and weights.pxi in the bf16 modules, on operands rounded to bf16.
+# Dense on operands rounded to bf16, in the bf16 modules: forward, backward, gradient, and how operands lie.
 #
 # A layer's panel is computed in float32 into this thread's `panel`, gets its epilogue there, and is
 # written as the operands that later matmuls want, so that no pass only converts (formats: half.h):
@@ -21,6 +21,11 @@ cdef inline int64_t pair_rows(int64_t n) noexcept nogil:
     return (n + PAIR_ROWS - 1) // PAIR_ROWS * PAIR_ROWS
 
 
+cdef inline real* half_panel_of(const Net* net, const Minibatch* batch) noexcept nogil:
+    """The thread's own panel, for HALF_BLOCK rows."""
+    return net.buffers.panel + batch.thread * HALF_BLOCK * PANEL
+
+
 cdef inline bint kept_slope(int activation) noexcept nogil:
     """Whether rounding v would spoil φ'(z) computed from it."""
     return activation != IDENTITY and activation != RELU and activation != LEAKY_RELU
@@ -33,7 +38,7 @@ cdef void write_values(Net* net, Layer* layer, int64_t p, int64_t first, int64_t
     cdef vec top[2]
     cdef vec low[2]
     cdef int64_t r, i, half
-    cdef operand* out = layer.v_rows + (p * net.stride + first) * PANEL
+    cdef operand* out = layer.v_rows + (p * net.buffers.stride + first) * PANEL
     cdef operand* columns = layer.v_columns + (first * panels_of(layer.n_in + 1) + p * PANEL) * PANEL
     for i in range(LANES):
         r = 2 * i
@@ -58,8 +63,8 @@ cdef void write_deltas(Net* net, Layer* layer, int64_t p, int64_t first, int64_t
     cdef vec top[2]
     cdef vec low[2]
     cdef int64_t r, half
-    cdef operand* out = layer.d_rows + (p * net.stride + first) * PANEL
-    cdef operand* couples = layer.d_pairs + (p * (net.stride - 1) + first) * PANEL
+    cdef operand* out = layer.d_rows + (p * net.buffers.stride + first) * PANEL
+    cdef operand* couples = layer.d_pairs + (p * (net.buffers.stride - 1) + first) * PANEL
     for r from 0 <= r < pair_rows(rows) by 2:
         for half in range(2):
             top[half] = load(delta + r * PANEL + half * LANES) if r < rows else splat(0)
@@ -69,54 +74,53 @@ cdef void write_deltas(Net* net, Layer* layer, int64_t p, int64_t first, int64_t
         store_pairs(out + (r + 1) * PANEL, pack(low[0], low[1]))
 
 
-cdef void gather_half(Net* net, const Minibatch* batch, int thread, int64_t first, int64_t last) noexcept nogil:
+cdef void half_gather(Net* net, const Minibatch* batch, int64_t first, int64_t last) noexcept nogil:
     """The samples' rows of X, a chunk at a time."""
     cdef Layer* layer = &net.layer[0]
     cdef int64_t n_in = layer.n_in, c, r, p, k, rows, columns
-    cdef real* panel = net.panel + thread * HALF_BLOCK * PANEL
+    cdef real* panel = half_panel_of(net, batch)
     for c from first <= c < last by PANEL:
         rows = min(<int64_t> PANEL, last - c)
         if batch.rows != NULL:
             for r in range(c + rows, min(last, c + 2 * PANEL)):
-                prefetch(net.X + batch.rows[r] * n_in, n_in)
+                prefetch(net.call.X + batch.rows[r] * n_in, n_in)
         for p in range(panels_of(n_in)):
             columns = min(<int64_t> PANEL, n_in - p * PANEL)
             if columns < PANEL:
                 memset(panel, 0, rows * PANEL * sizeof(real))
             for r in range(rows):
                 k = row_of(batch, c + r)
-                if net.weight != NULL and net.weight[k] == 0:
+                if net.call.weight != NULL and net.call.weight[k] == 0:
                     memset(panel + r * PANEL, 0, columns * sizeof(real))
                 else:
-                    memcpy(panel + r * PANEL, net.X + k * n_in + p * PANEL, columns * sizeof(real))
+                    memcpy(panel + r * PANEL, net.call.X + k * n_in + p * PANEL, columns * sizeof(real))
                 if columns < PANEL:
                     panel[r * PANEL + columns] = 1
             write_values(net, layer, p, c, rows, panel)
 
 
-cdef void multiply_half(Net* net, int64_t rows, const operand* a, int64_t K, const operand* w, int64_t columns,
-                        int64_t p, const real* bias, real* c) noexcept nogil:
+cdef void half_multiply(const Net* net, int64_t rows, const operand* a, int64_t K, const operand* w,
+                        int64_t columns, int64_t p, const real* bias, real* c) noexcept nogil:
     """C = A W + bias for panel p of the columns; those past the last become 0."""
     cdef int64_t r
     cdef int vectors = vectors_of(columns, p)
-    half_panel(rows, vectors, K, a, net.stride * PANEL, w + p * K * PANEL, bias, c, 0)
+    half_panel(rows, vectors, K, a, net.buffers.stride * PANEL, w + p * K * PANEL, bias, c, 0)
     if vectors == 1:
         for r in range(rows):
             store(c + r * PANEL + LANES, splat(0))
 
 
-cdef void forward_half(Net* net, const Minibatch* batch, int thread, int64_t l, int64_t first, int64_t last,
-                       int64_t p, int64_t end) noexcept nogil:
-    """vˡ = φ(Wˡ vˡ⁻¹): panels p … end − 1 of samples first … last − 1."""
+cdef void half_forward(Net* net, const Minibatch* batch, int64_t l, const Share* share) noexcept nogil:
+    """vˡ = φ(Wˡ vˡ⁻¹): a share of the samples and panels."""
     cdef Layer* layer = &net.layer[l]
-    cdef int64_t K = pair_rows(layer.n_in), r, c, rows
-    cdef bint top = l == net.layers - 1
+    cdef int64_t K = pair_rows(layer.n_in), p, r, c, rows
+    cdef bint top = l == net.plan.layers - 1
     cdef real* z
-    for p in range(p, end):
-        for r from first <= r < last by HALF_BLOCK:
-            rows = min(<int64_t> HALF_BLOCK, last - r)
-            z = layer.v + (p * net.stride + r) * PANEL if top else net.panel + thread * HALF_BLOCK * PANEL
-            multiply_half(net, rows, layer.v_rows + r * PANEL, K, layer.w_pairs, layer.n_out, p,
+    for p in range(share.p, share.end):
+        for r from share.first <= r < share.last by HALF_BLOCK:
+            rows = min(<int64_t> HALF_BLOCK, share.last - r)
+            z = layer.v + (p * net.buffers.stride + r) * PANEL if top else half_panel_of(net, batch)
+            half_multiply(net, rows, layer.v_rows + r * PANEL, K, layer.w_pairs, layer.n_out, p,
                           layer.w + (p * layer.rows + layer.n_in) * PANEL, z)
             if not top:
                 activate_panel(net, batch, l, p, r, r + rows, z)
@@ -126,26 +130,26 @@ cdef void forward_half(Net* net, const Minibatch* batch, int thread, int64_t l, 
 
 cdef void write_output_deltas(Net* net, int64_t first, int64_t last) noexcept nogil:
     """δᴸ, which loss_rows leaves in float32, into operands."""
-    cdef Layer* top = &net.layer[net.layers - 1]
+    cdef Layer* top = top_layer(net)
     cdef int64_t p, c
     for p in range(panels_of(top.n_out)):
         for c from first <= c < last by PANEL:
-            write_deltas(net, top, p, c, min(<int64_t> PANEL, last - c), top.delta + (p * net.stride + c) * PANEL)
+            write_deltas(net, top, p, c, min(<int64_t> PANEL, last - c),
+                         top.delta + (p * net.buffers.stride + c) * PANEL)
 
 
-cdef void backward_half(Net* net, int thread, int64_t l, int64_t first, int64_t last, int64_t p, int64_t end
-                        ) noexcept nogil:
-    """δˡ⁻¹ = φ'(zˡ⁻¹) ⊙ Wˡᵀ δˡ, at the input without φ': panels p … end − 1 of samples first … last − 1."""
+cdef void half_backward(Net* net, const Minibatch* batch, int64_t l, const Share* share) noexcept nogil:
+    """δˡ⁻¹ = φ'(zˡ⁻¹) ⊙ Wˡᵀ δˡ, at the input without φ': a share of the samples and panels."""
     cdef Layer* layer = &net.layer[l]
     cdef Layer* below = &net.layer[l - 1] if l > 0 else NULL
-    cdef int64_t K = pair_rows(layer.n_out), r, c, i, rows, at
+    cdef int64_t K = pair_rows(layer.n_out), p, r, c, i, rows, at
     cdef real* delta
-    for p in range(p, end):
-        for r from first <= r < last by HALF_BLOCK:
-            rows = min(<int64_t> HALF_BLOCK, last - r)
-            at = (p * net.stride + r) * PANEL
-            delta = net.panel + thread * HALF_BLOCK * PANEL if l > 0 else net.delta_input + at
-            multiply_half(net, rows, layer.d_rows + r * PANEL, K, layer.wt_pairs, layer.n_in, p, NULL, delta)
+    for p in range(share.p, share.end):
+        for r from share.first <= r < share.last by HALF_BLOCK:
+            rows = min(<int64_t> HALF_BLOCK, share.last - r)
+            at = (p * net.buffers.stride + r) * PANEL
+            delta = half_panel_of(net, batch) if l > 0 else net.buffers.delta_input + at
+            half_multiply(net, rows, layer.d_rows + r * PANEL, K, layer.wt_pairs, layer.n_in, p, NULL, delta)
             if l == 0:
                 continue
             if below.slope != NULL:
@@ -161,12 +165,12 @@ cdef void backward_half(Net* net, int thread, int64_t l, int64_t first, int64_t 
                 write_deltas(net, below, p, r + c, min(<int64_t> PANEL, rows - c), delta + c * PANEL)
 
 
-cdef inline void fetch_half(Net* net, const Task* task) noexcept nogil:
+cdef inline void fetch_half(const Net* net, const Task* task) noexcept nogil:
     """Have what update_tile reads and writes on its way while the tile's gradient is computed."""
     cdef Layer* layer = &net.layer[task.layer]
     cdef int64_t s
     prefetch(layer.w + weights_at(net, task), task.inputs * PANEL)
-    for s in range(net.optimizer.slots):
+    for s in range(net.plan.optimizer.slots):
         prefetch(layer.slot[s] + weights_at(net, task), task.inputs * PANEL)
     prefetch(<const real*> (layer.w_pairs + (task.j * pair_rows(layer.n_in) + task.k * PANEL) * PANEL),
              task.inputs * PANEL // 2)
@@ -175,24 +179,28 @@ cdef inline void fetch_half(Net* net, const Task* task) noexcept nogil:
                  PANEL * PANEL // 2)
 
 
-cdef void gradient_half(Net* net, const Task* task, int64_t count, real* g, bint add) noexcept nogil:
+cdef void half_gradient(const Net* net, const Minibatch* batch, const Task* task, real* g, bint add) noexcept nogil:
     """g = Σ_samples v δᵀ (added to g, or over it) for the inputs and outputs of one task."""
     cdef Layer* layer = &net.layer[task.layer]
-    cdef int64_t features = panels_of(layer.n_in + 1) * PANEL, b, n
+    cdef int64_t features = panels_of(layer.n_in + 1) * PANEL, b, n, count = batch.count
     for b from 0 <= b < max(count, <int64_t> 1) by HALF_BLOCK:  # both operands stay in the L1 cache
         n = min(<int64_t> HALF_BLOCK, count - b)
         if b + n == count:
             fetch_half(net, task)
         half_panel(task.inputs, vectors_of(layer.n_out, task.j), pair_rows(n),
                    layer.v_columns + (b * features // PANEL + task.k * PANEL) * PANEL, features * PANEL,
-                   layer.d_pairs + (task.j * (net.stride - 1) + b) * PANEL, NULL, g, add or b > 0)
+                   layer.d_pairs + (task.j * (net.buffers.stride - 1) + b) * PANEL, NULL, g, add or b > 0)
     if vectors_of(layer.n_out, task.j) == 1:  # keeps the columns past the last zero in everything made from g
         for n in range(task.inputs):
             store(g + n * PANEL + LANES, splat(0))
 
 
-cdef void round_tile(Net* net, int64_t l, int64_t j, int64_t k, bint transposed) noexcept nogil:
-    """The part of w_pairs, and of wt_pairs too, that mirrors input panel k of output panel j of w."""
+cdef inline int64_t half_mirror_bytes(const Layer* layer) noexcept nogil:
+    return panels_of(layer.n_in) * pair_rows(layer.n_out) * PANEL * <int64_t> sizeof(operand)
+
+
+cdef void half_mirror(const Net* net, int64_t l, int64_t j, int64_t k, bint down) noexcept nogil:
+    """The part of w_pairs, and with `down` of wt_pairs too, that mirrors input panel k of output panel j of w."""
     cdef Layer* layer = &net.layer[l]
     cdef vec square[LANES]
     cdef vec low, zero = splat(0)
@@ -200,11 +208,13 @@ cdef void round_tile(Net* net, int64_t l, int64_t j, int64_t k, bint transposed)
     cdef int64_t couples = (min(<int64_t> PANEL, layer.n_out - j * PANEL) + 1) // 2
     cdef const real* w = layer.w + (j * layer.rows + k * PANEL) * PANEL
     cdef operand* out = layer.w_pairs + (j * pair_rows(layer.n_in) + k * PANEL) * PANEL
+    if rows <= 0:  # the bias alone
+        return
     for r from 0 <= r < rows by 2:
         for half in range(2):
             low = load(w + (r + 1) * PANEL + half * LANES) if r + 1 < rows else zero
             store_pairs(out + r * PANEL + half * 2 * LANES, pair(load(w + r * PANEL + half * LANES), low))
-    if not transposed:
+    if not down:
         return
     out = layer.wt_pairs + (k * pair_rows(layer.n_out) + j * PANEL) * PANEL
     for half in range(2):
@@ -214,3 +224,12 @@ cdef void round_tile(Net* net, int64_t l, int64_t j, int64_t k, bint transposed)
         transpose_square(square)
         for i in range(couples):
             store_pairs(out + 2 * (i * PANEL + half * LANES), <pairs> square[i])
+
+
+cdef void half_lay_out(Layer* layer, int64_t stride, char* base, int64_t* used) noexcept nogil:
+    """Point a layer's operands into a block (buffers.pxi); `stride`: rows of a panel."""
+    cdef int64_t panel = PANEL * sizeof(operand), inputs = panels_of(layer.n_in + 1), outputs = panels_of(layer.n_out)
+    layer.v_rows = <operand*> take(base, used, inputs * stride * panel)
+    layer.v_columns = <operand*> take(base, used, inputs * (stride - 1) * panel)
+    layer.d_rows = <operand*> take(base, used, outputs * stride * panel)
+    layer.d_pairs = <operand*> take(base, used, outputs * (stride - 1) * panel)

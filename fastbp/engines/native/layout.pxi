@@ -39,18 +39,22 @@ cdef inline int64_t part_of_rows(int64_t rows, int64_t piece, int64_t pieces) no
     return part(rows, piece, pieces)
 
 
-cdef void gather(const real* X, const real* weight, int64_t columns, const int64_t* rows, int64_t offset,
-                 int64_t first, int64_t last, real* v, int64_t stride) noexcept nogil:
-    """X[rows[r]] (X[offset + r] where rows is NULL) into row r of v, r = first … last − 1; zeros where there
-    are weights and the row's is 0.
+cdef void gather(const Net* net, const Minibatch* batch, int64_t first, int64_t last) noexcept nogil:
+    """X's rows into rows first … last − 1 of v⁰; zeros where there are weights and the row's is 0.
 
     Shuffled rows come from anywhere in memory: line by line, one that follows is fetched meanwhile.
     """
-    cdef int64_t r, p, k, full = columns // PANEL, rest = columns % PANEL, ahead = 1 + GATHER_AHEAD // columns
+    cdef const real* X = net.call.X
+    cdef const real* weight = net.call.weight
+    cdef const int64_t* rows = batch.rows
+    cdef int64_t columns = net.layer[0].n_in, stride = batch.stride
+    cdef int64_t r, p, k, full = columns // PANEL, rest = columns % PANEL
+    cdef int64_t ahead = 1 + net.costs.reals_gathered // columns if net.costs.reals_gathered > 0 else 0
+    cdef real* v = batch.v_in
     cdef const real* x
     cdef const real* follows
     for r in range(first, last):
-        k = rows[r] if rows != NULL else offset + r
+        k = rows[r] if rows != NULL else batch.offset + r
         x = X + k * columns
         follows = X + rows[min(r + ahead, last - 1)] * columns if rows != NULL else x
         for p in range(full):
@@ -79,26 +83,6 @@ cdef void transpose_block(const real* w, int64_t rows, int64_t columns, real* wt
             transpose_square(square)
             for i in range(min(<int64_t> LANES, columns - c0)):
                 store(wt + (c0 + i) * PANEL + r0, square[i])
-
-
-cdef void mirror_weights(Net* net, int64_t l) noexcept nogil:
-    """All of wt, or of the bf16 operands, from w."""
-    cdef int64_t j, k
-    cdef Layer* layer = &net.layer[l]
-    for j in range(panels_of(layer.n_out)):
-        for k in range(panels_of(layer.n_in)):
-            if HALF:
-                round_tile(net, l, j, k, layer.wt_pairs != NULL)
-            else:
-                transpose_tile(layer, j, k)
-
-
-cdef inline void transpose_tile(Layer* layer, int64_t j, int64_t k) noexcept nogil:
-    """The block of wt that mirrors input panel k of output panel j of w."""
-    transpose_block(layer.w + (j * layer.rows + k * PANEL) * PANEL,
-                    min(<int64_t> PANEL, layer.n_in - k * PANEL),
-                    min(<int64_t> PANEL, layer.n_out - j * PANEL),
-                    layer.wt + (k * layer.n_out + j * PANEL) * PANEL)
 
 
 # The notes' W, shape (n_out, n_in + 1), into panels and back. Squares of LANES × LANES go through
@@ -188,7 +172,7 @@ cdef void copy_kept(Net* net, real* kept, bint back) noexcept nogil:
     cdef int64_t l, j, size
     cdef Layer* layer
     cdef real* w
-    for l in range(net.layers):
+    for l in range(net.plan.layers):
         layer = &net.layer[l]
         size = layer.weights * PANEL
         for j in range(panels_of(layer.n_out)):

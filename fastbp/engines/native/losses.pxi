@@ -50,8 +50,8 @@ cdef vec loss_labels(vec* T, int64_t outputs, ivec label, real low, real high) n
 
 cdef vec loss_targets(const Net* net, vec* T, const vec* Y, int64_t outputs) noexcept nogil:
     """ℓ of each row for targets Y[j], laid out as T; T ← δ."""
-    cdef int loss = net.loss
-    cdef real width = net.loss_width, low = net.loss_low, high = net.loss_high
+    cdef int loss = net.plan.loss
+    cdef real width = net.plan.loss_width, low = net.plan.loss_low, high = net.plan.loss_high
     cdef vec total = splat(0), zero = splat(0), one = splat(1), f, y, e, mass, top, log_total
     cdef int64_t j
     if loss == SOFTMAX_CROSS_ENTROPY:
@@ -96,7 +96,7 @@ cdef vec loss_targets(const Net* net, vec* T, const vec* Y, int64_t outputs) noe
             total = total + (y * within(e + vmax(zero, zero - f), low, high)
                              + (one - y) * within(e + vmax(zero, f), low, high))
         elif loss == USER_LOSS:
-            net.user_loss(<real*> &f, <real*> &y, <real*> &e, <real*> &T[j], LANES)
+            net.plan.user_loss(<real*> &f, <real*> &y, <real*> &e, <real*> &T[j], LANES)
             total = total + e
         else:  # POISSON: μ − y f + (y log y − y)
             e = exp_vec(f)

@@ -24,12 +24,21 @@ INLINE void online_input(real x, real x_next, const vec *step, real *w, vec *z) 
     }
 }
 
+/* A step on a layer of n_in inputs; addresses are of its first panel that is worked on. */
+typedef struct {
+    int64_t n_in, w_panel, row_panel; /* reals from one panel to the next, of W and of δ and z */
+    const real *x, *x_next, *delta;
+    real eta, *w, *z;
+} Online;
+
 /* Constant panels turn `step` and `sum` into registers. */
-INLINE void online_panels(const int panels, int64_t n_in, const real *x, const real *x_next, real eta,
-                          const real *delta, real *w, int64_t w_panel, real *z, int64_t row_panel) {
+INLINE void online_panels(const int panels, const Online *o) {
+    const real *x = o->x, *x_next = o->x_next;
+    const int64_t n_in = o->n_in, w_panel = o->w_panel;
+    real *w = o->w;
     vec step[2 * ONLINE_PANELS], sum[2 * ONLINE_PANELS];
     UNROLL for (int v = 0; v < 2 * panels; v++) {
-        step[v] = splat(eta) * load(delta + v / 2 * row_panel + v % 2 * LANES);
+        step[v] = splat(o->eta) * load(o->delta + v / 2 * o->row_panel + v % 2 * LANES);
         sum[v] = splat(0);
     }
     for (int64_t k = 0, end; k < n_in; k = end) {
@@ -40,15 +49,13 @@ INLINE void online_panels(const int panels, int64_t n_in, const real *x, const r
     }
     UNROLL for (int p = 0; p < panels; p++) /* the bias */
         online_input(1, 1, step + 2 * p, w + p * w_panel + n_in * PANEL, sum + 2 * p);
-    UNROLL for (int v = 0; v < 2 * panels; v++) store(z + v / 2 * row_panel + v % 2 * LANES, sum[v]);
+    UNROLL for (int v = 0; v < 2 * panels; v++) store(o->z + v / 2 * o->row_panel + v % 2 * LANES, sum[v]);
 }
 
-/* For the first one or two of so many panels of a layer with n_in inputs; returns which. w_panel and
-   row_panel: reals from one panel to the next, of W and of δ and z. */
-static int online_step(int64_t panels, int64_t n_in, const real *x, const real *x_next, real eta,
-                       const real *delta, real *w, int64_t w_panel, real *z, int64_t row_panel) {
-    if (panels == 1) return online_panels(1, n_in, x, x_next, eta, delta, w, w_panel, z, row_panel), 1;
-    return online_panels(ONLINE_PANELS, n_in, x, x_next, eta, delta, w, w_panel, z, row_panel), ONLINE_PANELS;
+/* For the first one or two of so many panels; returns how many. */
+static int online_step(int64_t panels, const Online *o) {
+    if (panels == 1) return online_panels(1, o), 1;
+    return online_panels(ONLINE_PANELS, o), ONLINE_PANELS;
 }
 
 #endif

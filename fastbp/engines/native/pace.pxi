@@ -11,8 +11,6 @@ cdef enum:
     FIRST_PATIENCE = 2   # windows until the next trial; doubled after each that failed
     LAST_PATIENCE = 256
 
-cdef int64_t FLOPS_PER_WINDOW = <int64_t> HALF_SPEED * 40_000_000 * 4 // <int64_t> sizeof(real)
-
 
 ctypedef struct Pace:
     int threads             # what was found; 0: nothing yet
@@ -33,13 +31,13 @@ cdef void end_trial(Pace* pace, int64_t patience) noexcept nogil:
     pace.patience = min(patience, <int64_t> LAST_PATIENCE)
 
 
-cdef int start_pace(Pace* pace, int64_t steps, int64_t flops, int most) noexcept nogil:
+cdef int start_pace(Pace* pace, const Costs* costs, int64_t steps, int64_t flops, int most) noexcept nogil:
     """For an epoch of so many steps, of so many FLOPs each: how many threads it takes, of `most`."""
     pace.start = 0
     pace.window = 0
-    if most == 1 or flops >= 8 * FLOPS_PER_WINDOW:
+    if most == 1 or flops >= 8 * costs.flops_per_window:  # no barrier matters beside such a step
         return most
-    pace.window = max(<int64_t> LEAST_WINDOW, FLOPS_PER_WINDOW // flops)
+    pace.window = max(<int64_t> LEAST_WINDOW, costs.flops_per_window // flops)
     if pace.threads == 0:
         pace.threads = most
         pace.patience = FIRST_PATIENCE
@@ -48,7 +46,7 @@ cdef int start_pace(Pace* pace, int64_t steps, int64_t flops, int most) noexcept
     return min(pace.threads, most)
 
 
-cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
+cdef void set_pace(Pace* pace, const Costs* costs, Team* team) noexcept nogil:
     """After each step, on thread 0: team.wanted for the next."""
     cdef double now
     if pace.window == 0:
@@ -70,7 +68,7 @@ cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
     if pace.trial > 0:  # one that takes longer already need not go on
         if pace.seconds <= pace.usual and pace.counted < pace.window:
             return
-        if pace.seconds < 0.95 * pace.usual:
+        if 100 * pace.seconds < costs.percent_faster * pace.usual:
             pace.usual = pace.seconds
             pace.threads = team.threads
             end_trial(pace, FIRST_PATIENCE)
@@ -81,7 +79,7 @@ cdef void set_pace(Pace* pace, Team* team) noexcept nogil:
     else:
         if pace.counted < pace.window:
             return
-        if pace.seconds > 1.5 * pace.usual:  # something else has come to run here
+        if 100 * pace.seconds > costs.percent_slower * pace.usual:  # something else has come to run here
             pace.patience = min(pace.patience, <int64_t> FIRST_PATIENCE)
         pace.usual = pace.seconds
         pace.windows += 1

@@ -1,38 +1,45 @@
 # Scale, z = s ⊙ v: forward, backward and gradient. Its parameters are panels as those of a Dense stage with a
-# single row: s is [P][rows][PANEL], the first row of each panel.
+# single row: s is [P][rows][PANEL], the first row of each panel. It has no mirror.
 
 
-cdef void scale_forward(Net* net, const Layer* layer, const real* v, int64_t v_panel, int64_t p, int64_t first,
-                        int64_t last, real* z) noexcept nogil:
-    """z = s ⊙ v: rows first … last − 1 of panel p; z points at the first of them."""
-    cdef int64_t r, c
-    cdef const real* s = layer.w + p * layer.rows * PANEL
-    v += p * v_panel + first * PANEL
-    for r in range(last - first):
-        for c in range(PANEL):
-            z[r * PANEL + c] = s[c] * v[r * PANEL + c]
+cdef int64_t scale_forward(const Net* net, const Minibatch* batch, int64_t l, const Share* share, int64_t p
+                           ) noexcept nogil:
+    """z = s ⊙ v."""
+    cdef Layer* layer = &net.layer[l]
+    cdef Panels v = inputs_of(net, batch, l), z = by_rows(net, layer.v)
+    multiply_by_scale(layer.w + p * layer.rows * PANEL, &v, &z, share, p)
+    return p + 1
 
 
-cdef void scale_backward(Net* net, const Layer* layer, int64_t p, int64_t first, int64_t last, real* out
-                         ) noexcept nogil:
-    """∂ℓ/∂v = s ⊙ δ: rows first … last − 1 of panel p; out points at the first of them."""
-    cdef int64_t r, c
-    cdef const real* s = layer.w + p * layer.rows * PANEL
-    cdef const real* delta = layer.delta + (p * net.stride + first) * PANEL
-    for r in range(last - first):
-        for c in range(PANEL):
-            out[r * PANEL + c] = s[c] * delta[r * PANEL + c]
+cdef int64_t scale_backward(const Net* net, int64_t l, real* out, const Share* share, int64_t p) noexcept nogil:
+    """∂ℓ/∂v = s ⊙ δ."""
+    cdef Layer* layer = &net.layer[l]
+    cdef Panels delta = by_rows(net, layer.delta), down = by_rows(net, out)
+    multiply_by_scale(layer.w + p * layer.rows * PANEL, &delta, &down, share, p)
+    return p + 1
 
 
-cdef void scale_gradient(Net* net, const Layer* layer, const real* v, int64_t v_panel, int64_t p, int64_t rows,
-                         real* g, bint add) noexcept nogil:
-    """g = Σ_rows δ ⊙ v of panel p (added to g, or over it), in the order of the rows."""
-    cdef int64_t r, c, columns = min(<int64_t> PANEL, layer.n_out - p * PANEL)
-    cdef const real* delta = layer.delta + p * net.stride * PANEL
-    v += p * v_panel
+cdef void multiply_by_scale(const real* s, const Panels* a, const Panels* c, const Share* share, int64_t p
+                            ) noexcept nogil:
+    """C = s ⊙ A: panel p of the share's rows."""
+    cdef int64_t r, i
+    cdef const real* x = a.start + p * a.apart
+    cdef real* y = c.start + p * c.apart
+    for r from share.first * PANEL <= r < share.last * PANEL by PANEL:
+        for i in range(PANEL):
+            y[r + i] = s[i] * x[r + i]
+
+
+cdef void scale_gradient(const Net* net, const Minibatch* batch, const Task* task, real* g, bint add) noexcept nogil:
+    """g = Σ_rows δ ⊙ v of a panel (added to g, or over it), in the order of the rows."""
+    cdef Layer* layer = &net.layer[task.layer]
+    cdef Panels v = inputs_of(net, batch, task.layer), d = by_rows(net, layer.delta)
+    cdef const real* x = v.start + task.j * v.apart
+    cdef const real* delta = d.start + task.j * d.apart
+    cdef int64_t r, i, columns = min(<int64_t> PANEL, layer.n_out - task.j * PANEL)
     if not add:
         memset(g, 0, PANEL * sizeof(real))
-    for r in range(rows):
-        for c in range(PANEL):
-            g[c] += delta[r * PANEL + c] * v[r * PANEL + c]
+    for r from 0 <= r < batch.count * PANEL by PANEL:
+        for i in range(PANEL):
+            g[i] += delta[r + i] * x[r + i]
     memset(g + columns, 0, (PANEL - columns) * sizeof(real))  # v has its bias node there, and what was before

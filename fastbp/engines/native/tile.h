@@ -63,11 +63,25 @@ INLINE void accumulate(const int m, const int vectors, vec acc[TILE_ROWS][2 * PA
     }
 }
 
-INLINE void tile(const int m, const int vectors, const int by_rows, int64_t K, const real *a,
-                 int64_t a_panel, const real *w, int64_t w_panel, real *c, int64_t c_panel, int add,
-                 real *weights, real eta, Ahead *ahead) {
-    const int64_t a_next = by_rows ? a_panel : PANEL * PANEL;
+/* What a tile multiplies, and where to. Of A's, W's and C's panels: reals from one to the next. */
+typedef struct {
+    const real *a, *w;
+    real *c;
+    int64_t K, a_panel, w_panel, c_panel; /* a_panel: tile_rows and tile_few; the other two: tile_few */
+    int add;
+    real *weights; /* tile_gradient: where not NULL, W −= η (C + …) there, and C stays as it is */
+    real eta;
+    Ahead *ahead; /* may be NULL; where it is not, tile_rows overwrites C */
+} Operands;
+
+INLINE void tile(const int m, const int vectors, const int by_rows, const int add, real *weights, Ahead *ahead,
+                 const Operands *o) {
+    const int64_t a_next = by_rows ? o->a_panel : PANEL * PANEL, w_panel = o->w_panel, c_panel = o->c_panel;
     const int64_t a_row = by_rows ? PANEL : 1, a_k = by_rows ? 1 : PANEL;
+    const real *a = o->a, *w = o->w;
+    real *c = o->c;
+    int64_t K = o->K;
+    const real eta = o->eta;
     vec acc[TILE_ROWS][2 * PANELS_MOST];
     UNROLL for (int i = 0; i < m; i++)
         UNROLL for (int v = 0; v < vectors; v++)
@@ -96,71 +110,59 @@ INLINE void tile(const int m, const int vectors, const int by_rows, int64_t K, c
             store(c + v / 2 * c_panel + i * PANEL + v % 2 * LANES, acc[i][v]);
 }
 
-#define TILE_CASE(m, by_rows, ahead)                                                               \
-    case m:                                                                                        \
-        if (m <= TILE_ROWS) {                                                                      \
-            const int rows = m <= TILE_ROWS ? m : 1;                                               \
-            if (vectors == 2) tile(rows, 2, by_rows, K, a, a_panel, w, 0, c, 0, add, weights, eta, ahead); \
-            else tile(rows, 1, by_rows, K, a, a_panel, w, 0, c, 0, add, weights, eta, ahead);      \
-        }                                                                                          \
+#define TILE_CASE(m, by_rows, add, weights, ahead)                                              \
+    case m:                                                                                     \
+        if (m <= TILE_ROWS) {                                                                   \
+            const int rows = m <= TILE_ROWS ? m : 1;                                            \
+            if (vectors == 2) tile(rows, 2, by_rows, add, weights, ahead, o);                   \
+            else tile(rows, 1, by_rows, add, weights, ahead, o);                                \
+        }                                                                                       \
         break;
-#define TILE_SWITCH(by_rows, ahead)                                                                    \
-    switch (m) {                                                                                       \
-        TILE_CASE(1, by_rows, ahead) TILE_CASE(2, by_rows, ahead) TILE_CASE(3, by_rows, ahead)         \
-        TILE_CASE(4, by_rows, ahead) TILE_CASE(5, by_rows, ahead) TILE_CASE(6, by_rows, ahead)         \
-        TILE_CASE(7, by_rows, ahead) TILE_CASE(8, by_rows, ahead) TILE_CASE(9, by_rows, ahead)         \
-        TILE_CASE(10, by_rows, ahead) TILE_CASE(11, by_rows, ahead) TILE_CASE(12, by_rows, ahead)      \
-        TILE_CASE(13, by_rows, ahead) TILE_CASE(14, by_rows, ahead)                                    \
+#define TILE_SWITCH(...)                                                                        \
+    switch (m) {                                                                                \
+        TILE_CASE(1, __VA_ARGS__) TILE_CASE(2, __VA_ARGS__) TILE_CASE(3, __VA_ARGS__)           \
+        TILE_CASE(4, __VA_ARGS__) TILE_CASE(5, __VA_ARGS__) TILE_CASE(6, __VA_ARGS__)           \
+        TILE_CASE(7, __VA_ARGS__) TILE_CASE(8, __VA_ARGS__) TILE_CASE(9, __VA_ARGS__)           \
+        TILE_CASE(10, __VA_ARGS__) TILE_CASE(11, __VA_ARGS__) TILE_CASE(12, __VA_ARGS__)        \
+        TILE_CASE(13, __VA_ARGS__) TILE_CASE(14, __VA_ARGS__)                                   \
     }
 #define FUNCTION static __attribute__((noinline)) void
 
-FUNCTION tile_rows_near(int m, int vectors, int64_t K, const real *a, int64_t a_panel, const real *w, real *c,
-                        int add) {
-    real *const weights = NULL;
-    const real eta = 0;
-    TILE_SWITCH(1, NULL)
+FUNCTION tile_rows_near(int m, int vectors, const Operands *o) {
+    const int add = o->add;
+    TILE_SWITCH(1, add, NULL, NULL)
 }
 
-FUNCTION tile_rows_ahead(int m, int vectors, int64_t K, const real *a, int64_t a_panel, const real *w, real *c,
-                         Ahead *ahead) {
-    real *const weights = NULL;
-    const real eta = 0;
-    const int add = 0;
-    TILE_SWITCH(1, ahead)
+FUNCTION tile_rows_ahead(int m, int vectors, const Operands *o) { TILE_SWITCH(1, 0, NULL, o->ahead) }
+
+FUNCTION tile_gradient_near(int m, int vectors, const Operands *o) {
+    const int add = o->add;
+    real *const weights = o->weights;
+    TILE_SWITCH(0, add, weights, NULL)
 }
 
-FUNCTION tile_gradient_near(int m, int vectors, int64_t K, const real *a, const real *w, real *c, int add,
-                            real *weights, real eta) {
-    const int64_t a_panel = 0;
-    TILE_SWITCH(0, NULL)
+FUNCTION tile_gradient_ahead(int m, int vectors, const Operands *o) {
+    const int add = o->add;
+    real *const weights = o->weights;
+    TILE_SWITCH(0, add, weights, o->ahead)
 }
 
-FUNCTION tile_gradient_ahead(int m, int vectors, int64_t K, const real *a, const real *w, real *c, int add,
-                             real *weights, real eta, Ahead *ahead) {
-    const int64_t a_panel = 0;
-    TILE_SWITCH(0, ahead)
+INLINE void tile_rows(int m, int vectors, const Operands *o) {
+    if (o->ahead) tile_rows_ahead(m, vectors, o);
+    else tile_rows_near(m, vectors, o);
 }
 
-/* a_panel: reals from one panel of A to the next. ahead may be NULL; where it is not, C is overwritten. */
-INLINE void tile_rows(int m, int vectors, int64_t K, const real *a, int64_t a_panel, const real *w, real *c,
-                      int add, Ahead *ahead) {
-    if (ahead) tile_rows_ahead(m, vectors, K, a, a_panel, w, c, ahead);
-    else tile_rows_near(m, vectors, K, a, a_panel, w, c, add);
-}
-
-INLINE void tile_gradient(int m, int vectors, int64_t K, const real *a, const real *w, real *c, int add,
-                          real *weights, real eta, Ahead *ahead) {
-    if (ahead) tile_gradient_ahead(m, vectors, K, a, w, c, add, weights, eta, ahead);
-    else tile_gradient_near(m, vectors, K, a, w, c, add, weights, eta);
+INLINE void tile_gradient(int m, int vectors, const Operands *o) {
+    if (o->ahead) tile_gradient_ahead(m, vectors, o);
+    else tile_gradient_near(m, vectors, o);
 }
 
 /* tile_rows on panels_at_once(m) whole panels, c overwritten. */
-FUNCTION tile_few(int m, int64_t K, const real *a, int64_t a_panel, const real *w, int64_t w_panel,
-                  real *c, int64_t c_panel) {
+FUNCTION tile_few(int m, const Operands *o) {
     switch (m) {
-        case 1: tile(1, 8, 1, K, a, a_panel, w, w_panel, c, c_panel, 0, NULL, 0, NULL); break;
-        case 2: tile(2, 4, 1, K, a, a_panel, w, w_panel, c, c_panel, 0, NULL, 0, NULL); break;
-        case 3: tile(3, 4, 1, K, a, a_panel, w, w_panel, c, c_panel, 0, NULL, 0, NULL); break;
+        case 1: tile(1, 8, 1, 0, NULL, NULL, o); break;
+        case 2: tile(2, 4, 1, 0, NULL, NULL, o); break;
+        case 3: tile(3, 4, 1, 0, NULL, NULL, o); break;
     }
 }
 

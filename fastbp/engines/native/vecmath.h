@@ -1,7 +1,7 @@
 /* exp, expm1, log, log1p, tanh, the logistic function and the normal distribution's tail, on vectors.
 
    Each is the textbook reduction written once for both dtypes: reduce the argument until a short series
-   reaches the dtype's precision, then undo the reduction. Error bounds (tests/test_vecmath.py): at most
+   reaches the dtype's precision, then undo the reduction. Error bounds (tests/test_native_modules.py): at most
    2 ULP in float32, 4 in float64, for exp, tanh and logistic over their whole range, denormals
    included; ±0, ±inf and NaN give what math.h gives. */
 #ifndef FASTBP_VECMATH_H

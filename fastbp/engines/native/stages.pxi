@@ -1,0 +1,82 @@
+# The kinds of stage, and every choice between them: a new one adds a line to each choice below, and a file of its own.
+#
+# The rest of the engine sees a stage by its Layer: n_in, n_out, and parameters of `weights` for each unit, laid out as
+# panels whatever the kind. What a kind computes stands in dense.pxi or scale.pxi, and, for Dense on bf16 operands,
+# half.pxi.
+
+STAGES = ("Dense", "Scale")  # by the names of fastbp/stages.py, in the order of the enum
+
+cdef enum:
+    DENSE, SCALE
+
+
+cdef inline bint all_dense(const Net* net) noexcept nogil:
+    """Whether the cuts that are made for Dense stages apply."""
+    cdef int64_t l
+    for l in range(net.plan.layers):
+        if net.layer[l].kind != DENSE:
+            return False
+    return True
+
+
+cdef inline int64_t forward_panels(const Net* net, const Minibatch* batch, int64_t l, const Share* share, int64_t p
+                                   ) noexcept nogil:
+    """zˡ of the share's panel p, or of some more; returns the panel after."""
+    if net.layer[l].kind == SCALE:
+        return scale_forward(net, batch, l, share, p)
+    return dense_forward(net, batch, l, share, p)
+
+
+cdef inline int64_t backward_panels(const Net* net, int64_t l, real* out, const Share* share, int64_t p
+                                    ) noexcept nogil:
+    """∂ℓ/∂vˡ⁻¹ from δˡ, likewise, into panels of rows at `out`."""
+    if net.layer[l].kind == SCALE:
+        return scale_backward(net, l, out, share, p)
+    return dense_backward(net, l, out, share, p)
+
+
+cdef inline void gradient_tile(const Net* net, const Minibatch* batch, const Task* task, real* g, bint add
+                               ) noexcept nogil:
+    """g = the task's tile of the gradient, summed over the minibatch's rows; with add g += it."""
+    if HALF:
+        half_gradient(net, batch, task, g, add)
+    elif net.layer[task.layer].kind == SCALE:
+        scale_gradient(net, batch, task, g, add)
+    else:
+        dense_gradient(net, batch, task, g, add, False)
+
+
+cdef inline bint step_tile(const Net* net, const Minibatch* batch, const Task* task, real* g) noexcept nogil:
+    """w −= η g where the kind of stage does so as it computes the gradient; else returns False. g is scratch."""
+    if HALF or net.layer[task.layer].kind != DENSE:
+        return False
+    dense_gradient(net, batch, task, g, False, True)
+    return True
+
+
+# A mirror is another form of the weights in which the passes read them. Whoever changes w brings it up to date.
+
+
+cdef int64_t mirror_bytes(const Layer* layer) noexcept nogil:
+    """Of the form that goes down to the layer's inputs, which the first has for the Jacobian only."""
+    if HALF:
+        return half_mirror_bytes(layer)
+    if layer.kind == DENSE:
+        return dense_mirror_bytes(layer)
+    return 0
+
+
+cdef inline void mirror_tile(const Net* net, int64_t l, int64_t j, int64_t k, bint down) noexcept nogil:
+    """The tile of input panel k and output panel j of w into its mirrors, with `down` also the one of mirror_bytes."""
+    if HALF:
+        half_mirror(net, l, j, k, down)
+    elif down and net.layer[l].kind == DENSE:
+        dense_mirror(&net.layer[l], j, k)
+
+
+cdef void mirror_layer(const Net* net, int64_t l, bint down) noexcept nogil:
+    """All of them."""
+    cdef int64_t j, k
+    for j in range(panels_of(net.layer[l].n_out)):
+        for k in range(panels_of(net.layer[l].weights)):
+            mirror_tile(net, l, j, k, down)
