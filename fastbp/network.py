@@ -1006,6 +1006,10 @@ class MLP:
         >>> bool((same.predict_proba(X) == model.predict_proba(X)).all())
         True
         """
+        self._save(path, {})
+
+    def _save(self, path: str | os.PathLike[str], more: dict[str, Any]) -> None:
+        """Save; `more` goes into the header, where `load` does not look."""
         _options.check_path("path", path)
         declared: list[Activation | Loss] = [*self._plan.activations, self._plan.loss]
         if users := {f.name for f in declared if f.function is not None}:
@@ -1014,7 +1018,7 @@ class MLP:
                 "`parameters`, or pickle the model if its functions can be imported"
             )
         arrays = {f"layer_{i}": p for i, p in enumerate(self.parameters, 1)}
-        model_file.write(path, {"network": self._network()}, arrays)
+        model_file.write(path, {**more, "network": self._network()}, arrays)
 
     @classmethod
     def load(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from fastbp._encoding import Encoding
 from fastbp._tables import Table
 
