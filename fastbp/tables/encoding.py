@@ -397,7 +397,7 @@ def _numbers(value: object, length: int) -> tuple[float, ...]:
 
 def _texts(name: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise ValueError(f"{name} are no texts")
+        raise ValueError(f"{name} of the encoding are no texts")
     return tuple(value)
 
 

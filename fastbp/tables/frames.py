@@ -7,6 +7,7 @@ be. A column of Python objects that Arrow has no type for becomes text.
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,10 @@ def from_objects(values: list[Any]) -> Any:
 
 
 def _series(column: Any) -> Any:
-    if column.dtype.kind in "iufbUmM":
+    if column.ndim == 1 and column.dtype.kind in "iufbmM":
         return column
+    if column.dtype.kind == "U" and find_spec("pyarrow") is None:
+        return column  # as those of NPZ files
     return from_objects(column.tolist())
 
 

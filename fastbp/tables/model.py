@@ -318,18 +318,25 @@ def _from_pair(network: MLP, old: dict[str, Any]) -> TableModel:
     the first layer, W / scale and b − W mean / scale.
     """
     columns: list[Column] = []
+    features, mean, scale = old["features"], old["mean"], old["scale"]
+    if not isinstance(features, dict):
+        raise ValueError("its features are not named")
+    width = sum(1 if c is None else len(c) for c in features.values())
+    inputs = network.plan.layer_sizes[0]
+    if not width == len(mean) == len(scale) == inputs or not all(map(float, scale)):
+        raise ValueError("mean and scale do not fit the features and the network")
     parameters = network.parameters
     W, b = parameters[0][:, :-1].astype(np.float64), parameters[0][:, -1].astype(np.float64)
     j = 0
-    for name, categories in old["features"].items():
+    for name, categories in features.items():
         if categories is None:
-            columns.append(Number(name, float(old["mean"][j]), 1 / float(old["scale"][j])))
+            columns.append(Number(name, float(mean[j]), 1 / float(scale[j])))
             j += 1
             continue
         columns.append(Category(name, tuple(categories)))
         for i in range(j, j + len(categories)):
-            W[:, i] /= float(old["scale"][i])
-            b -= W[:, i] * float(old["mean"][i])
+            W[:, i] /= float(scale[i])
+            b -= W[:, i] * float(mean[i])
         j += len(categories)
     classes = old["classes"]
     target = Target.from_dict(
@@ -340,13 +347,11 @@ def _from_pair(network: MLP, old: dict[str, Any]) -> TableModel:
             "scale": old["target_scale"],
         }
     )
-    if j != len(old["mean"]) or j != len(old["scale"]):
-        raise ValueError("mean and scale do not fit the features")
     # Checked as what comes from a new file is.
     encoding = Encoding.from_dict(Encoding(tuple(columns), clip=False).to_dict())
     names = {*encoding.names, target.name}
-    width = len(names) if names == {str(i) for i in range(len(names))} else None
-    model = _fitting(TableModel(network, encoding, target, width))
+    of_array = names == {str(i) for i in range(len(names))}
+    model = _fitting(TableModel(network, encoding, target, len(names) if of_array else None))
     parameters[0] = np.column_stack([W, b])
     network.parameters = parameters
     return model

@@ -41,15 +41,17 @@ NO_VALUE = (
 )
 ENOUGH = 0.98  # of a column's values: what they are, the column is
 
-_SPACES, _APOSTROPHES = "[ \u00a0\u2009\u202f]", "['’]"
+_GAPS = " \u00a0\u2009\u202f"
+_SPACES, _APOSTROPHES = f"[{_GAPS}]", "['’]"
 _SEPARATORS = {"": "", ",": ",", ".": r"\.", " ": _SPACES, "'": _APOSTROPHES}
 _UNIT = r"(?:[$€£¥%]|USD|EUR|GBP)"
 _LOOKS_NUMERIC = (
-    rf"^[+-]?{_UNIT}?\s*[+-]?[0-9][0-9.,'’\s]*(?:[eE][+-]?[0-9]+)?\s*{_UNIT}?$|^[+-]?[.,][0-9]"
+    rf"^[+-]?{_UNIT}?\s*[+-]?[0-9][0-9.,'’{_GAPS}]*(?:[eE][+-]?[0-9]+)?\s*{_UNIT}?$|^[+-]?[.,][0-9]"
 )
 _CODE = "^0[0-9]+$"
 _LOOKS_DATED = r"^[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{1,4}(?:[ T][0-9]{1,2}:[0-9]{2}.*)?$"
 _DAYS = ("%Y-%m-%d", "%d-%m-%Y", "%m-%d-%Y", "%d-%m-%y", "%m-%d-%y")
+_DIGITS = {"Y": "4", "y": "2", "M": "2", "S": "2"}
 _TIMES = ("", " %H:%M", " %H:%M:%S")
 DATE_FORMATS = tuple(day + time for time in _TIMES for day in _DAYS)
 
@@ -136,9 +138,13 @@ def numbers(values: Strings, style: Style) -> NDArray[np.float64]:
 
 def dates(values: Strings, format: str) -> NDArray[np.datetime64]:
     """Read (trimmed) values, datetime64[s]; NaT where one is no date of this format."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    parsed = pc.strptime(_plain_date(values), format=format, unit="s", error_is_null=True)
+    plain = _plain_date(values)
+    shape = re.sub("%(.)", lambda part: f"[0-9]{{{_DIGITS.get(part[1], '1,2')}}}", format)
+    plain = pc.if_else(pc.match_substring_regex(plain, f"^{shape}$"), plain, pa.scalar(""))
+    parsed = pc.strptime(plain, format=format, unit="s", error_is_null=True)
     found: NDArray[np.datetime64] = parsed.to_numpy(zero_copy_only=False).astype("datetime64[s]")
     return found
 
@@ -177,10 +183,9 @@ class Tally:
                     n = _count(pc.match_substring_regex(texts, style.pattern), counts)
                     self._numbers[style_] = self._numbers.get(style_, 0) + n
         if 2 * _count(pc.match_substring_regex(values, _LOOKS_DATED), counts) >= here:
-            plain = _plain_date(values)
             for format in DATE_FORMATS:
-                parsed = pc.strptime(plain, format=format, unit="s", error_is_null=True)
-                self._dates[format] = self._dates.get(format, 0) + _count(parsed.is_valid(), counts)
+                n = int(counts[~np.isnat(dates(values, format))].sum())
+                self._dates[format] = self._dates.get(format, 0) + n
 
     def best(self) -> Style | str | None:
         """The style of numbers, or the format of dates, that takes nearly all; None: text."""
