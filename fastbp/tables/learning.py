@@ -450,7 +450,7 @@ class _Words:
 def _unnamed(name: str) -> bool:
     """Row numbers and row names have no name in files, or one that pandas gave them."""
     head, _, number = name.rpartition("unnamed_" if name.startswith("unnamed_") else "Unnamed: ")
-    return not head and name != number and number.isdecimal()
+    return not head and name != number and number.replace(".", "").isdecimal()
 
 
 def _chosen_rows(rows: int, most: int) -> NDArray[np.int64]:

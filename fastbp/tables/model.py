@@ -176,7 +176,7 @@ class TableModel:
         if isinstance(data, list | tuple) and data and isinstance(data[0], str | os.PathLike):
             texts = {*self.encoding.texts, *also}
             for path in data:
-                array = self.width is not None and str(path).lower().endswith(".npy")
+                array = str(path).lower().endswith(".npy")
                 only = None if array else {*names, *also}
                 for part in stream([path], options, only=only, texts=lambda names: texts):
                     yield self._by_position(part) if array else part

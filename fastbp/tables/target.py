@@ -156,6 +156,8 @@ def learn_target(
         for part in parts:
             if kind_of(part.columns[name]) == "text":
                 tally.add(*different(part.columns[name])[:2])
+        if not tally.present and kinds == {"text"}:
+            raise ValueError(f"target {name!r} has no values: all of its cells are missing")
         found = tally.best()
         if isinstance(found, Style):
             style, kinds = found, {"number"}
