@@ -115,6 +115,13 @@ def test_a_missing_number_is_the_median_and_an_input_says_so() -> None:
     assert encoded(found, {"x": [None, 2.0]}).tolist() == [[0], [0]]
 
 
+@pytest.mark.parametrize("x", [[1.0, -99.0, 3.0], ["1", "-99", "3"], [1, -99, 3]])
+def test_a_number_that_stands_for_nothing(x: list[Any]) -> None:
+    found = learnt({"x": x}, tokens=("-99",))
+    assert found.encoding.inputs == ["x", "x=missing"]
+    assert encoded(found, {"x": x})[:, 1].tolist() == [0, 1, 0]
+
+
 def test_a_column_constant_but_for_what_is_missing() -> None:
     found = learnt({"k": [0.5, None, 0.5, 0.5]})
     assert encoded(found, {"k": [0.5, None, 0.6]}).tolist() == [[0, 0], [0, 1], [0, 0]]

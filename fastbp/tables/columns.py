@@ -6,6 +6,8 @@ NumPy arrays need nothing else; Arrow's are what files and frames are read into.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -60,7 +62,7 @@ def numbers_of(
             seconds = column.astype("timedelta64[ns]").astype(np.float64) / 1e9
             seconds[np.isnat(column)] = np.nan
             return seconds, None
-        return column.astype(np.float64, copy=False), None
+        return _without(column.astype(np.float64, copy=False), tuple(tokens)), None
     import pyarrow as pa
     import pyarrow.types as is_
 
@@ -73,7 +75,7 @@ def numbers_of(
         unit = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
         wide = pa.int32() if column.type.bit_width == 32 else pa.int64()
         return _floats(column.cast(wide)) / unit, None
-    return _floats(column), None
+    return _without(_floats(column), tuple(tokens)), None
 
 
 def moments_of(
@@ -149,8 +151,9 @@ def _by_different_values(column: Any, read: Any) -> tuple[Any, Mask | None]:
 
 
 def _read_numbers(values: Any, style: Style, tokens: Iterable[str]) -> tuple[Floats, Mask]:
-    found = texts.numbers(values, style)
-    bad = np.isnan(found) & ~texts.is_missing(values, tokens)
+    missing = texts.is_missing(values, tokens)
+    found = np.where(missing, np.nan, texts.numbers(values, style))
+    bad = np.isnan(found) & ~missing
     if bad.any() and style != Style():  # a file of another country, or one written by a program
         found = np.where(bad, texts.numbers(values, Style()), found)
         bad &= np.isnan(found)
@@ -165,6 +168,21 @@ def _read_dates(values: Any, formats: list[str], tokens: Iterable[str]) -> tuple
             found = np.where(np.isnat(found), texts.dates(values, format), found)
             bad &= np.isnat(found)
     return found, bad
+
+
+@lru_cache
+def _numbers_among(tokens: tuple[str, ...]) -> tuple[float, ...]:
+    """Numbers that stand for no value, such as −99."""
+    found = []
+    for token in tokens:
+        with suppress(ValueError):
+            found.append(float(token))
+    return tuple(number for number in found if number == number)
+
+
+def _without(values: Floats, tokens: tuple[str, ...]) -> Floats:
+    numbers = _numbers_among(tokens)
+    return np.where(np.isin(values, numbers), np.nan, values) if numbers else values
 
 
 def _floats(column: Any) -> Floats:

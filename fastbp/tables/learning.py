@@ -528,7 +528,8 @@ def _between(a: Any, b: Any, t: Any) -> Any:
 def _few_whole(sample: NDArray[np.float64]) -> bool:
     values = sample[: 20 * _SAMPLE // 100]
     values = np.unique(values[~np.isnan(values)])
-    return 2 < len(values) <= _FEW_NUMBERS and bool((values == np.rint(values)).all())
+    few = 2 < len(values) <= min(_FEW_NUMBERS, len(sample) // 4)
+    return few and bool((values == np.rint(values)).all())
 
 
 def _short(value: object) -> str:
