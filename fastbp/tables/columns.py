@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.tables import texts
+from fastbp.tables import _arrow, texts
+from fastbp.tables._arrow import one_array
 from fastbp.tables.texts import NO_VALUE, Style
 
 __all__ = ["Kind", "codes_of", "kind_of", "moments_of", "numbers_of", "value_at"]
@@ -70,7 +71,7 @@ def numbers_of(
     if kind in ("text", "category") and not is_.is_boolean(column.type):
         return _by_different_values(column, lambda v: _read_numbers(v, style or Style(), tokens))
     if kind in ("other", "date"):
-        return np.full(len(column), np.nan), _valid(column)
+        return np.full(len(column), np.nan), _arrow.valid(column)
     if is_.is_time(column.type) or is_.is_duration(column.type):
         unit = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
         wide = pa.int32() if column.type.bit_width == 32 else pa.int64()
@@ -94,9 +95,11 @@ def moments_of(
         formats += [f for f in texts.DATE_FORMATS if f.startswith("%Y") and f != format]
         return _by_different_values(column, lambda v: _read_dates(v, formats, tokens))
     if kind in ("other", "number"):
-        return np.full(len(column), "NaT", "datetime64[s]"), _valid(column)
-    moments = column.cast(pa.timestamp("s"), safe=False).to_numpy(zero_copy_only=False)
-    return moments.astype("datetime64[s]"), None
+        return np.full(len(column), "NaT", "datetime64[s]"), _arrow.valid(column)
+    column = one_array(column.cast(pa.timestamp("s"), safe=False))
+    moments = _arrow.values(column, "datetime64[s]").copy()
+    moments[~_arrow.valid(column)] = "NaT"
+    return moments, None
 
 
 def codes_of(column: Any, tokens: Iterable[str] = ()) -> tuple[NDArray[np.int64], list[str | None]]:
@@ -113,11 +116,12 @@ def codes_of(column: Any, tokens: Iterable[str] = ()) -> tuple[NDArray[np.int64]
     if not is_.is_dictionary(column.type):
         if is_.is_date(column.type) or is_.is_timestamp(column.type) or is_.is_time(column.type):
             column = column.cast("string")
-        column = column.dictionary_encode("encode")
-    column = _one_array(column)
+        column = column.dictionary_encode()
+    column = one_array(column)
     values = [_text(value, tokens) for value in column.dictionary.to_pylist()]
-    indices = column.indices.cast("int64").fill_null(len(values))
-    return indices.to_numpy(zero_copy_only=False), [*values, None]
+    indices = _indices(column)
+    indices[indices < 0] = len(values)
+    return indices, [*values, None]
 
 
 def value_at(column: Any, row: int) -> object:
@@ -128,10 +132,9 @@ def value_at(column: Any, row: int) -> object:
 
 def different(column: Any) -> tuple[Any, NDArray[np.int64], NDArray[np.int64]]:
     """(Trimmed) different values of a column of text, how often each is there, all indices."""
-    column = column.dictionary_encode("encode")
-    column = _one_array(column)
+    column = one_array(column.dictionary_encode())
     values = texts.trimmed(column.dictionary.cast("string"))
-    indices = column.indices.cast("int64").fill_null(-1).to_numpy(zero_copy_only=False)
+    indices = _indices(column)
     counts = np.bincount(indices + 1, minlength=len(values) + 1)[1:]
     return values, counts, indices
 
@@ -190,20 +193,16 @@ def _floats(column: Any) -> Floats:
 
     if column.type != pa.float64():
         column = column.cast(pa.float64(), safe=False)
-    if column.null_count:
-        column = column.fill_null(float("nan"))
-    a: Floats = _one_array(column).to_numpy(zero_copy_only=False)
-    return a
+    column = one_array(column)
+    found = _arrow.values(column, np.float64)
+    return np.where(_arrow.valid(column), found, np.nan) if column.null_count else found
 
 
-def _one_array(column: Any) -> Any:
-    """An array of one piece."""
-    if not hasattr(column, "chunks"):
-        return column
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    column = column.combine_chunks()
-    return column.chunk(0) if hasattr(column, "chunks") else column
+def _indices(column: Any) -> NDArray[np.int64]:
+    """Indices of a dictionary's array, −1 where null."""
+    indices = column.indices.cast("int64")
+    found = _arrow.values(indices, np.int64)
+    return np.where(_arrow.valid(indices), found, -1)
 
 
 def _parsed(column: NDArray[Any]) -> tuple[Floats, Mask]:
@@ -218,11 +217,6 @@ def _parsed(column: NDArray[Any]) -> tuple[Floats, Mask]:
             except ValueError:
                 bad[i] = True
     return found, bad
-
-
-def _valid(column: Any) -> Mask:
-    mask: Mask = column.is_valid().to_numpy(zero_copy_only=False)
-    return mask
 
 
 def _text(value: object, tokens: set[str]) -> str | None:

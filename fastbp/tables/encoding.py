@@ -30,7 +30,7 @@ __all__ = ["Bad", "Category", "Column", "Date", "Encoding", "Number"]
 Floats = NDArray[np.float64]
 VERSION = 1
 CIRCLES = ("month", "weekday", "hour")
-_BLOCK = 1 << 18  # inputs that are computed at a time: they stay in the cache
+_BLOCK = 1 << 15  # inputs that are computed at a time: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class Encoding:
         center = np.array([c for _, _, c, _ in scaled])[:, None]
         scale = np.array([s for _, _, _, s in scaled])[:, None]
         infinite: set[int] = set()
-        step = max(_BLOCK // len(scaled), 16)
+        step = max(_BLOCK // len(scaled), 64)
         for start in range(0, len(out), step):
             stop = min(start + step, len(out))
             chosen = slice(start, stop) if rows is None else rows[start:stop]
@@ -250,7 +250,10 @@ class Encoding:
                     np.copyto(t, 0, where=np.isnan(t))
                 if self.clip:
                     np.clip(t, -1e9, 1e9, out=t)  # farther out the quotient is ±3 all the same
-                    t /= np.sqrt(1 + np.square(t / 3))
+                    u = t * t
+                    u *= 1 / 9
+                    u += 1
+                    t /= np.sqrt(u, out=u)
                 else:
                     np.clip(t, -1e30, 1e30, out=t)  # finite in float32, too
             out[start:stop, where] = t.T

@@ -7,7 +7,7 @@ Whether a column of text holds numbers, dates or names is decided from all of it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +42,7 @@ __all__ = ["Fact", "Learnt", "Wishes", "learn"]
 
 MAX_CATEGORIES = 100
 FEW = 8  # categories: with more than these, those that a single row has count as rare
-_SAMPLE = 100_000  # training rows that medians and quartiles are taken from
+_SAMPLE = 50_000  # training rows that medians and quartiles are taken from
 _CELLS = 1 << 22  # numbers that are looked at together
 _MOST_VALUES = 50_000  # different texts that are remembered of a column
 _MOST_WORDS = 20
@@ -215,12 +215,14 @@ class _Learner:
                 )
                 return
 
-    def _training_slices(self) -> Any:
-        """Every part with the mask of its training rows."""
-        start = 0
-        for part in self.parts:
-            yield part, self.training[start : start + part.rows]
-            start += part.rows
+    def _training_slices(self, most: int = 1 << 62) -> Iterator[tuple[Part, NDArray[np.bool_]]]:
+        """All rows, at most so many at a time, with the mask of those to learn from."""
+        first = 0
+        for whole in self.parts:
+            for start in range(0, whole.rows, most):
+                part = whole.slice(start, min(start + most, whole.rows))
+                yield part, self.training[first : first + part.rows]
+                first += part.rows
 
     # Numbers
 
@@ -246,8 +248,12 @@ class _Learner:
         chosen = _chosen_rows(self.rows, _SAMPLE)
         words: dict[str, _Words] = {n: _Words() for n in styles}
         seen = taken = 0
-        for part, mask in self._training_slices():
-            M = np.empty((k, part.rows))
+        most = max(_CELLS // 4 // k, 256)
+        room = np.empty(
+            (k, min(most, self.parts.rows))
+        )  # the same for all slices: new memory is slow
+        for part, mask in self._training_slices(most):
+            M = room[:, : part.rows]
             for i, (name, style) in enumerate(styles.items()):
                 raw = part.columns[name]
                 M[i], bad = numbers_of(raw, style, self.tokens)
@@ -526,7 +532,7 @@ def _between(a: Any, b: Any, t: Any) -> Any:
 
 
 def _few_whole(sample: NDArray[np.float64]) -> bool:
-    values = sample[: 20 * _SAMPLE // 100]
+    values = sample[:20_000]
     values = np.unique(values[~np.isnan(values)])
     few = 2 < len(values) <= min(_FEW_NUMBERS, len(sample) // 4)
     return few and bool((values == np.rint(values)).all())

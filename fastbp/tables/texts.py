@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.tables import _arrow
+from fastbp.tables._arrow import strings
+
 Strings = Any  # pyarrow.StringArray
 
 # Cells that stand for "no value" in a column of numbers or dates, compared in lower case. In a column
@@ -111,10 +114,9 @@ def trimmed(values: Strings) -> Strings:
 
 def is_missing(values: Strings, tokens: Iterable[str]) -> NDArray[np.bool_]:
     """Which (trimmed) values stand for no value."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return _mask(pc.is_in(pc.utf8_lower(values), pa.array(sorted(set(tokens)), pa.string())))
+    return _mask(pc.is_in(pc.utf8_lower(values), strings(sorted(set(tokens)))))
 
 
 def numbers(values: Strings, style: Style) -> NDArray[np.float64]:
@@ -130,22 +132,20 @@ def numbers(values: Strings, style: Style) -> NDArray[np.float64]:
     if style.decimal == ",":
         values = pc.replace_substring(values, ",", ".")
     values = pc.utf8_ltrim(values, "+")
-    values = pc.if_else(good, values, pa.scalar("nan"))
-    read = pc.cast(values, pa.float64()).fill_null(float("nan"))
-    found: NDArray[np.float64] = read.to_numpy(zero_copy_only=False)
-    return found
+    values = pc.if_else(good, values, strings(["nan"])[0])
+    return _arrow.values(pc.cast(values, pa.float64()), np.float64)
 
 
 def dates(values: Strings, format: str) -> NDArray[np.datetime64]:
     """Read (trimmed) values, datetime64[s]; NaT where one is no date of this format."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     plain = _plain_date(values)
     shape = re.sub("%(.)", lambda part: f"[0-9]{{{_DIGITS.get(part[1], '1,2')}}}", format)
-    plain = pc.if_else(pc.match_substring_regex(plain, f"^{shape}$"), plain, pa.scalar(""))
+    plain = pc.if_else(pc.match_substring_regex(plain, f"^{shape}$"), plain, strings([""])[0])
     parsed = pc.strptime(plain, format=format, unit="s", error_is_null=True)
-    found: NDArray[np.datetime64] = parsed.to_numpy(zero_copy_only=False).astype("datetime64[s]")
+    found = _arrow.values(parsed, "datetime64[s]").copy()
+    found[~_arrow.valid(parsed)] = "NaT"
     return found
 
 
@@ -245,8 +245,7 @@ def _plain_date(values: Strings) -> Strings:
 
 
 def _mask(values: Any) -> NDArray[np.bool_]:
-    mask: NDArray[np.bool_] = values.fill_null(False).to_numpy(zero_copy_only=False)
-    return mask
+    return _arrow.values(values, bool) & _arrow.valid(values)
 
 
 def _count(matches: Any, counts: NDArray[np.int64]) -> int:
