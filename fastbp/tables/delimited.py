@@ -301,7 +301,7 @@ class _Reader:
             return arrow.read_csv(
                 pa.BufferReader(text),
                 read_options=arrow.ReadOptions(
-                    column_names=unique, block_size=max(1 << 20, min(256 * line, 1 << 30))
+                    column_names=unique, block_size=max(1 << 18, min(256 * line, 1 << 30))
                 ),
                 parse_options=arrow.ParseOptions(
                     delimiter=layout.delimiter,

@@ -19,7 +19,7 @@ from fastbp.tables.texts import ENOUGH, NO_VALUE, Style
 __all__ = ["Layout", "sniff"]
 
 DELIMITERS = (",", ";", "\t", "|")
-_MOST_ROWS = 1000  # of the sample, that are looked at
+_MOST_ROWS = 400  # of the sample, that are looked at
 _STYLES = {mark: re.compile(Style(mark).pattern) for mark in ".,"}
 _THOUSANDS = re.compile(r"^[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+$")
 _CODE = re.compile("^0[0-9]+$")
