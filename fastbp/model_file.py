@@ -9,6 +9,7 @@ a checkpoint, see `fastbp.checkpoint`, ``table`` where the network was trained o
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zlib
@@ -49,6 +50,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     from pathlib import Path  # slow to import
 
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # A device or a pipe: the new file would take its place in the folder.
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
     temporary = path.parent / f".{path.name}.{os.urandom(8).hex()}.tmp"
     try:
         with open(temporary, "xb") as file:
@@ -58,7 +62,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if error.filename is None or os.fspath(error.filename) == os.fspath(temporary):
+        if error.errno and error.filename in (None, os.fspath(temporary)):
             error.filename = os.fspath(path)  # the name that the caller knows
         raise
     except BaseException:

@@ -529,6 +529,7 @@ def test_options_of_reading(run) -> None:
         ("a,a,y\n1,2,u\n3,4,v\n", "column name 'a' is there twice"),
         ("a,b,y\n1,2,u\n3,v\n5,6,u\n", "row 2 has 2 values"),
         ("a,b,y\n5,7,u\n5,7,v\n", "no column is left to predict 'y' from"),
+        ("Sales\nof May\n\na,b,y\n1,2,u\n3,4,v\n5,6,u\n", "if other lines stand above the header"),
         ('a,b,y\n1,2,u\n3,"4,v\n5,6,u\n', "row 2: a quote is opened and never closed"),
         ("a,b,y\n" + "".join(f"{i},{i},n{i}\n" for i in range(10_000)), "10,000 different values"),
     ],
@@ -580,6 +581,8 @@ def test_a_disk_that_is_full(run, refused, monkeypatch: pytest.MonkeyPatch) -> N
             "fastbp: out.csv: No space left on device\n"
         )
     assert Path("m").read_bytes() == before
+    os.mkfifo("pipe")  # not to be replaced by a file
+    assert "--save must be a file in a folder" in refused(*train, "--save", "pipe")
     if os.path.exists("/dev/full"):
         assert "No space left" in refused("predict", "m", "t.csv", "--output", "/dev/full")
 

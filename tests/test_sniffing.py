@@ -129,6 +129,14 @@ def test_a_sample_may_end_within_a_character() -> None:
     assert sniff("größe,b\n1,2\nü".encode()[:-1], []).encoding == "utf-8"
 
 
+@pytest.mark.parametrize("gap", [" ", "   "])
+def test_white_space_where_nothing_else_is_between_the_cells(gap: str) -> None:
+    lines = [["size", "colour"], ["1", "red"], ["2.5", "blue"], ["3", "red"]]
+    found = layout("\n".join(gap.join(line) for line in lines) + "\n")
+    assert (found.delimiter, found.names) == (" ", ("size", "colour"))
+    assert layout("a name\nx y\nz\nw\n").names == ("a name",)
+
+
 def test_the_rest_of_the_file_counts() -> None:
     # The beginning could be either; the pieces from further on decide.
     pieces = [b"3\nx;y;u,1\nz;w;u,2\n" * 5]

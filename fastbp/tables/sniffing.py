@@ -95,6 +95,10 @@ def sniff(
         if best is None or score > best[0]:
             best = score, candidate, rows, lines
     assert best is not None
+    if best[0][0] == 0 and not delimiter:  # white space, where nothing else is between the cells
+        rows, lines = _rows(text, " ", quote)
+        score = _score(rows, [])
+        best = max(best, (score, " ", rows, lines), key=lambda found: found[0])
     _, delimiter, rows, lines = best
     has_header = _has_header(rows)
     names, width = _names(rows, has_header)
@@ -108,7 +112,9 @@ def sniff(
         decimal=decimal or _decimal(columns, delimiter),
         has_header=has_header,
         skip=lines_before + (lines if has_header else _lines_before(text)),
-        spaces=bool(re.search(rf"{re.escape(delimiter)}[ ]+{quote}", text)),
+        spaces=bool(
+            re.search(f"{re.escape(delimiter)} +{quote}" if delimiter != " " else "  ", text)
+        ),
         breaks=any("\n" in cell or "\r" in cell for row in rows for cell in row),
         codes=frozenset(name for name, cells in numeric.items() if _is_code(cells)),
     )
@@ -243,7 +249,8 @@ def _names(rows: list[list[str]], has_header: bool) -> tuple[tuple[str, ...], in
             header.insert(0, "")
         elif beyond:
             raise ValueError(
-                f"the header has {len(header)} names, the rows below it {width} values"
+                f"the header has {len(header)} names, the rows below it {width} values; if other "
+                "lines stand above the header, delete them"
             )
     header += [""] * (width - len(header))
     unnamed = 0
