@@ -72,7 +72,7 @@ PEER_TRAIN = (
     + """
 import pickle
 from sklearn.neural_network import MLPRegressor
-model = MLPRegressor((128, 128), max_iter=1, random_state=0).fit(X[:20000], y[:20000])
+model = MLPRegressor(hidden_layer_sizes=(128, 128), max_iter=1, random_state=0).fit(X[:20000], y[:20000])
 pickle.dump((encoder, model), open(sys.argv[2], "wb"))
 """
 )
