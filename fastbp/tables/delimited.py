@@ -12,6 +12,7 @@ import codecs
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
@@ -101,7 +102,8 @@ def read_delimited(
         )
     check_columns(only, layout.names)
     named = [n for n in layout.names if only is None or n in only]
-    twice = next((n for n in named if layout.names.count(n) > 1), None)
+    counts = Counter(layout.names)
+    twice = next((n for n in named if counts[n] > 1), None)
     if twice is not None:
         raise ValueError(f"column name {twice!r} is there twice; rename one of them")
     yield from _Reader(name, layout, options, only, {*texts(layout.names), *layout.codes}).parts(
@@ -197,7 +199,7 @@ class _Reader:
             except UnicodeDecodeError as error:
                 raise ValueError(f"is no {self.layout.encoding}: {error}; see --encoding") from None
             return
-        block = head.removeprefix(codecs.BOM_UTF8)
+        block = head.removeprefix(codecs.BOM_UTF8) + file.read(BLOCK)
         rest = b""
         latin = False
         while block:
@@ -258,12 +260,12 @@ class _Reader:
             return (self._part(text[:cut])[0] if cut else None), text[cut:]
         if odd or invalid:
             text, numbers = self._in_order(text)
-            layout, self.layout = self.layout, replace(self.layout, delimiter=",", quote='"')
-            self.layout = replace(self.layout, breaks=True)
+            layout = self.layout
+            self.layout = replace(layout, delimiter=",", quote='"', breaks=True)
             try:
                 table = self._table(text, [])
             finally:
-                self.layout = layout
+                self.layout = replace(layout, numbers=self.layout.numbers)
         assert table is not None
         if not table.num_rows:
             return None, b""
@@ -293,10 +295,13 @@ class _Reader:
         layout = self.layout
         line = text.find(b"\n", len(text) // 2) - text.rfind(b"\n", 0, len(text) // 2)
         names = self.layout.names
-        unique = [n if names.index(n) == i else f"{n}\0{i}" for i, n in enumerate(names)]
+        firsts = {n: i for i, n in reversed(list(enumerate(names)))}
+        unique = [n if firsts[n] == i else f"{n}\0{i}" for i, n in enumerate(names)]
         wanted = [n for n in names if self.only is None or n in self.only]
         if not text.strip():
             return pa.table({n: pa.array([], pa.null()) for n in wanted})
+        types = dict.fromkeys(layout.numbers.intersection(wanted), pa.float64())
+        types |= dict.fromkeys(self.texts, pa.string())
         try:
             return arrow.read_csv(
                 pa.BufferReader(text),
@@ -310,7 +315,7 @@ class _Reader:
                     invalid_row_handler=handle,
                 ),
                 convert_options=arrow.ConvertOptions(
-                    column_types={n: pa.string() for n in self.texts},
+                    column_types=types,
                     include_columns=wanted,
                     null_values=[*_NULLS, *self.options.missing],
                     true_values=[],
@@ -320,6 +325,10 @@ class _Reader:
                 ),
             )
         except pa.ArrowInvalid as error:
+            if "conversion error" in str(error) and layout.numbers:
+                invalid.clear()
+                self.layout = replace(layout, numbers=frozenset())  # they are not, further on
+                return self._table(text, invalid)
             if "straddling object" in str(error):
                 raise ValueError(
                     "a quoted value is longer than 1 MB; is there a quote that is never closed?"
