@@ -1,4 +1,4 @@
-"""`python -m benchmarks report`, `… compare REV` and `… cost`, from the root of a checkout."""
+"""`python -m benchmarks report`, `… compare REV`, `… cost`, `… files`, from the root of a checkout."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ def main() -> None:
     cost = commands.add_parser("cost", help="time against width, depth, batch and threads")
     cost.add_argument("--out", type=Path, default=Path("cost.html"), metavar="FILE")
 
+    files = commands.add_parser("files", help="reading files beside pandas and scikit-learn")
+    files.add_argument("--quick", action="store_true", help="smaller files, one round")
+
     arguments = parser.parse_args()
     if arguments.command == "report":
         from benchmarks import report as report_
@@ -41,6 +44,10 @@ def main() -> None:
             measured=arguments.measured,
             readme=arguments.readme,
         )
+    elif arguments.command == "files":
+        from benchmarks import files as files_
+
+        files_.main(quick=arguments.quick)
     elif arguments.command == "cost":
         from benchmarks import cost as cost_
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cases, equivalence, goals, groups, kernels, machine, peak, tables
+from benchmarks import cases, equivalence, files, goals, groups, kernels, machine, peak, tables
 from benchmarks.contenders import CONTENDERS
 from benchmarks.groups import Pool, Record
 from benchmarks.interleave import Spread
@@ -101,6 +101,8 @@ def run(*, quick: bool = False) -> Results:
     results["import"] = groups.import_time(1 if quick else 7)
     results["first_fit"] = groups.first_fit(1 if quick else 5)
     results["memory"] = groups.memory()
+    _say("files")
+    results["files"] = files.measure(1 if quick else 5, quick=quick)
     # A limit is the most that was ever seen: measured again, in case something ran beside it.
     results["limits"] = limits if quick else peak.larger(limits, peak.measure())
     results["others"] = others.cpus()
@@ -180,6 +182,7 @@ def page(results: Results) -> str:
             + f"<figcaption>Most memory of a process {results['memory'][0]['case']}</figcaption>"
             "</figure></div>",
         ),
+        ("From a file to the first step", _files(results.get("files", []))),
         ("How it was measured", _method(results) + _proofs(results)),
         ("Machine and versions", _machine(results)),
     ]
@@ -527,6 +530,12 @@ def _predict_text() -> str:
         "<p>From a NumPy array to labels (or probabilities) in a NumPy array, in one call: the "
         "latency of a single row, and many rows at once. PyTorch runs in inference mode.</p>"
     )
+
+
+def _files(records: list[Record]) -> str:
+    """Nothing in what an older run measured."""
+    head, *rows = files.table(records)
+    return _table(head, rows, [1]) if rows else ""
 
 
 def _kernels_text() -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastbp.estimators import MLPClassifier as MLPClassifier
     from fastbp.estimators import MLPRegressor as MLPRegressor
     from fastbp.estimators import fit_many as fit_many
+    from fastbp.tables import load as load
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ __all__ = [
     "__version__",
     "activation",
     "get_num_threads",
+    "load",
     "loss",
     "optimizers",
     "schedules",
@@ -47,18 +49,22 @@ __all__ = [
     "warm_up",
 ]
 
-# Not in __all__: `from fastbp import *` is to work without scikit-learn.
-_ESTIMATORS = {"MLPClassifier", "MLPRegressor", "fit_many"}
+# Imported when asked for. Those of scikit-learn are not in __all__: `from fastbp import *` is to work
+# without it.
+_LATER = {
+    **dict.fromkeys(("MLPClassifier", "MLPRegressor", "fit_many"), "fastbp.estimators"),
+    "load": "fastbp.tables",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import scikit-learn, and what builds on it, when it is first asked for."""
-    if name in _ESTIMATORS:
-        from fastbp import estimators
+    """Import what takes longer, such as scikit-learn, when it is first asked for."""
+    if name in _LATER:
+        from importlib import import_module
 
-        return getattr(estimators, name)
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module 'fastbp' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(globals().keys() | _ESTIMATORS)
+    return sorted(globals().keys() | _LATER.keys())

@@ -92,7 +92,8 @@ def check_output(name: str, path: str | os.PathLike[str]) -> None:
     """Raise if no file can be written there, as far as can be told before it is."""
     check_path(name, path)
     file = os.fspath(path)
-    if not file or os.path.isdir(file) or not os.path.isdir(os.path.dirname(file) or "."):
+    taken = os.path.exists(file) and not os.path.isfile(file)  # a folder, a device
+    if not file or taken or not os.path.isdir(os.path.dirname(file) or "."):
         raise ValueError(f"{name} must be a file in a folder that is there, got {file!r}")
 
 

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_MOST_NAMES = 20  # that a message lists
+
 
 def nearest_name(kind: str, got: object, known: Iterable[str]) -> str:
     """Message for an unknown name, with the nearest valid one suggested."""
@@ -19,7 +21,9 @@ def nearest_name(kind: str, got: object, known: Iterable[str]) -> str:
     lower = {name.lower(): name for name in names}
     close = difflib.get_close_matches(str(got).lower(), lower, n=1)
     hint = f"; did you mean {lower[close[0]]!r}?" if close else "."
-    return f"unknown {kind} {got!r}{hint} Valid names: {', '.join(names)}"
+    listed = ", ".join(names[:_MOST_NAMES])
+    more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return f"unknown {kind} {got!r}{hint} Valid names: {listed}{more}"
 
 
 def check_finite_number(

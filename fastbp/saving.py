@@ -46,8 +46,13 @@ def _described(f: Activation | Loss) -> list[str | float]:
     return described
 
 
-def save(path: str | os.PathLike[str], plan: Plan, parameters: list[NDArray[Any]]) -> None:
-    """Write the network; see `MLP.save`."""
+def save(
+    path: str | os.PathLike[str],
+    plan: Plan,
+    parameters: list[NDArray[Any]],
+    more: dict[str, Any] | None = None,
+) -> None:
+    """Write the network, see `MLP.save`; `more` goes into the header, where `load` does not look."""
     _options.check_path("path", path)
     declared: list[Activation | Loss] = [*plan.activations, plan.loss]
     if users := {f.name for f in declared if f.function is not None}:
@@ -56,7 +61,7 @@ def save(path: str | os.PathLike[str], plan: Plan, parameters: list[NDArray[Any]
             "`parameters`, or pickle the model if its functions can be imported"
         )
     arrays = {f"layer_{i}": p for i, p in enumerate(parameters, 1)}
-    model_file.write(path, {"network": describe(plan)}, arrays)
+    model_file.write(path, {**(more or {}), "network": describe(plan)}, arrays)
 
 
 def load(path: str | os.PathLike[str], make: Callable[..., Model]) -> Model:

@@ -26,8 +26,8 @@ def test_docstrings(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-def test_readme() -> None:
-    readme = Path(__file__).parents[1] / "README.md"
-    result = doctest.testfile(str(readme), module_relative=False)
+@pytest.mark.parametrize("page", ["README.md", "docs/tables.md"])
+def test_pages(page: str) -> None:
+    result = doctest.testfile(str(Path(__file__).parents[1] / page), module_relative=False)
     assert result.attempted > 0
     assert result.failed == 0

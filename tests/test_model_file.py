@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,6 +84,15 @@ def test_name_is_used_as_it_is_and_replaces(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["name"]
     loaded = fastbp.MLP.load(tmp_path / "name")
     np.testing.assert_array_equal(loaded.parameters[0], make(seed=1).parameters[0])
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no named pipes")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"):
+        fastbp.MLP([1, 1], loss="squared_error").save(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_failed_save_leaves_the_old_file(path, monkeypatch):

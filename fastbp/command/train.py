@@ -1,0 +1,177 @@
+"""``fastbp train``: from files to a saved model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp._options import check_output
+from fastbp._validation import check_finite_number
+from fastbp.command import table as tables
+from fastbp.command.digits import train_digits
+from fastbp.command.metrics import check_metrics
+from fastbp.command.progress import Meter
+from fastbp.command.settings import complete, network
+from fastbp.command.split import held_out
+from fastbp.command.training import fit, report, scores
+from fastbp.tables.encoding import Encoding
+from fastbp.tables.learning import learn
+from fastbp.tables.model import TableModel
+from fastbp.tables.overview import overview
+from fastbp.tables.parts import Parts
+from fastbp.tables.target import Target
+
+__all__ = ["run"]
+
+Array = NDArray[Any]
+_FRACTION = 0.1  # of the rows, for validation
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train on files, or on the digits."""
+    complete(args)
+    if args.save is not None:
+        check_output("--save", args.save)
+    if args.files:
+        _train_files(args)
+    else:
+        train_digits(args)
+
+
+def _train_files(args: argparse.Namespace) -> None:
+    if args.target is None:
+        raise ValueError("--target COLUMN must say which column of the file to predict")
+    test_file, test_fraction = _test(args.test)
+    with Meter("reading", quiet=args.quiet) as meter:
+        given = tables.read_given(args, meter)
+    target, y = given.target, given.y
+    metrics = check_metrics(args.metric, None if target.classes is None else len(target.classes))
+    sets = _sets(args, y, target.classes is not None, given.groups, test_fraction)
+    training = np.zeros(given.parts.rows, bool)
+    training[sets[0]] = True
+    learnt = learn(given.parts, given.features, given.wishes, training)
+    encoding = learnt.encoding
+    if not encoding.columns:
+        raise ValueError(
+            f"no column is left to predict {target.name!r} from; `fastbp inspect` says why"
+        )
+    target = target.fitted(y[sets[0]])
+    print(tables.summary(len(y[tables.present(y)]), len(encoding.inputs), target))
+    print(overview(learnt.facts, [*given.notes, *learnt.notes]), flush=True)
+
+    X = _encoded(given.parts, encoding, sets, args.dtype)
+    weights = [None if given.weight is None else given.weight[rows] for rows in sets]
+    width = given.width
+    del given, learnt  # the table, which may be large
+    outputs = 1 if target.classes is None else len(target.classes)
+    loss = "squared_error" if target.classes is None else "softmax_cross_entropy"
+    model = network(args, [len(encoding.inputs), *args.hidden, outputs], loss, args.engine)
+    scaled = [target.scaled(y[rows]) for rows in sets]
+    history = fit(args, model, (X[0], scaled[0], weights[0]), (X[1], scaled[1], weights[1]))
+    table = TableModel(model, encoding, target, width)
+    report(table, history, metrics, "validation", X[1], y[sets[1]], weights[1])
+    if test_fraction:
+        scores(table, metrics, "test", X[2], y[sets[2]], weights[2])
+    if test_file:
+        _test_on(table, args, test_file, metrics)
+    if args.save is not None:
+        table.save(args.save)
+        print(f"model saved to {args.save}")
+
+
+def _test(option: str | None) -> tuple[str, float]:
+    """--test: a file, or a fraction of the rows."""
+    if option is None:
+        return "", 0.0
+    try:
+        fraction = float(option)
+    except ValueError:
+        if not os.path.exists(option):
+            raise ValueError(
+                f"--test takes a file or a fraction of the rows, got {option!r}"
+            ) from None
+        return option, 0.0
+    if os.path.exists(option):
+        return option, 0.0
+    limits: dict[str, Any] = {"open_minimum": True, "open_maximum": True}
+    return "", check_finite_number("--test", fraction, minimum=0, maximum=1, **limits)
+
+
+def _sets(
+    args: argparse.Namespace, y: Array, classes: bool, groups: Array | None, test: float
+) -> list[NDArray[np.int64]]:
+    """Rows to train on, to validate on and to test on."""
+    generator = np.random.default_rng(args.seed)
+    rows = np.flatnonzero(tables.present(y))
+    chosen = []
+    for name, fraction in (("test", test), ("validation", args.validation)):
+        of_groups = None if groups is None else groups[rows]
+        share = _FRACTION if fraction is None else fraction
+        aside = held_out(y[rows], share, generator, classes=classes, groups=of_groups)
+        if fraction and not aside.any():
+            raise ValueError(f"--{name} {fraction:g} of {len(rows)} rows leaves none on one side")
+        chosen.append(rows[aside])
+        rows = rows[~aside]
+    return [rows, chosen[1], chosen[0]]
+
+
+def _encoded(
+    parts: Parts, encoding: Encoding, sets: list[NDArray[np.int64]], dtype: str
+) -> list[Array]:
+    """Inputs of the rows of each set."""
+    inputs = len(encoding.inputs)
+    X = [_matrix(len(rows), inputs, dtype) for rows in sets]
+    first = 0
+    for part in parts:
+        for rows, out in zip(sets, X, strict=True):
+            start, stop = np.searchsorted(rows, (first, first + part.rows))
+            if stop > start:
+                here = None if stop - start == part.rows else rows[start:stop] - first
+                encoding.encode(part, here, out[start:stop])
+        first += part.rows
+    return X
+
+
+def _matrix(rows: int, columns: int, dtype: str) -> Array:
+    """In memory, or, if it would take more than a quarter of it, in a temporary file."""
+    size = rows * columns * np.dtype(dtype).itemsize
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        memory = 4 << 30
+    if size <= memory // 4:
+        return np.empty((rows, columns), dtype)
+    with tempfile.TemporaryFile(prefix="fastbp") as file:
+        return np.memmap(file, dtype, "w+", shape=(rows, columns))
+
+
+def _test_on(table: TableModel, args: argparse.Namespace, file: str, metrics: list[str]) -> None:
+    """Score on a file of its own."""
+    target: Target = table.target
+    told: list[str] = []
+    options = tables.options(args, told)
+    also = [target.name] + ([args.weight] if args.weight else [])
+    X, y, weights = [], [], []
+    for part, rows, inputs in table.encoded([file], options, also):
+        found = target.read(part.columns[target.name], options.missing)[rows]
+        good = tables.present(found)
+        X.append(inputs[good])
+        y.append(found[good])
+        if args.weight:
+            weights.append(tables.weights(part, args.weight)[rows][good])
+        gone = len(found) - int(good.sum())
+        if gone:
+            told.append(
+                f"{file}: {gone:,} rows are left out: their target is missing, or of no class"
+            )
+    for message in told:
+        print(f"note: {message}")
+    if not sum(map(len, y)):
+        raise ValueError(f"{file}: no row can be scored")
+    weight = np.concatenate(weights) if weights else None
+    scores(table, metrics, "test", np.concatenate(X), np.concatenate(y), weight)
