@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import _safetensors
+from fastbp._files import replacing
 
 __all__ = ["VERSION", "layers_from", "read", "write"]
 
@@ -28,31 +29,11 @@ VERSION = 1
 
 
 def write(path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, Array]) -> None:
-    """Write a file; an existing one is replaced in one step, once the new one is safe on disk.
-
-    A process that is killed in between leaves the old file, and a ``.NAME.….tmp`` beside it.
-    """
-    from pathlib import Path  # slow to import
-
-    path = Path(path)
+    """Write a file, in place of an existing one (`fastbp._files.replacing`)."""
     metadata = {"format": FORMAT, "version": str(VERSION), "header": json.dumps(header)}
     metadata["crc32"] = _checksum(arrays, metadata)
-    temporary = path.parent / f".{path.name}.{os.urandom(8).hex()}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            _safetensors.write(file, arrays, metadata)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):  # the folder's entry, too, is to survive a power cut
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with replacing(path) as file:
+        _safetensors.write(file, arrays, metadata)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:

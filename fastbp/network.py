@@ -40,6 +40,7 @@ from fastbp._inputs import Array, Data
 from fastbp._validation import check_finite_number, check_integer
 from fastbp.activations import Activation
 from fastbp.engines import Engine, Plan, check_precision, create
+from fastbp.exchange.methods import Conversions
 from fastbp.history import DivergenceError, History
 from fastbp.losses import Loss
 from fastbp.optimizers import Optimizer
@@ -52,7 +53,7 @@ Rate = float | Schedule | Callable[[int], float]
 Callback = Callable[["MLP", History], object]
 
 
-class MLP:
+class MLP(Conversions):
     """A multilayer perceptron, trained by minibatch stochastic gradient descent.
 
     With v⁰ = [x; 1], a hidden layer computes zˡ = Wˡ vˡ⁻¹ and vˡ = [φ(zˡ); 1], and the output layer

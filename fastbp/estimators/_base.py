@@ -41,6 +41,7 @@ from fastbp.engines.reference import ACTIVATIONS, LINKS
 from fastbp.estimators import lbfgs
 from fastbp.estimators.parallel import let_interrupt, threads_for
 from fastbp.estimators.trainer import Trainer, join, sizes_of, split
+from fastbp.exchange.methods import EstimatorExports
 from fastbp.losses import CROSS_ENTROPIES, Loss
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
 from fastbp.schedules import Schedule
@@ -96,7 +97,7 @@ def trains_stepwise(estimator: Any) -> bool:
 partial_fit_if_stochastic: Any = available_if(trains_stepwise)
 
 
-class BaseMLP(BaseEstimator):  # type: ignore[misc]
+class BaseMLP(EstimatorExports, BaseEstimator):  # type: ignore[misc]
     """Base of the two estimators; see there."""
 
     # What a subclass says of its targets
