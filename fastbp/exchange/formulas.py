@@ -9,7 +9,7 @@ some that users write in Python: `resolve` finds them by their values.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -141,7 +141,7 @@ _POINTS: Floats = np.concatenate(
 
 
 def find(
-    f: Callable[[Floats], Floats], names: Iterable[str], tolerance: float
+    f: Callable[[Floats], Floats], tolerances: Mapping[str, float]
 ) -> tuple[str, float] | None:
     """Find which of the formulas named computes f: name and parameter, or None.
 
@@ -149,17 +149,16 @@ def find(
     ----------
     f : callable
         From z in float64 to φ(z), elementwise.
-    names : iterable of str
-        Of `FORMULAS`.
-    tolerance : float
-        Of |f(z) − φ(z)| / (1 + |z|): that of the constants in f.
+    tolerances : mapping of str to float
+        Names of `FORMULAS`, and how far |f(z) − φ(z)| / (1 + |z|) may be from 0: what the constants in
+        f allow for.
     """
     with np.errstate(all="ignore"):
         values = np.asarray(f(_POINTS), np.float64)
         at_minus_1 = float(np.asarray(f(np.array([-1.0])), np.float64).reshape(-1)[0])
         if values.shape != _POINTS.shape or not np.isfinite(values).all():
             return None
-        for name in names:
+        for name, tolerance in tolerances.items():
             for parameter in _parameters(name, at_minus_1):
                 wanted = FORMULAS[name](Numpy(), _POINTS, parameter)
                 if (np.abs(values - wanted) <= tolerance * (1 + np.abs(_POINTS))).all():
@@ -199,7 +198,7 @@ def resolve(activation: Activation) -> tuple[str, float]:
         return np.array([plain(float(x)) for x in z], np.float64)
 
     try:  # 64 roundings of a function of a few operations
-        found = find(values, FORMULAS, 64 * float(np.finfo(np.float64).eps))
+        found = find(values, dict.fromkeys(FORMULAS, 64 * float(np.finfo(np.float64).eps)))
     except Exception:  # the function is the user's: it may raise anything
         found = None
     if found is None:

@@ -146,7 +146,7 @@ class Exports:
         return sklearn.to_sklearn(self._network_description())
 
     def state_dict(self) -> dict[str, Array]:
-        """Return copies of weights and biases by the names of `to_torch`: ``0.weight``, ``0.bias``, …
+        """Return copies of weights and biases by the names of `to_torch`: ``0.weight``, ``0.bias``.
 
         Returns
         -------

@@ -22,8 +22,9 @@ Operator = Callable[..., Any]
 
 _MOST = 1 << 24  # values of a result
 
-_FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}
-_WHOLE = {6: np.int32, 7: np.int64, 9: np.bool_}
+# Element types of ONNX
+_FLOATS: dict[int, Any] = {1: np.float32, 10: np.float16, 11: np.float64}
+_WHOLE: dict[int, Any] = {6: np.int32, 7: np.int64, 9: np.bool_}
 
 
 def _of(name: str, **defaults: float) -> Operator:
@@ -36,13 +37,14 @@ def _of(name: str, **defaults: float) -> Operator:
 
 
 def _cast(z: Array, to: int, saturate: int = 1) -> Array:
-    kind = _FLOATS.get(to) or _WHOLE[to]
-    cast = z.astype(kind)
-    return cast.astype(np.float64) if to in _FLOATS else cast
+    if to in _FLOATS:
+        return z.astype(_FLOATS[to]).astype(np.float64)
+    return z.astype(_WHOLE[to])
 
 
 def _clip(z: Array, low: Any = -math.inf, high: Any = math.inf) -> Array:
-    return np.minimum(np.maximum(z, low), high)
+    clipped: Array = np.minimum(np.maximum(z, low), high)
+    return clipped
 
 
 def _gelu(z: Array, approximate: str | bytes = "none") -> Any:
@@ -105,7 +107,8 @@ def _softmax(z: Array, axis: int = -1) -> Array:
 def _arg_max(z: Array, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Array:
     if select_last_index:
         raise ValueError("of equals it takes the last")
-    return z.argmax(axis=axis, keepdims=bool(keepdims))
+    index: Array = z.argmax(axis=axis, keepdims=bool(keepdims))
+    return index
 
 
 def _squeeze(z: Array, axes: Array | None = None) -> Array:

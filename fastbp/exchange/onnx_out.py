@@ -8,6 +8,7 @@ dtype is composed of those that do.
 from __future__ import annotations
 
 import json
+import math
 import os
 from typing import Any, Protocol
 
@@ -77,7 +78,7 @@ class _Operations:
         return z._with("Exp")
 
     def expm1(self, z: Tensor) -> Tensor:
-        return self.exp(z) - 1.0
+        return z._with("Exp") - 1.0
 
     def sqrt(self, z: Tensor) -> Tensor:
         return z._with("Sqrt")
@@ -106,9 +107,9 @@ class _Operations:
 
     def normal_cdf(self, z: Tensor) -> Tensor:
         if z.graph.dtype == np.float32:
-            return ((z * np.sqrt(0.5))._with("Erf") + 1.0) * 0.5
+            return ((z * _HALF_ROOT)._with("Erf") + 1.0) * 0.5
         # onnxruntime has no Erf of float64. With x = |z| / √2, half of erfc(x) is the tail of z's side.
-        x = self.abs(z) * np.sqrt(0.5)
+        x = self.abs(z) * _HALF_ROOT
         t = (x - _CENTRE) / (x + _CENTRE)
         p = t * _ERFCX[-1] + _ERFCX[-2]
         for c in _ERFCX[-3::-1]:
@@ -117,6 +118,7 @@ class _Operations:
         return self.if_positive(z, tail * -1.0 + 1.0, tail)
 
 
+_HALF_ROOT = math.sqrt(0.5)
 # (1 + 2x) exp(x²) erfc(x) for x ≥ 0 as a polynomial in t = (x − 3.75) / (x + 3.75): the Chebyshev
 # expansion, computed with 60 digits and cut where its terms are below 1e-16.
 _CENTRE = 3.75
@@ -152,7 +154,7 @@ def outputs(graph: Graph, network: Network, x: str) -> str:
 
 
 def answers(graph: Graph, network: Network, f: str) -> dict[str, str]:
-    """Add what leads from f to the answers; return their names: prediction, or label and probabilities."""
+    """Add what leads from f to prediction, or label and probabilities; return their names."""
     link = network.loss.link
     if link == "softmax":
         p = graph.add("Softmax", f, axis=1)

@@ -96,7 +96,7 @@ def _array(name: object, value: Any) -> Array:
 
 def write(network: Network, path: str | os.PathLike[str]) -> None:
     """Write a file that ``safetensors.torch.load_file`` reads; activations and loss go along."""
-    functions = [*network.activations, network.loss]
+    functions: list[Activation | Loss] = [*network.activations, network.loss]
     header = {"format": "pt"}  # what other readers ask for
     if all(f.function is None for f in functions):
         header["fastbp"] = json.dumps(
