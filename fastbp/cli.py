@@ -25,6 +25,7 @@ from fastbp._tables import Table, read_table
 from fastbp._validation import check_finite_number, check_integer
 from fastbp.data import load_digits
 from fastbp.engines.reference import ReferenceEngine
+from fastbp.exchange import command
 from fastbp.optimizers import get as get_optimizer
 from fastbp.schedules import Cosine
 
@@ -138,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--proba", action="store_true", help="a probability for each class")
     predict.add_argument("--output", metavar="CSV", help="write here instead of standard output")
+
+    command.add_parser(commands)
 
     info = commands.add_parser("info", help="show the engine, instruction set and threads, and why")
     info.set_defaults(run=lambda args: show_config())
