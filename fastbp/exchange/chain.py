@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import losses
+from fastbp._inputs import all_finite
 from fastbp.activations import Activation
 from fastbp.exchange.description import Network
 from fastbp.losses import Loss
@@ -152,6 +153,8 @@ def _checked(layer: Dense, before: list[Array]) -> tuple[Array, Array]:
             raise ValueError(f"{layer.where}: parameters must be float32 or float64, got {a.dtype}")
         if a.dtype != (before[0] if before else W).dtype:
             raise ValueError(f"{layer.where}: all layers must have one dtype, this has another")
+        if not all_finite(a):
+            raise ValueError(f"{layer.where}: parameters must be finite")
     if before and W.shape[1] != len(before[-1]):
         raise ValueError(f"{layer.where}: takes {W.shape[1]} inputs, but gets {len(before[-1])}")
     # A user's arrays may be views of what goes on training elsewhere.
