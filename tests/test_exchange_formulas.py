@@ -1,4 +1,4 @@
-"""Formulas: those of fastbp's activations are the reference engine's; a user's is found by its values."""
+"""Formulas are the reference engine's; that of a user's function is found by its values."""
 
 from __future__ import annotations
 

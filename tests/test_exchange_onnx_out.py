@@ -24,7 +24,9 @@ networks = pytest.mark.parametrize("name", NETWORKS)
 
 def in_onnxruntime(path: Path, X: Any) -> dict[str, Any]:
     session = runtime.InferenceSession(os.fspath(path))
-    return dict(zip([o.name for o in session.get_outputs()], session.run(None, {"X": X}), strict=True))
+    return dict(
+        zip([o.name for o in session.get_outputs()], session.run(None, {"X": X}), strict=True)
+    )
 
 
 def in_reference_evaluator(path: Path, X: Any) -> dict[str, Any]:

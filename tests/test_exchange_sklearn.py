@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 import fastbp
 from fastbp import MLPClassifier, MLPRegressor, _safetensors, losses
+from fastbp.exchange.description import describe
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 TAKEN = [name for name, (_, hidden, _) in NETWORKS.items() if hidden in (
@@ -124,8 +125,6 @@ def test_misuse_of_scikit_learn() -> None:
     with pytest.raises(ValueError, match="coefs_ and intercepts_ must be finite"):
         fitted.state_dict()
     with pytest.raises(TypeError, match="model must be an MLP or a fitted estimator"):
-        from fastbp.exchange.description import describe
-
         describe(3)
 
 

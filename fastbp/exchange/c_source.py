@@ -67,7 +67,10 @@ def write(
         if not len(X):
             raise ValueError("X must have rows to measure the error on, got none")
     error = quantize.error_of(network, X) if weights == "int8" else None
-    source = Source(network, identifier(os.path.basename(base)), error)
+    file_name = os.path.basename(base)
+    if bad := set(file_name) & set('"\\\n\r'):
+        raise ValueError(f"path must be a name that C can include, got {file_name!r} with {bad}")
+    source = Source(network, identifier(file_name), file_name, error)
     # Both are whole before one of them is put in its place.
     texts = source.c().encode(), source.h().encode()
     for suffix, text in zip((".c", ".h"), texts, strict=True):
@@ -91,8 +94,10 @@ def quoted(text: str) -> str:
 class Source:
     """The texts of the two files."""
 
-    def __init__(self, network: Network, name: str, error: quantize.Error | None) -> None:
-        self.network, self.name, self.error = network, name, error
+    def __init__(
+        self, network: Network, name: str, file_name: str, error: quantize.Error | None
+    ) -> None:
+        self.network, self.name, self.file_name, self.error = network, name, file_name, error
         self.int8 = error is not None
         self.type = "float" if network.dtype == np.float32 else "double"
         self.f = "f" if self.type == "float" else ""  # suffix of constants and functions
@@ -198,7 +203,7 @@ class Source:
         if link in LINKS:
             needed.append(LINKS[link])
         used = used_by(needed)
-        parts = [self.title(), f'#include "{self.name}.h"\n\n']
+        parts = [self.title(), f'#include "{self.file_name}.h"\n\n']
         if used & {"exp", "expm1", "sqrt", "tanh", "abs", "sigmoid", "softplus", "normal_cdf"} or (
             link == "softmax"
         ):

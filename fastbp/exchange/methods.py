@@ -101,8 +101,8 @@ class Exports:
     def to_keras(self) -> Any:
         """Return a ``keras.Sequential`` that computes the prediction, link(f).
 
-        Its last layer has the link as its activation: softmax, sigmoid, exponential or linear. For
-        float64, set ``keras.config.set_floatx("float64")`` too: some functions of Keras's go by that.
+        Its last layer has the link as its activation: softmax, sigmoid, exponential or linear. Keras
+        computes tanh in float32 on backends other than TensorFlow, in layers of float64 too.
 
         Returns
         -------
