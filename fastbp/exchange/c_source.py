@@ -19,7 +19,8 @@ from fastbp import _inputs
 from fastbp._files import replacing
 from fastbp._options import check_output
 from fastbp._validation import nearest_name
-from fastbp.exchange import quantize
+from fastbp.exchange import c_encoder, quantize
+from fastbp.exchange.c_encoder import identifier, quoted
 from fastbp.exchange.description import Network
 from fastbp.exchange.formulas import FORMULAS, LINKS, Formula, resolve, used_by
 from fastbp.exchange.text import Text, bare
@@ -66,10 +67,10 @@ def write(
         X = _inputs.as_matrix("X", X, network.sizes[0], network.dtype)
         if not len(X):
             raise ValueError("X must have rows to measure the error on, got none")
-    error = quantize.error_of(network, X) if weights == "int8" else None
     file_name = os.path.basename(base)
     if bad := set(file_name) & set('"\\\n\r'):
         raise ValueError(f"path must be a name that C can include, got {file_name!r} with {bad}")
+    error = quantize.error_of(network, X) if weights == "int8" else None
     source = Source(network, identifier(file_name), file_name, error)
     # Both are whole before one of them is put in its place.
     texts = source.c().encode(), source.h().encode()
@@ -77,18 +78,6 @@ def write(
         with replacing(base + suffix) as file:
             file.write(text)
     return Written(base + ".c", base + ".h", source.constants, source.buffers, error)
-
-
-def identifier(text: str) -> str:
-    """The text as a name in C."""
-    name = re.sub(r"[^0-9A-Za-z_]", "_", text)
-    return name if re.match(r"[A-Za-z]", name) else f"net_{name}"
-
-
-def quoted(text: str) -> str:
-    """A string literal: ASCII as it is, all else, and what C would read otherwise, in octal."""
-    plain = {c for c in range(32, 127)} - set(b'"\\?')
-    return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode()) + '"'
 
 
 class Source:
@@ -104,8 +93,11 @@ class Source:
         self.outputs = 2 if network.answer == "binary" else network.sizes[-1]
         self.several = network.answer == "sign" and self.outputs > 1
         self.constants = 0
+        self.encoder = network.encoder
         widths = network.sizes[1:]
         self.widths = [max(widths[0::2]), max(widths[1::2], default=0)]
+        if self.encoder is not None:  # the encoded row is layer 0
+            self.widths[1] = max(self.widths[1], network.sizes[0])
         self.buffers = sum(self.widths) * network.dtype.itemsize
 
     # Pieces
@@ -132,7 +124,11 @@ class Source:
         """Of the one function."""
         kind, upper = self.type, self.name.upper()
         to = "p" if self.network.classifies else "y"
-        arguments = f"const {kind} x[{upper}_INPUTS], {kind} {to}[{upper}_OUTPUTS]"
+        given = f"const {kind} x[{upper}_INPUTS]"
+        if self.encoder is not None:
+            given = f"const {self.name}_row *row"
+            kind = kind if self.network.classifies else "double"
+        arguments = f"{given}, {kind} {to}[{upper}_OUTPUTS]"
         if self.several:
             arguments += f", int label[{upper}_OUTPUTS]"
         result = "int" if self.network.classifies and not self.several else "void"
@@ -141,7 +137,7 @@ class Source:
     def meaning(self) -> str:
         """What the function says, for the header."""
         if not self.network.classifies:
-            return "Writes the prediction for the inputs x to y."
+            return "Writes the prediction to y."
         if self.several:
             return "Writes the probability of every label to p, and 1 or 0 for each to label."
         if self.network.answer == "sign":
@@ -180,9 +176,12 @@ class Source:
         if names is not None:
             kind = names[0]
             declared = f"extern const {kind} {self.name}_classes[{len(names[1])}];\n\n"
+        if self.encoder is None:
+            size = f"#define {upper}_INPUTS {self.network.sizes[0]}\n"
+        else:
+            size, declared = "", c_encoder.struct(self.encoder, self.name) + declared
         return (
-            f"{self.title()}#ifndef {upper}_H\n#define {upper}_H\n\n"
-            f"#define {upper}_INPUTS {self.network.sizes[0]}\n"
+            f"{self.title()}#ifndef {upper}_H\n#define {upper}_H\n\n{size}"
             f"#define {upper}_OUTPUTS {self.outputs}\n\n"
             '#ifdef __cplusplus\nextern "C" {\n#endif\n\n'
             f"{declared}/* {self.meaning()}\n"
@@ -204,9 +203,7 @@ class Source:
             needed.append(LINKS[link])
         used = used_by(needed)
         parts = [self.title(), f'#include "{self.file_name}.h"\n\n']
-        if used & {"exp", "expm1", "sqrt", "tanh", "abs", "sigmoid", "softplus", "normal_cdf"} or (
-            link == "softmax"
-        ):
+        if used - {"minimum", "maximum", "if_positive"} or link == "softmax" or self.encoder:
             parts.append("#include <math.h>\n\n")
         if (names := self.class_names()) is not None:
             body = ",\n    ".join(names[1])
@@ -232,6 +229,10 @@ class Source:
         ]
         if link in LINKS and link != "identity":
             parts.append(self._function("link", LINKS[link], 0.0))
+        if self.encoder is not None:
+            text, size = c_encoder.c_source(self.encoder, self.name, self.type)
+            self.constants += size
+            parts.append(text)
         parts += [self._dense(), self._predict(formulas)]
         return "".join(parts)
 
@@ -287,6 +288,9 @@ class Source:
         lines: list[str] = []
         loops = False
         source = "x"
+        if self.encoder is not None:
+            source = _BUFFERS[1]
+            lines.append(f"encode(row, {source});")
         for i, (k, n) in enumerate(zip(network.sizes, network.sizes[1:], strict=False), 1):
             to = _BUFFERS[(i - 1) % 2]
             scale = f"s{i}, " if self.int8 else ""
@@ -324,6 +328,8 @@ class Source:
                 f"return {f}[0] > 0;",
             ], False
         value = f"{f}[j]" if link == "identity" else f"link({f}[j])"
+        if self.encoder is not None and not network.classifies:
+            value = f"{value} * {self.encoder.scale!r} + {self.encoder.center!r}"
         if self.several:
             loop = f"for (j = 0; j < {n}; j++) {{\n        p[j] = {value};\n"
             return [f"{loop}        label[j] = {f}[j] > 0;\n    }}"], True

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 from typing import Any
 
+from fastbp import model_file
+from fastbp._options import check_output
 from fastbp.network import MLP
 
 __all__ = ["add_parser"]
@@ -37,14 +40,25 @@ def add_parser(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> None:
     if args.weights == "int8" and args.to != "c":
         raise ValueError(f"--weights int8 is for --to c, not for --to {args.to}")
-    model = MLP.load(args.model)
+    from fastbp.exchange import c_source, onnx_out, python_source
+    from fastbp.exchange.description import describe
+
+    network = describe(_load(args.model))
     output = args.output or os.path.splitext(args.model)[0] + _SUFFIXES[args.to]
+    check_output("--output", output)
     if args.to == "c":
-        written = model.to_c(output, weights=args.weights)
+        written = c_source.write(network, output, args.weights, None)
         print(f"written to {written.source} and {written.header}")
         print(f"{written.constants:,} bytes of constants, {written.buffers:,} of buffers")
         if written.error is not None:
             print(f"int8 weights, {written.error}")
         return
-    (model.to_onnx if args.to == "onnx" else model.to_python)(output)
+    (onnx_out.write if args.to == "onnx" else python_source.write)(network, output)
     print(f"written to {output}, {os.path.getsize(output):,} bytes")
+
+
+def _load(path: str) -> Any:
+    """The model: of a table, if its file says so or has how rows are encoded beside it."""
+    if "table" in model_file.read(path)[0] or os.path.exists(f"{path}.json"):
+        return importlib.import_module("fastbp.tables").load(path)
+    return MLP.load(path)

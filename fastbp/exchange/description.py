@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastbp._inputs import all_finite
 from fastbp.activations import Activation
+from fastbp.exchange.encoder import Encoder, encoder_of
 from fastbp.losses import Loss
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Network:
         What the class numbers stand for, int64 or str; None: themselves.
     squeeze : bool
         A single output makes a vector, not a matrix of one column.
+    encoder : Encoder or None
+        From a row of a table to the inputs; None: the inputs are given as they are.
     """
 
     weights: list[Array]
@@ -56,6 +59,7 @@ class Network:
     answer: str = "value"
     classes: Array | None = None
     squeeze: bool = True
+    encoder: Encoder | None = None
 
     @property
     def sizes(self) -> list[int]:
@@ -102,6 +106,8 @@ def describe(model: Any) -> Network:
         return model
     if hasattr(model, "plan"):
         return _of_mlp(model)
+    if hasattr(model, "encoding"):
+        return _of_table_model(model)
     if hasattr(model, "solver"):
         return _of_estimator(model)
     raise TypeError(f"model must be an MLP or a fitted estimator, got {type(model).__name__}")
@@ -121,6 +127,14 @@ def _of_mlp(model: MLP) -> Network:
         tuple(plan.dropout) if any(plan.dropout) else (),
         _ANSWERS.get(plan.loss.name, "value"),
     )
+
+
+def _of_table_model(model: Any) -> Network:
+    """Of `fastbp.tables`: a network, an encoding and a target."""
+    target = model.target
+    encoder = encoder_of(model.encoding, target.center, target.scale)
+    classes = None if target.classes is None else _plain_classes(np.array(target.labels()))
+    return replace(_of_mlp(model.network), classes=classes, encoder=encoder)
 
 
 def _of_estimator(model: Any) -> Network:

@@ -1,6 +1,7 @@
 """The methods by which models go elsewhere and come from there.
 
-`Exports` is for every model; `Conversions` has `MLP`'s ways in too. Each method imports what it needs.
+`FileExports` is for every model, also for that of a table; `Exports` for networks; `Conversions` has
+`MLP`'s ways in too. Each method imports what it needs.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from fastbp.exchange.c_source import Written
     from fastbp.exchange.description import Network
 
-__all__ = ["Conversions", "EstimatorExports", "Exports"]
+__all__ = ["Conversions", "EstimatorExports", "Exports", "FileExports"]
 
 Array = NDArray[Any]
 Path = str | os.PathLike[str]
 Activations = str | Activation | Sequence[str | Activation]
 
 
-class Exports:
-    """Ways out of fastbp.
+class FileExports:
+    """Files that predict elsewhere, encoder of a table included.
 
     Notes
     -----
@@ -41,7 +42,8 @@ class Exports:
     def to_onnx(self, path: Path) -> None:
         """Write an ONNX file: opset 18, IR version 8.
 
-        Its input is X of shape (N, n_0) in the model's dtype. Its outputs are what `predict` and
+        Its input is X of shape (N, n_0) in the model's dtype; of a table's model, every column, of
+        shape (N, 1), numbers as float64 (NaN: missing) or texts. Its outputs are what `predict` and
         `predict_proba` return, in shape and dtype: ``prediction``, or ``label`` and
         ``probabilities``.
 
@@ -76,6 +78,74 @@ class Exports:
 
         _options.check_output("path", path)
         onnx_out.write(self._network_description(), path)
+
+    def to_c(self, path: Path, *, weights: str = "float", X: ArrayLike | None = None) -> Written:
+        """Write a C99 source and its header: ``PATH.c`` and ``PATH.h``.
+
+        They need libm, nothing else: constant arrays, two static buffers, no allocation. The header
+        says how to call ``NAME_predict`` (NAME is the last part of the path).
+
+        Parameters
+        ----------
+        path : str or path-like
+            Without a suffix.
+        weights : {"float", "int8"}
+            ``"int8"``: each row of W is rounded to −127 … 127 times a scale of its own. A quarter of
+            the size; the error is measured, returned, and printed in the header.
+        X : array_like of shape (n, n_0) or None
+            Rows to measure that error on; None: 1,000 of independent standard normal numbers.
+
+        Returns
+        -------
+        Written
+            The paths, the bytes of constants, and the error of int8.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            If an argument is of the wrong kind, or no files can be written there.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import fastbp
+        >>> model = fastbp.MLP([4, 8, 3], seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     written = model.to_c(os.path.join(folder, "net"))
+        >>> written.constants  # bytes
+        268
+        """
+        from fastbp.exchange import c_source
+
+        _options.check_path("path", path)
+        return c_source.write(self._network_description(), path, weights, X)
+
+    def to_python(self, path: Path) -> None:
+        """Write a Python file that predicts with NumPy alone: `predict`, and `predict_proba`.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Such as ``"net.py"``. An existing file is replaced once the new one is complete.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            If `path` is no path, or no file can be written there.
+        """
+        from fastbp.exchange import python_source
+
+        _options.check_output("path", path)
+        python_source.write(self._network_description(), path)
+
+    def _network_description(self) -> Network:
+        from fastbp.exchange.description import describe
+
+        return describe(self)
+
+
+class Exports(FileExports):
+    """Ways out of fastbp."""
 
     def to_torch(self) -> Any:
         """Return a ``torch.nn.Sequential`` that computes f, the output before the link.
@@ -185,65 +255,6 @@ class Exports:
         _options.check_output("path", path)
         state.write(self._network_description(), path)
 
-    def to_c(self, path: Path, *, weights: str = "float", X: ArrayLike | None = None) -> Written:
-        """Write a C99 source and its header: ``PATH.c`` and ``PATH.h``.
-
-        They need libm, nothing else: constant arrays, two static buffers, no allocation. The header
-        says how to call ``NAME_predict`` (NAME is the last part of the path).
-
-        Parameters
-        ----------
-        path : str or path-like
-            Without a suffix.
-        weights : {"float", "int8"}
-            ``"int8"``: each row of W is rounded to −127 … 127 times a scale of its own. A quarter of
-            the size; the error is measured, returned, and printed in the header.
-        X : array_like of shape (n, n_0) or None
-            Rows to measure that error on; None: 1,000 of independent standard normal numbers.
-
-        Returns
-        -------
-        Written
-            The paths, the bytes of constants, and the error of int8.
-
-        Raises
-        ------
-        TypeError, ValueError, OSError
-            If an argument is of the wrong kind, or no files can be written there.
-
-        Examples
-        --------
-        >>> import os, tempfile
-        >>> import fastbp
-        >>> model = fastbp.MLP([4, 8, 3], seed=0)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     written = model.to_c(os.path.join(folder, "net"))
-        >>> written.constants  # bytes
-        268
-        """
-        from fastbp.exchange import c_source
-
-        _options.check_path("path", path)
-        return c_source.write(self._network_description(), path, weights, X)
-
-    def to_python(self, path: Path) -> None:
-        """Write a Python file that predicts with NumPy alone: `predict`, and `predict_proba`.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Such as ``"net.py"``. An existing file is replaced once the new one is complete.
-
-        Raises
-        ------
-        TypeError, ValueError, OSError
-            If `path` is no path, or no file can be written there.
-        """
-        from fastbp.exchange import python_source
-
-        _options.check_output("path", path)
-        python_source.write(self._network_description(), path)
-
     def attributions(
         self, X: ArrayLike, baseline: ArrayLike | None = None, *, steps: int = 64
     ) -> Array:
@@ -290,11 +301,6 @@ class Exports:
                 raise ValueError(f"baseline must have shape ({columns},), got {start.shape}")
             _inputs.check_finite("baseline", start)
         return integrate(model.jacobian, X, start, steps)
-
-    def _network_description(self) -> Network:
-        from fastbp.exchange.description import describe
-
-        return describe(self)
 
 
 class EstimatorExports(Exports):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fastbp._files import replacing
 from fastbp.exchange.description import Network
+from fastbp.exchange.encoder import LIMITS, Encoder, Number
 from fastbp.exchange.formulas import FORMULAS, LINKS, resolve
 from fastbp.exchange.optional import need
 
@@ -167,7 +168,13 @@ def answers(graph: Graph, network: Network, f: str) -> dict[str, str]:
         return graph.add("Squeeze", name, axis) if one and network.squeeze else name
 
     if not network.classifies:
-        return {"prediction": squeezed(p)}
+        encoder = network.encoder
+        if encoder is None:
+            return {"prediction": squeezed(p)}
+        wide = graph.add("Cast", squeezed(p), to=11)  # float64, as the answers of tables
+        for op, x in (("Mul", encoder.scale), ("Add", encoder.center)):
+            wide = graph.add(op, wide, graph.constant(np.array(x, np.float64)))
+        return {"prediction": wide}
     if network.answer == "argmax":
         label = graph.add("ArgMax", f, axis=1, keepdims=0)
     else:
@@ -193,13 +200,20 @@ class File:
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
         self._scalars: dict[tuple[str, bytes], str] = {}
+        self.taken: set[str] = {"X", "prediction", "label", "probabilities"}  # by inputs, outputs
 
     def add(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Add a node and return the name of its output."""
-        name = f"{op}_{len(self.nodes)}"
+        name = self._free(f"{op}_{len(self.nodes)}")
         self.nodes.append(
             self.onnx.helper.make_node(op, inputs, [name], name=name, domain=domain, **attributes)
         )
+        return name
+
+    def _free(self, name: str) -> str:
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
         return name
 
     def constant(self, value: Array, name: str = "") -> str:
@@ -208,7 +222,9 @@ class File:
         if not name:
             if key in self._scalars:
                 return self._scalars[key]
-            name = self._scalars[key] = f"constant_{len(self.constants)}"
+            name = self._scalars[key] = self._free(f"constant_{len(self.constants)}")
+        else:
+            name = self._free(name)
         if value.dtype.kind == "U":
             helper, kind = self.onnx.helper, self.onnx.TensorProto.STRING
             tensor = helper.make_tensor(name, kind, value.shape, [s.encode() for s in value.flat])
@@ -227,7 +243,10 @@ def build(network: Network) -> Any:
             "save them with to_safetensors"
         )
     graph = File(network.dtype)
-    x, input_ = _matrix_input(graph, network)
+    if network.encoder is None:
+        x, inputs = "X", [_input(graph, "X", network.dtype, network.sizes[0])]
+    else:
+        x, inputs = _encoded(graph, network.encoder)
     named = answers(graph, network, outputs(graph, network, x))
     helper = graph.onnx.helper
     results = []
@@ -235,7 +254,7 @@ def build(network: Network) -> Any:
         graph.nodes.append(helper.make_node("Identity", [inner], [public], name=public))
         results.append(helper.make_tensor_value_info(public, *_type_of(graph, network, public)))
     model = helper.make_model(
-        helper.make_graph(graph.nodes, "fastbp", [input_], results, list(graph.constants.values())),
+        helper.make_graph(graph.nodes, "fastbp", inputs, results, list(graph.constants.values())),
         opset_imports=[
             helper.make_opsetid("", OPSET),
             helper.make_opsetid("ai.onnx.ml", ML_OPSET),
@@ -249,10 +268,62 @@ def build(network: Network) -> Any:
     return model
 
 
-def _matrix_input(graph: File, network: Network) -> tuple[str, Any]:
-    kind = graph.onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
-    shape = ["N", network.sizes[0]]
-    return "X", graph.onnx.helper.make_tensor_value_info("X", kind, shape)
+def _input(graph: File, name: str, dtype: np.dtype[Any] | None, columns: int) -> Any:
+    """An input of the graph; dtype None: of texts."""
+    helper = graph.onnx.helper
+    kind = (
+        graph.onnx.TensorProto.STRING if dtype is None else helper.np_dtype_to_tensor_dtype(dtype)
+    )
+    return helper.make_tensor_value_info(name, kind, ["N", columns])
+
+
+def _encoded(graph: File, encoder: Encoder) -> tuple[str, list[Any]]:
+    """Add what makes the network's inputs of columns: float64 numbers and texts, (N, 1) each."""
+    parts, inputs = [], []
+    wide = np.dtype(np.float64)
+    to = graph.onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
+    limit = LIMITS[encoder.clip]
+
+    def constant(x: float) -> str:
+        return graph.constant(np.array(x, wide))
+
+    reserved = graph.taken & {column.name for column in encoder.columns}
+    if reserved:
+        raise ValueError(
+            f"column {min(reserved)!r} has the name of an output; rename it, then train"
+        )
+    graph.taken |= {column.name for column in encoder.columns}
+    for column in encoder.columns:
+        inputs.append(_input(graph, column.name, wide if isinstance(column, Number) else None, 1))
+        if isinstance(column, Number):
+            t = graph.add("Sub", column.name, constant(column.center))
+            t = graph.add("Mul", t, constant(column.scale))
+            none = graph.add("IsNaN", t)
+            t = graph.add("Where", none, constant(0.0), t)
+            t = graph.add("Clip", t, constant(-limit), constant(limit))
+            if encoder.clip:
+                third = graph.add("Div", t, constant(3.0))
+                square = graph.add("Mul", third, third)
+                root = graph.add("Sqrt", graph.add("Add", square, constant(1.0)))
+                t = graph.add("Div", t, root)
+            parts.append(graph.add("Cast", t, to=to))
+            if column.flag:
+                parts.append(graph.add("Cast", none, to=to))
+            continue
+        keys = [*column.values, *column.missing_texts]
+        codes = [*range(len(column.values))]
+        codes += [column.missing_code] * len(column.missing_texts)
+        code = graph.add(
+            "LabelEncoder",
+            column.name,
+            domain="ai.onnx.ml",
+            keys_strings=keys,
+            values_int64s=codes,
+            default_int64=column.new_code,
+        )
+        places = graph.constant(np.arange(column.inputs), f"{column.name}: inputs")
+        parts.append(graph.add("Cast", graph.add("Equal", code, places), to=to))
+    return graph.add("Concat", *parts, axis=1), inputs
 
 
 def _type_of(graph: File, network: Network, output: str) -> tuple[int, list[str | int]]:
@@ -261,7 +332,9 @@ def _type_of(graph: File, network: Network, output: str) -> tuple[int, list[str 
     flat = columns == 1 and network.squeeze
     if output != "label":
         columns = 2 if network.answer == "binary" else columns
-        kind = graph.onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
+        wide = output == "prediction" and network.encoder is not None
+        dtype = np.dtype(np.float64) if wide else graph.dtype
+        kind = graph.onnx.helper.np_dtype_to_tensor_dtype(dtype)
         return kind, ["N"] if flat else ["N", columns]
     text = network.classes is not None and network.classes.dtype.kind == "U"
     vector = flat or network.answer != "sign"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastbp._files import replacing
 from fastbp.exchange.description import Network
+from fastbp.exchange.encoder import LIMITS, Encoder, Number
 from fastbp.exchange.formulas import FORMULAS, LINKS, resolve, used_by
 from fastbp.exchange.text import Text, bare
 
@@ -59,6 +60,8 @@ def source(network: Network) -> str:
         parts.append(_function("link", LINKS[link], 0.0))
     phi = ", ".join(f"phi_{i}" for i in range(1, len(formulas) + 1))
     parts.append(_OUTPUTS.replace("PHI", phi + ("," if len(formulas) == 1 else "")))
+    if network.encoder is not None:
+        parts.append(_encoder(network.encoder))
     parts.append(_answers(network))
     return "".join(parts)
 
@@ -122,8 +125,75 @@ _OUTPUTS = '''def outputs(X):
 '''.replace("[PHI, None]", "[*(PHI), None]")
 
 
+def _encoder(encoder: Encoder) -> str:
+    """The columns, and the function that makes inputs of them."""
+    lines = []
+    for column in encoder.columns:
+        if isinstance(column, Number):
+            lines.append(
+                f"    ({column.name!r}, {column.center!r}, {column.scale!r}, {column.flag}),"
+            )
+        else:
+            codes = dict.fromkeys(column.missing_texts, column.missing_code)
+            codes |= {value: i for i, value in enumerate(column.values)}
+            codes_text = f"{column.new_code}, {column.missing_code}, {column.inputs}"
+            lines.append(f"    ({column.name!r}, {codes!r}, {codes_text}),")
+    clip = "t / np.sqrt(1 + np.square(t / 3))" if encoder.clip else "t"
+    return (
+        _ENCODE.replace("COLUMN_LINES", "\n".join(lines))
+        .replace("LIMIT", repr(LIMITS[encoder.clip]))
+        .replace("CLIPPED", clip)
+    )
+
+
+_ENCODE = '''# Of numbers: name, center, scale, whether an input says that it is missing. Of texts: name, the input
+# of each value, of a new one, of a missing one (-1: none), and how many inputs there are.
+COLUMNS = [
+COLUMN_LINES
+]
+
+
+def encode(table):
+    """The network's inputs, of a dict of columns (or a frame): numbers, NaN where missing, and texts."""
+    inputs = []
+    for name, *learnt in COLUMNS:
+        column = table[name]
+        if isinstance(learnt[0], dict):
+            codes, new, missing, width = learnt
+            texts = [None if v is None or v != v else str(v).strip() for v in column]
+            code = [missing if t is None else codes.get(t, new) for t in texts]
+            inputs.append(np.equal.outer(np.array(code, int), np.arange(width)))
+            continue
+        center, scale, flag = learnt
+        with np.errstate(over="ignore", invalid="ignore"):
+            t = (np.array(column, np.float64) - center) * scale
+        none = np.isnan(t)
+        t = np.clip(np.where(none, 0, t), -LIMIT, LIMIT)
+        inputs.append((CLIPPED)[:, None])
+        if flag:
+            inputs.append(none[:, None])
+    return np.hstack(inputs).astype(DTYPE)
+
+
+'''
+
+
 def _answers(network: Network) -> str:
     """The functions `predict` and, in classification, `predict_proba`."""
+    text = _plain_answers(network)
+    encoder = network.encoder
+    if encoder is None:
+        return text
+    text = text.replace("outputs(X)", "outputs(encode(X))").replace(
+        "row of X", "row of the table X"
+    )
+    if not network.classifies:
+        scaled = f".astype(np.float64) * {encoder.scale!r} + {encoder.center!r}\n"
+        text = text.rstrip("\n") + scaled
+    return text
+
+
+def _plain_answers(network: Network) -> str:
     one = "[:, 0]" if network.sizes[-1] == 1 and network.squeeze else ""
     if not network.classifies:
         return (
