@@ -34,13 +34,10 @@ NETWORKS: dict[str, tuple[tuple[int, ...], Hidden, str]] = {
 }  # fmt: skip
 
 
-def case_of(name: str, dtype: str, scale: float = 1.0) -> Case:
-    """The case of that name; its rows times `scale`."""
+def case_of(name: str, dtype: str, scale: float = 1.0, inputs: int | None = None) -> Case:
+    """The case of that name; its rows times `scale`; of another number of inputs, if given."""
     sizes, hidden, loss = NETWORKS[name]
-    if isinstance(hidden, tuple):
-        case = make_case(sizes, hidden, loss, dtype=dtype)
-    else:
-        case = make_case(sizes, hidden, loss, dtype=dtype)
+    case = make_case((inputs or sizes[0], *sizes[1:]), hidden, loss, dtype=dtype)
     return Case(case.plan, case.parameters, (case.X * scale).astype(dtype), case.y, None)
 
 

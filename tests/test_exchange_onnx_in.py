@@ -248,6 +248,20 @@ def test_dropout_is_kept(tmp_path) -> None:
     assert read(graph(nodes, constants=constants), tmp_path).plan.dropout == (0.3,)
 
 
+@pytest.mark.parametrize("op", ["Tanh", "LeakyRelu", "Add", "Where", "Cast", "Gelu", "Erf"])
+def test_too_many_inputs_or_attributes_write_nowhere(op, tmp_path) -> None:
+    # NumPy's functions would take them for arrays to write to.
+    tanh = graph([FIRST, ("Tanh", ["z1"], "v1", {}), LAST])
+    for inputs, attributes in [
+        (["z1"] * 5, {}),
+        (["z1"] * 2, {"out": 1.0}),
+        (["z1"], {"where": 0}),
+    ]:
+        with pytest.raises(ValueError, match=r"node 'the v1'"):
+            read(graph([FIRST, (op, inputs, "v1", attributes), LAST]), tmp_path)
+        assert read(tanh, tmp_path).plan.activations == (activations.get("tanh"),)
+
+
 RELU = ("Relu", ["z1"], "v1", {})
 ENDS: dict[str, tuple[list[Any], tuple[str, ...], str]] = {
     "softmax": ([("Softmax", ["y"], "p", {"axis": 1})], ("p",), "softmax_cross_entropy"),
@@ -379,6 +393,16 @@ def test_refused_by_the_name_of_the_node(name, tmp_path) -> None:
 
 def test_graphs_that_are_no_chain(tmp_path) -> None:
     model = onnx.ModelProto.FromString(graph([FIRST, RELU, LAST]))
+    for change, match in [
+        (lambda node: node.ClearField("output"), "has no inputs or no outputs"),
+        (lambda node: node.ClearField("input"), "has no inputs or no outputs"),
+        (lambda node: node.output.append("z1"), "makes 'z1', which is there already"),
+        (lambda node: node.output.append("W1"), "makes 'W1', which is there already"),
+    ]:
+        changed = onnx.ModelProto.FromString(model.SerializeToString())
+        change(changed.graph.node[0])
+        with pytest.raises(ValueError, match=match):
+            read(changed.SerializeToString(), tmp_path)
     two = onnx.ModelProto()
     two.CopyFrom(model)
     two.graph.input.append(onnx.helper.make_tensor_value_info("more", 1, ["N", 3]))

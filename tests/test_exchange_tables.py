@@ -11,8 +11,7 @@ import pytest
 from c_programs import STRICT
 from engine_cases import DTYPES
 from error_bounds import FUNCTION
-from exchange_cases import NETWORKS, assert_labels, assert_prediction, model_of, wanted
-from exchange_cases import case_of as network_case
+from exchange_cases import assert_labels, assert_prediction, case_of, model_of, wanted
 
 from fastbp.exchange import c_source, onnx_out, python_source
 from fastbp.exchange.description import Network, describe
@@ -63,13 +62,11 @@ def case_and_network(name: str, dtype: str, clip: bool) -> tuple[Any, Network]:
     """A network of that many inputs, its case with the encoded rows for X, and with an encoder."""
     encoder = Encoder(COLUMNS, clip)
     X = encoded(encoder)
-    sizes, hidden, loss = NETWORKS[name]
-    NETWORKS["table"] = (X.shape[1], *sizes[1:]), hidden, loss
-    case = network_case("table", dtype)
-    del NETWORKS["table"]
+    case = case_of(name, dtype, inputs=X.shape[1])
+    loss, outputs = case.plan.loss.name, case.plan.layer_sizes[-1]
     if not clip:  # some are huge, and would drown what the others do
         X = np.clip(X, -1e3, 1e3)
-    case = replace(case, X=X.astype(dtype), y=np.zeros((len(X), sizes[-1])), sample_weight=None)
+    case = replace(case, X=X.astype(dtype), y=np.zeros((len(X), outputs)), sample_weight=None)
     if loss == "softmax_cross_entropy":
         case = replace(case, y=np.zeros(len(X), int))
     network = replace(describe(model_of(case)), encoder=encoder)

@@ -138,6 +138,7 @@ def used_by(formulas: Iterable[Formula]) -> set[str]:
 _POINTS: Floats = np.concatenate(
     [np.linspace(-7, 7, 141) + 0.0137, np.linspace(-30, 30, 41) + 0.0037, [0.0, 1e-6, -1e-6]]
 )
+_POINTS.flags.writeable = False
 
 
 def find(

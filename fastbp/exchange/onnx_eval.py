@@ -6,6 +6,7 @@ more values than it is given. Whatever else a file holds is refused by the node'
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -30,13 +31,13 @@ _WHOLE: dict[int, Any] = {6: np.int32, 7: np.int64, 9: np.bool_}
 def _of(name: str, **defaults: float) -> Operator:
     """A formula as an operator; its parameter is the attribute alpha, if it has one."""
 
-    def operator(z: Array, alpha: float = defaults.get("alpha", 0.0)) -> Any:
+    def operator(z: Array, *, alpha: float = defaults.get("alpha", 0.0)) -> Any:
         return FORMULAS[name](Numpy(), z, alpha)
 
     return operator
 
 
-def _cast(z: Array, to: int, saturate: int = 1) -> Array:
+def _cast(z: Array, *, to: int, saturate: int = 1) -> Array:
     if to in _FLOATS:
         return z.astype(_FLOATS[to]).astype(np.float64)
     return z.astype(_WHOLE[to])
@@ -47,13 +48,28 @@ def _clip(z: Array, low: Any = -math.inf, high: Any = math.inf) -> Array:
     return clipped
 
 
-def _gelu(z: Array, approximate: str | bytes = "none") -> Any:
+def _gelu(z: Array, *, approximate: str | bytes = "none") -> Any:
     exact = approximate in ("none", b"none")
     return FORMULAS["gelu" if exact else "gelu_tanh"](Numpy(), z, 0.0)
 
 
-def _hard_sigmoid(z: Array, alpha: float = 0.2, beta: float = 0.5) -> Array:
+def _hard_sigmoid(z: Array, *, alpha: float = 0.2, beta: float = 0.5) -> Array:
     return np.clip(alpha * z + beta, 0, 1)
+
+
+# A ufunc takes more: an array to write to, for one. A file is not to say so.
+
+
+def _unary(f: Operator) -> Operator:
+    return lambda z: f(z)
+
+
+def _binary(f: Operator) -> Operator:
+    return lambda a, b: f(a, b)
+
+
+def _several(f: Operator) -> Operator:
+    return lambda *z: functools.reduce(f, z)
 
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -63,14 +79,14 @@ ELEMENTWISE: dict[str, Operator] = {
     "Identity": lambda z: z,
     "Dropout": lambda z, *ratio, seed=0: z,
     "Cast": _cast,
-    "Abs": np.abs,
-    "Neg": np.negative,
-    "Exp": np.exp,
-    "Log": np.log,
-    "Sqrt": np.sqrt,
-    "Reciprocal": np.reciprocal,
-    "Erf": _erf,
-    "Tanh": np.tanh,
+    "Abs": _unary(np.abs),
+    "Neg": _unary(np.negative),
+    "Exp": _unary(np.exp),
+    "Log": _unary(np.log),
+    "Sqrt": _unary(np.sqrt),
+    "Reciprocal": _unary(np.reciprocal),
+    "Erf": _unary(_erf),
+    "Tanh": _unary(np.tanh),
     "Sigmoid": _of("sigmoid"),
     "Relu": _of("relu"),
     "LeakyRelu": _of("leaky_relu", alpha=0.01),
@@ -83,28 +99,28 @@ ELEMENTWISE: dict[str, Operator] = {
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _of("hard_swish"),
     "Clip": _clip,
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": np.divide,
-    "Pow": np.power,
-    "Max": np.maximum,
-    "Min": np.minimum,
-    "Greater": np.greater,
-    "Less": np.less,
-    "GreaterOrEqual": np.greater_equal,
-    "LessOrEqual": np.less_equal,
-    "Where": np.where,
+    "Add": _binary(np.add),
+    "Sub": _binary(np.subtract),
+    "Mul": _binary(np.multiply),
+    "Div": _binary(np.divide),
+    "Pow": _binary(np.power),
+    "Max": _several(np.maximum),
+    "Min": _several(np.minimum),
+    "Greater": _binary(np.greater),
+    "Less": _binary(np.less),
+    "GreaterOrEqual": _binary(np.greater_equal),
+    "LessOrEqual": _binary(np.less_equal),
+    "Where": lambda c, yes, no: np.where(c, yes, no),
 }
 
 
-def _softmax(z: Array, axis: int = -1) -> Array:
+def _softmax(z: Array, *, axis: int = -1) -> Array:
     e = np.exp(z - z.max(axis=axis, keepdims=True))
     p: Array = e / e.sum(axis=axis, keepdims=True)
     return p
 
 
-def _arg_max(z: Array, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Array:
+def _arg_max(z: Array, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Array:
     if select_last_index:
         raise ValueError("of equals it takes the last")
     index: Array = z.argmax(axis=axis, keepdims=bool(keepdims))
@@ -119,7 +135,7 @@ def _unsqueeze(z: Array, axes: Array) -> Array:
     return np.expand_dims(z, tuple(np.ravel(axes).tolist()))
 
 
-def _gather(values: Array, index: Array, axis: int = 0) -> Array:
+def _gather(values: Array, index: Array, *, axis: int = 0) -> Array:
     if values.ndim != 1 or axis != 0:
         raise ValueError("it takes from more than a list of classes")
     return values[index]
@@ -129,11 +145,11 @@ def _extract(values: Array, index: Array) -> Array:
     return values.reshape(1, -1)[:, index.ravel()]
 
 
-def _flatten(z: Array, axis: int = 1) -> Array:
+def _flatten(z: Array, *, axis: int = 1) -> Array:
     return z.reshape(math.prod(z.shape[:axis]), -1)
 
 
-def _reshape(z: Array, shape: Array, allowzero: int = 0) -> Array:
+def _reshape(z: Array, shape: Array, *, allowzero: int = 0) -> Array:
     wanted = [z.shape[i] if n == 0 else n for i, n in enumerate(np.ravel(shape).tolist())]
     return z.reshape(wanted)
 
@@ -151,8 +167,8 @@ TAIL: dict[str, Operator] = {
     "Unsqueeze": _unsqueeze,
     # ai.onnx.ml
     "ArrayFeatureExtractor": _extract,
-    "Binarizer": lambda z, threshold=0.0: (z > threshold).astype(np.float64),
-    "ZipMap": lambda z, classlabels_int64s=None, classlabels_strings=None: z,
+    "Binarizer": lambda z, *, threshold=0.0: (z > threshold).astype(np.float64),
+    "ZipMap": lambda z, *, classlabels_int64s=None, classlabels_strings=None: z,
 }
 _BROADCASTS = {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Where", "Greater", "Less", "Clip"}
 

@@ -94,6 +94,13 @@ class _Reader:
             raise ValueError("it has functions or sparse tensors of its own")
         for tensor in graph.initializer:
             self.constants[tensor.name] = self._array(tensor)
+        made = Counter(name for node in self.nodes for name in node.output)
+        for node in self.nodes:
+            if not node.output or (not node.input and node.op_type != "Constant"):
+                raise ValueError(f"{_name(node)}: has no inputs or no outputs")
+            for name in node.output:
+                if made[name] > 1 or name in self.constants:
+                    raise ValueError(f"{_name(node)}: makes {name!r}, which is there already")
         inputs = [i for i in graph.input if i.name not in self.constants]
         if len(inputs) != 1:
             names = ", ".join(repr(i.name) for i in inputs)

@@ -146,8 +146,9 @@ def _encoder(encoder: Encoder) -> str:
     )
 
 
-_ENCODE = '''# Of numbers: name, center, scale, whether an input says that it is missing. Of texts: name, the input
-# of each value, of a new one, of a missing one (-1: none), and how many inputs there are.
+_ENCODE = '''\
+# Of numbers: name, center, scale, whether an input says that it is missing. Of texts: name, the
+# input of each value, of a new one, of a missing one (-1: none), and how many inputs there are.
 COLUMNS = [
 COLUMN_LINES
 ]
