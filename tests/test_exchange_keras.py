@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -147,3 +149,34 @@ def test_a_backend_without_float64() -> None:
             model_of(case_of("relu", "float64")).to_keras()
     finally:
         jax.config.update("jax_enable_x64", True)
+
+
+EXPORT = """
+import sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np, keras
+kinds = ["gelu", "relu", "elu", "softplus", "leaky_relu", "silu", "tanh"]
+dense = [keras.layers.Dense(5, activation=k, bias_initializer="normal") for k in kinds]
+dense.insert(2, keras.layers.Dropout(0.2))
+model = keras.Sequential([keras.Input((4,)), *dense, keras.layers.Dense(3, activation="softmax")])
+X = np.random.default_rng(0).standard_normal((6, 4)).astype("f4")
+p = keras.ops.convert_to_numpy(model(X))
+model.export(sys.argv[1] + "/m.onnx", format="onnx", verbose=False)
+np.save(sys.argv[1] + "/p.npy", p)
+"""
+
+
+def test_onnx_files_that_keras_writes(tmp_path) -> None:
+    for name in ("torch", "onnx"):  # keras writes by way of torch's exporter
+        pytest.importorskip(name)
+    environment = os.environ | {"KERAS_BACKEND": "torch"}  # a process has one backend
+    command = [sys.executable, "-c", EXPORT, os.fspath(tmp_path)]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    model = fastbp.MLP.from_onnx(tmp_path / "m.onnx")
+    assert [a.name for a in model.plan.activations] == [
+        *("gelu", "relu", "elu", "softplus", "leaky_relu", "silu", "tanh")
+    ]
+    X = np.random.default_rng(0).standard_normal((6, 4)).astype("f4")
+    want = np.load(tmp_path / "p.npy")
+    # Eight layers of sums of 5 terms of order 1
+    np.testing.assert_allclose(model.predict_proba(X), want, atol=200 * np.finfo("f4").eps, rtol=0)

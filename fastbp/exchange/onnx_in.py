@@ -240,7 +240,10 @@ class _Reader:
                 bias = self._bias(where, self.constants[node.input[2]], len(W))
         else:
             W = W.T
-            following = self.nodes[after] if after < len(self.nodes) else None
+            following = self._next(after)
+            while following is not None and self._passes_on(following, out):
+                out, after = following.output[0], after + 1
+                following = self._next(after)
             if following is not None and following.op_type == "Add" and self.uses[out] == 1:
                 others = [i for i in following.input if i != out]
                 if len(others) == 1 and others[0] in self.constants:
@@ -248,6 +251,18 @@ class _Reader:
                     bias = self._bias(_name(following), added, len(W))
                     out, after = following.output[0], after + 1
         return Dense(where, W, bias), out, after
+
+    def _next(self, at: int) -> Any:
+        return self.nodes[at] if at < len(self.nodes) else None
+
+    def _passes_on(self, node: Any, name: str) -> bool:
+        """Whether a node only passes on the values of that name, as Keras writes many."""
+        if list(node.input) != [name] or self.uses[name] != 1:
+            return False
+        to = self.input.type.tensor_type.elem_type
+        return node.op_type == "Identity" or (
+            node.op_type == "Cast" and self._attributes(node).get("to") == to
+        )
 
     def _bias(self, where: str, b: Array, width: int) -> Array:
         if b.shape not in ((width,), (1, width), (1,), ()):
