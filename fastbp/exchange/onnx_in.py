@@ -260,9 +260,8 @@ class _Reader:
         if list(node.input) != [name] or self.uses[name] != 1:
             return False
         to = self.input.type.tensor_type.elem_type
-        return node.op_type == "Identity" or (
-            node.op_type == "Cast" and self._attributes(node).get("to") == to
-        )
+        cast = node.op_type == "Cast" and self._attributes(node).get("to") == to
+        return bool(cast or node.op_type == "Identity")
 
     def _bias(self, where: str, b: Array, width: int) -> Array:
         if b.shape not in ((width,), (1, width), (1,), ()):
