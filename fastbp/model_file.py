@@ -2,23 +2,25 @@
 
 The file's metadata are ``format`` ("fastbp"), ``version`` (it grows when an older fastbp could not
 read the file rightly), ``header`` (JSON: ``network`` describes the network, ``training`` is there in
-a checkpoint; see `fastbp.checkpoint`) and ``crc32`` (of all the rest). Arrays ``layer_1`` …
+a checkpoint, see `fastbp.checkpoint`, ``table`` where the network was trained on a table, see
+`fastbp.tables.model`) and ``crc32`` (of all the rest). Arrays ``layer_1`` …
 ``layer_L`` are the parameters [W | b].
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import _safetensors
-from fastbp._files import replacing
 
 __all__ = ["VERSION", "layers_from", "read", "write"]
 
@@ -29,11 +31,49 @@ VERSION = 1
 
 
 def write(path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, Array]) -> None:
-    """Write a file, in place of an existing one (`fastbp._files.replacing`)."""
+    """Write a file; an existing one is replaced in one step, once the new one is safe on disk.
+
+    A process that is killed in between leaves the old file, and a ``.NAME.….tmp`` beside it.
+    """
     metadata = {"format": FORMAT, "version": str(VERSION), "header": json.dumps(header)}
     metadata["crc32"] = _checksum(arrays, metadata)
     with replacing(path) as file:
         _safetensors.write(file, arrays, metadata)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of `path` in one step, once it is complete and on disk.
+
+    If anything fails, what is at `path` stays as it is, and the new file goes.
+    """
+    from pathlib import Path  # slow to import
+
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # A device or a pipe: the new file would take its place in the folder.
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    temporary = path.parent / f".{path.name}.{os.urandom(8).hex()}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno and error.filename in (None, os.fspath(temporary)):
+            error.filename = os.fspath(path)  # the name that the caller knows
+        raise
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):  # the folder's entry, too, is to survive a power cut
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:

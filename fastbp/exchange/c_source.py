@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastbp import _inputs
-from fastbp._files import replacing
 from fastbp._options import check_output
 from fastbp._validation import nearest_name
 from fastbp.exchange import c_encoder, quantize
@@ -24,6 +23,7 @@ from fastbp.exchange.c_encoder import identifier, quoted
 from fastbp.exchange.description import Network
 from fastbp.exchange.formulas import FORMULAS, LINKS, Formula, resolve, used_by
 from fastbp.exchange.text import Text, bare
+from fastbp.model_file import replacing
 
 __all__ = ["Written", "write"]
 

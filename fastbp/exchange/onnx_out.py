@@ -15,11 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp._files import replacing
 from fastbp.exchange.description import Network
 from fastbp.exchange.encoder import LIMITS, Encoder, Number
 from fastbp.exchange.formulas import FORMULAS, LINKS, resolve
 from fastbp.exchange.optional import need
+from fastbp.model_file import replacing
 
 __all__ = ["IR_VERSION", "ML_OPSET", "OPSET", "Graph", "answers", "build", "outputs", "write"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp._files import replacing
 from fastbp.exchange.description import Network
 from fastbp.exchange.encoder import LIMITS, Encoder, Number
 from fastbp.exchange.formulas import FORMULAS, LINKS, resolve, used_by
 from fastbp.exchange.text import Text, bare
+from fastbp.model_file import replacing
 
 __all__ = ["source", "write"]
 

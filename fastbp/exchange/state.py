@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import _options, _safetensors, activations
-from fastbp._files import replacing
 from fastbp.activations import Activation
 from fastbp.exchange.chain import Dense, Drop, Layer, Phi, assemble
 from fastbp.exchange.description import Network
 from fastbp.losses import Loss
+from fastbp.model_file import replacing
 
 __all__ = ["from_state_dict", "read", "state_dict", "write"]
 
