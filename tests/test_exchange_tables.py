@@ -13,6 +13,7 @@ from engine_cases import DTYPES
 from error_bounds import FUNCTION
 from exchange_cases import assert_labels, assert_prediction, case_of, model_of, wanted
 
+from fastbp.cli import main
 from fastbp.exchange import c_source, onnx_out, python_source
 from fastbp.exchange.description import Network, describe
 from fastbp.exchange.encoder import Category, Encoder, Number, encoder_of
@@ -200,3 +201,48 @@ def test_a_column_with_the_name_of_an_output(tmp_path) -> None:
     network = replace(network, encoder=Encoder(columns))
     with pytest.raises(ValueError, match="column 'label' has the name of an output"):
         onnx_out.write(network, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("target", ["kind", "length"])
+def test_a_model_of_the_command(target, tmp_path, capsys) -> None:
+    load = pytest.importorskip("fastbp.tables", reason="there is no fastbp.tables yet").load
+    runtime = pytest.importorskip("onnxruntime")
+    generator = np.random.default_rng(0)
+    length, width = generator.normal(100, 20, 200), generator.normal(size=200)
+    texts = [f"{w:.6g}" if generator.random() > 0.1 else "" for w in width]
+    colour = np.array(["red", "blue", "green", ""])[generator.integers(0, 4, 200)]
+    kind = np.array(["x", "y", "z"])[(length > 100).astype(int) + (colour == "red")]
+    lines = ["length,width,colour,kind", *map(",".join, zip(map(repr, length.tolist()), texts, colour,
+                                                          kind, strict=True))]  # fmt: skip
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    options = ["--target", target, "--epochs", "3", "--quiet", "--engine", "reference"]
+    path = str(tmp_path / "m.safetensors")
+    assert main(["train", str(tmp_path / "t.csv"), *options, "--save", path]) == 0
+    for to in ("onnx", "c", "python"):
+        assert main(["export", path, "--to", to]) == 0, capsys.readouterr()
+    model = load(path, engine="reference")
+    table = {
+        "length": length,
+        "width": np.array([float(t) if t else np.nan for t in texts]),
+        "colour": colour.astype(object),
+        "kind": kind.astype(object),
+    }
+    session = runtime.InferenceSession(str(tmp_path / "m.onnx"))
+    feed = {i.name: table[i.name][:, None] for i in session.get_inputs()}
+    names = [o.name for o in session.get_outputs()]
+    answers = dict(zip(names, session.run(None, feed), strict=True))
+    scope: dict[str, Any] = {}
+    exec((tmp_path / "m.py").read_text(), scope)
+    said = model.predict(str(tmp_path / "t.csv"))
+    # float32 sums of some 100 terms of order 1, by inputs that may differ in the last bit
+    near = {"atol": 1000 * np.finfo("f4").eps, "rtol": 1000 * np.finfo("f4").eps}
+    if target == "length":
+        np.testing.assert_allclose(answers["prediction"], said, **near)
+        np.testing.assert_allclose(scope["predict"](table), said, **near)
+        return
+    p = model.predict_proba(str(tmp_path / "t.csv"))
+    np.testing.assert_allclose(answers["probabilities"], p, **near)
+    np.testing.assert_allclose(scope["predict_proba"](table), p, **near)
+    best = np.sort(p, axis=1)
+    sure = best[:, -1] - best[:, -2] > 0.001
+    np.testing.assert_array_equal(answers["label"][sure], said[sure])
