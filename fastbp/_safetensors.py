@@ -7,7 +7,8 @@
 | the rest | the arrays, little-endian, in C order, side by side                               |
 
 Nothing in such a file is ever executed. The reader believes nothing either: sizes, offsets, shapes
-and dtypes must agree with each other and with the size of the file before an array is made.
+and dtypes must agree with each other and with the size of the file before an array is made. Arrays in
+half precision, F16 and BF16, are read as float32, which holds them exactly.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+HALF: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 HEADER_MOST = 100_000_000  # bytes, a limit of the format
 
 
@@ -53,7 +55,7 @@ def read(file: BinaryIO) -> tuple[dict[str, Array], dict[str, str]]:
     Raises
     ------
     ValueError
-        If the file is anything else than what `write` writes.
+        If the file is anything else than what `write` writes, but for arrays in half precision.
     """
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
@@ -87,7 +89,13 @@ def read(file: BinaryIO) -> tuple[dict[str, Array], dict[str, str]]:
     arrays = {}
     for _, _, name, dtype, shape in places:
         a = np.fromfile(file, dtype, math.prod(shape))
-        arrays[name] = a.reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+        a = a.reshape(shape)
+        if dtype == HALF["F16"]:
+            arrays[name] = a.astype(np.float32)
+        elif dtype == HALF["BF16"]:  # the upper half of a float32
+            arrays[name] = (a.astype(np.uint32) << 16).view(np.float32)
+        else:
+            arrays[name] = a.astype(dtype.newbyteorder("="), copy=False)
     return arrays, metadata
 
 
@@ -102,10 +110,11 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, 
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"array {name!r} is not described by dtype, shape and offsets")
     shape, offsets = entry["shape"], entry["data_offsets"]
-    dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    known = DTYPES | HALF
+    dtype = known.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
         raise ValueError(
-            f"array {name!r} has dtype {entry['dtype']!r}, not one of {', '.join(DTYPES)}"
+            f"array {name!r} has dtype {entry['dtype']!r}, not one of {', '.join(known)}"
         )
     for numbers in (shape, offsets):
         if not isinstance(numbers, list) or not all(type(n) is int and n >= 0 for n in numbers):

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from fastbp import __version__
 from fastbp.command.metrics import METRICS
 from fastbp.command.settings import FOR_A_FILE, FOR_THE_DIGITS, RATE_FOR_THE_DIGITS
+from fastbp.exchange import command as export
 
 __all__ = ["main"]
 
@@ -97,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_files(inspect.add_argument, "+")
     _add_columns(inspect.add_argument)
     _add_reading(inspect.add_argument)
+
+    export.add_parser(commands)
 
     info = commands.add_parser(
         "info", help="show what runs here, and why; or what a saved model takes and predicts"

@@ -32,6 +32,7 @@ from fastbp import checkpoint as checkpoints
 from fastbp._validation import check_finite_number, check_integer
 from fastbp.activations import Activation
 from fastbp.engines import check_precision
+from fastbp.exchange.methods import Conversions
 from fastbp.fitting import Checkpoints, NetworkFit, mean_loss, step
 from fastbp.history import History
 from fastbp.holder import Holder
@@ -52,7 +53,7 @@ Rate = float | Schedule | Callable[[int], float]
 Callback = Callable[["MLP", History], object]
 
 
-class MLP(Network):
+class MLP(Conversions, Network):
     """A multilayer perceptron, trained by minibatch stochastic gradient descent.
 
     With v⁰ = [x; 1], a hidden layer computes zˡ = Wˡ vˡ⁻¹ and vˡ = [φ(zˡ); 1], and the output layer

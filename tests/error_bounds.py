@@ -61,8 +61,12 @@ def _jump(activation: Activation, z: Array, z_error: Array) -> Array | float:
     return abs(height.get(activation.name, 0.0)) * (np.abs(z) < LAMBDA * z_error)
 
 
-def bounds(case: Case, *, with_jacobian: bool = False) -> Bounds:
-    """Derive the bounds for the case's dtype; with zero rows only the penalties round."""
+def bounds(case: Case, *, with_jacobian: bool = False, composed: bool = False) -> Bounds:
+    """Derive the bounds for the case's dtype; with zero rows only the penalties round.
+
+    With `composed`, activations are put together as 1 + erf(z), exp(z) − 1 or log(1 + x), or end in
+    polynomials: they round to within u of 1 + |z|, not of the value, which may be small.
+    """
     u, r = float(np.finfo(case.plan.dtype).eps) / 2, OPERAND[case.plan.precision]
     exact = case.astype("float64")
     z, v = oracle(exact).trace(exact.X)
@@ -83,7 +87,8 @@ def bounds(case: Case, *, with_jacobian: bool = False) -> Bounds:
             slope_error.append(curvature * z_error[layer] + FUNCTION * u + jump)
             bend = 0.5 * curvature * LAMBDA * z_error[layer]
             steepest = np.abs(slopes[-1]) + jump + bend
-            error = steepest * z_error[layer] + FUNCTION * u * np.abs(value)
+            size = 1 + np.abs(z[layer]) if composed else np.abs(value)
+            error = steepest * z_error[layer] + FUNCTION * u * size
             v_error.append(np.pad(error, ((0, 0), (0, 1))))  # the 1 is exact
 
     f, f_error = z[-1], z_error[-1]

@@ -1,7 +1,8 @@
 """What a stranger may pass to fastbp: arrays of every kind, parameters of every type, spoilt files.
 
 `call_anything` makes one call of the public interface with drawn arguments, `read_spoilt` reads one
-mutated file. Both fail on anything but a documented outcome: an exception of a documented type that
+mutated file. `read_spoilt_onnx` reads a mutated ONNX
+file. All fail on anything but a documented outcome: an exception of a documented type that
 leaves the model as it was, or the very result that well-formed copies of the same arguments give. A
 mutated file may be read if it says the same, bit for bit, in other words (JSON has several for it).
 test_fuzz.py runs some of them, stress/fuzz.py as many as it is told.
@@ -417,3 +418,106 @@ def read_spoilt(path: Path, spoilt: bytes, model: fastbp.MLP, data: Any, options
     assert outcome == "refused" or content(path) == said, "the file says something else"
     path.write_bytes(whole)
     return outcome
+
+
+# ONNX
+
+
+def onnx_files() -> list[bytes]:
+    """Whole ones: of every activation and link."""
+    from fastbp.exchange import onnx_out
+    from fastbp.exchange.description import describe
+
+    files = []
+    for dtype in ("float32", "float64"):
+        for i, loss in enumerate(losses.LOSSES):
+            names = [*activations.ACTIVATIONS][3 * (i % 3) : 3 * (i % 3) + 3]
+            model = fastbp.MLP(
+                [INPUTS, 4, 3, 4, CLASSES], activation=names, loss=loss, dtype=dtype, seed=i
+            )
+            files.append(onnx_out.build(describe(model)).SerializeToString())
+    return files
+
+
+def spoil_graph(data: bytes, generator: random.Random) -> bytes:
+    """The graph with a mistake or two that leave it a file of the format."""
+    import onnx
+
+    model = onnx.ModelProto.FromString(data)
+    graph = model.graph
+    names = [name for node in graph.node for name in (*node.input, *node.output)]
+    names += [tensor.name for tensor in graph.initializer]
+    ops = ["Add", "Relu", "Tanh", "Softmax", "MatMul", "Gemm", "Where", "Reshape", "Loop", "Concat"]
+    for _ in range(generator.choice((1, 1, 2))):
+        kind = generator.randrange(11)
+        node = generator.choice(graph.node)
+        tensor = generator.choice(graph.initializer)
+        if kind == 0:
+            node.op_type = generator.choice(ops)
+        elif kind == 1 and node.input:
+            node.input[generator.randrange(len(node.input))] = generator.choice(names)
+        elif kind == 2:
+            graph.node.remove(node)
+        elif kind == 3 and tensor.dims:
+            n = generator.choice([0, 1, -1, 2, 3, 4, 2**31, 2**62])
+            tensor.dims[generator.randrange(len(tensor.dims))] = n
+        elif kind == 4:
+            tensor.data_type = generator.choice([0, 1, 2, 6, 7, 8, 10, 11, 16, 99])
+        elif kind == 5:
+            attributes = {
+                "alpha": 0.5,
+                "axis": 0,
+                "transB": 0,
+                "to": 7,
+                "beta": [1.0],
+                "value": "x",
+            }
+            name = generator.choice([*attributes])
+            node.attribute.append(onnx.helper.make_attribute(name, attributes[name]))
+        elif kind == 6:
+            node.ClearField("attribute")
+        elif kind == 7:
+            graph.node.append(node)
+        elif kind == 8:
+            tensor.raw_data = tensor.raw_data[: generator.randrange(len(tensor.raw_data) + 1)]
+        elif kind == 9:
+            graph.output[0].name = generator.choice(names)
+        else:
+            node.input.append(generator.choice(names))
+    return bytes(model.SerializeToString())
+
+
+def read_spoilt_onnx(path: Path, spoilt: bytes) -> str:
+    """Read the file: an error names it, and what is read predicts what the file computes."""
+    path.write_bytes(spoilt)
+    try:
+        model = fastbp.MLP.from_onnx(path, engine="reference")
+    except ValueError as error:
+        require(os.fspath(path) in str(error), "the file is not named", error)
+        return "refused"
+    assert all(np.isfinite(p).all() for p in model.parameters)
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    X = np.random.default_rng(0).standard_normal((6, model.plan.layer_sizes[0]))
+    X = X.astype(model.plan.dtype)
+    with np.errstate(all="ignore"):
+        try:
+            session = ReferenceEvaluator(onnx.ModelProto.FromString(spoilt))
+            answers = session.run(None, dict.fromkeys(session.input_names, X))
+        except Exception:  # onnx itself wants more of a file than this needs
+            return "read, but not by onnx"
+        f = model.forward(X)[0][-1]
+        known = [f, model._output(X, link=True)]
+    if f.shape[1] == 1:
+        known.append(np.hstack([1 - known[1], known[1]]))
+    size = 1 + max(float(np.abs(a).max()) for a in known)
+    if not np.isfinite(size) or size > 1e6:
+        return "read, of no sense"
+    for answer in answers:
+        if np.asarray(answer).dtype.kind == "f":
+            # A wrong reading is off by the size of the values; rounding is 1e-4 of it at most.
+            near = [np.abs(np.reshape(answer, k.shape) - k).max() for k in known
+                    if np.size(answer) == k.size]  # fmt: skip
+            assert min(near) <= 1e-3 * size, "the file says something else"
+    return "read"

@@ -4,7 +4,15 @@ import random
 
 import numpy as np
 import pytest
-from fuzzing import call_anything, calls, read_spoilt, spoil
+from fuzzing import (
+    call_anything,
+    calls,
+    onnx_files,
+    read_spoilt,
+    read_spoilt_onnx,
+    spoil,
+    spoil_graph,
+)
 from hypothesis import HealthCheck, given, settings
 
 import fastbp
@@ -54,3 +62,17 @@ def test_any_file(tmp_path):
         header = whole[8:end].replace(old, new)
         same = len(header).to_bytes(8, "little") + header + whole[end:]
         assert read_spoilt(path, same, model, data, options) == "read"
+
+
+def test_any_onnx_file(tmp_path):
+    pytest.importorskip("onnx")
+    generator = random.Random(0)
+    outcomes = set()
+    files = onnx_files()
+    for whole in files:
+        assert read_spoilt_onnx(tmp_path / "m.onnx", whole) == "read"
+    for _ in range(400):
+        whole = generator.choice(files)
+        mistakes = spoil if generator.random() < 0.5 else spoil_graph
+        outcomes.add(read_spoilt_onnx(tmp_path / "m.onnx", mistakes(whole, generator)))
+    assert {"read", "refused"} <= outcomes

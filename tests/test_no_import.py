@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 HEAVY = ["numba", "sklearn", "scipy", "torch", "jax", "pandas", "pyarrow", "matplotlib", "tqdm"]
+HEAVY += ["onnx", "onnxruntime", "skl2onnx", "keras", "fastbp.exchange.onnx_out"]
 
 
 def test_import_loads_nothing_heavy():

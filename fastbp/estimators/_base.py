@@ -43,6 +43,7 @@ from fastbp.estimators.parallel import threads_for
 from fastbp.estimators.parameters import join, sizes_of, split
 from fastbp.estimators.rows import Data, outputs_of
 from fastbp.estimators.solver import Solver
+from fastbp.exchange.methods import EstimatorExports
 from fastbp.losses import CROSS_ENTROPIES, Loss
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
 from fastbp.plan import Plan
@@ -101,7 +102,7 @@ def trains_stepwise(estimator: Any) -> bool:
 partial_fit_if_stochastic: Any = available_if(trains_stepwise)
 
 
-class BaseMLP(BaseEstimator):  # type: ignore[misc]
+class BaseMLP(EstimatorExports, BaseEstimator):  # type: ignore[misc]
     """Base of the two estimators; see there."""
 
     # What a subclass says of its targets

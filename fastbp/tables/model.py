@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fastbp import model_file, saving
 from fastbp._validation import nearest_name
+from fastbp.exchange.methods import FileExports
 from fastbp.mlp import MLP
 from fastbp.tables import frames
 from fastbp.tables.columns import value_at
@@ -35,7 +36,7 @@ Paths = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class TableModel:
+class TableModel(FileExports):
     """A network that takes rows of a table.
 
     Attributes

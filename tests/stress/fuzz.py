@@ -1,4 +1,4 @@
-"""Fuzz the public interface and the files: python fuzz.py [CALLS] [FILES] [SEED]."""
+"""Fuzz the public interface and the files: python fuzz.py [CALLS] [FILES] [SEED] [ONNX FILES]."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 import fastbp
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from fuzzing import call_anything, calls, read_spoilt, spoil
+from fuzzing import (
+    call_anything,
+    calls,
+    onnx_files,
+    read_spoilt,
+    read_spoilt_onnx,
+    spoil,
+    spoil_graph,
+)
 
 
 def fuzz_calls(count: int, chosen_seed: int) -> None:
@@ -62,8 +70,21 @@ def fuzz_files(count: int, chosen_seed: int) -> None:
     print(f"{count:8,}  files: {dict(outcomes)}; those read say the same as before")
 
 
+def fuzz_onnx(count: int, chosen_seed: int) -> None:
+    outcomes: collections.Counter[str] = collections.Counter()
+    generator = random.Random(chosen_seed)
+    files = onnx_files()
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(count):
+            mistakes = spoil if generator.random() < 0.5 else spoil_graph
+            spoilt = mistakes(generator.choice(files), generator)
+            outcomes[read_spoilt_onnx(Path(folder) / "m.onnx", spoilt)] += 1
+    print(f"{count:8,}  ONNX files: {dict(outcomes)}; those read predict what they compute")
+
+
 if __name__ == "__main__":
     arguments = [int(a) for a in sys.argv[1:]]
-    n_calls, n_files, chosen = arguments + [50_000, 100_000, 0][len(arguments) :]
+    n_calls, n_files, chosen, n_onnx = arguments + [50_000, 100_000, 0, 20_000][len(arguments) :]
     fuzz_calls(n_calls, chosen)
     fuzz_files(n_files, chosen)
+    fuzz_onnx(n_onnx, chosen)

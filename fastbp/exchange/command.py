@@ -1,0 +1,64 @@
+"""``fastbp export``: a saved model as an ONNX, C or Python file."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+from typing import Any
+
+from fastbp import model_file
+from fastbp._options import check_output
+from fastbp.mlp import MLP
+
+__all__ = ["add_parser"]
+
+_SUFFIXES = {"onnx": ".onnx", "c": ".c", "python": ".py"}
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to those of the command line."""
+    parser = commands.add_parser(
+        "export",
+        help="write a saved model as an ONNX, C or Python file",
+        description="Write MODEL for programs without fastbp: an ONNX file, C99 source with a header, "
+        "or a Python file that needs NumPy alone.",
+    )
+    parser.set_defaults(run=_run)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="what `fastbp train --save` or MLP.save wrote")
+    add("--to", choices=list(_SUFFIXES), required=True, help="what to write")
+    add("--output", metavar="PATH", help="default: MODEL with another suffix")
+    add(
+        "--weights",
+        choices=["float", "int8"],
+        default="float",
+        help="of C: int8 takes a quarter of the space, and prints what that costs (default: float)",
+    )
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.weights == "int8" and args.to != "c":
+        raise ValueError(f"--weights int8 is for --to c, not for --to {args.to}")
+    from fastbp.exchange import c_source, onnx_out, python_source
+    from fastbp.exchange.description import describe
+
+    network = describe(_load(args.model))
+    output = args.output or os.path.splitext(args.model)[0] + _SUFFIXES[args.to]
+    check_output("--output", output)
+    if args.to == "c":
+        written = c_source.write(network, output, args.weights, None)
+        print(f"written to {written.source} and {written.header}")
+        print(f"{written.constants:,} bytes of constants, {written.buffers:,} of buffers")
+        if written.error is not None:
+            print(f"int8 weights, {written.error}")
+        return
+    (onnx_out.write if args.to == "onnx" else python_source.write)(network, output)
+    print(f"written to {output}, {os.path.getsize(output):,} bytes")
+
+
+def _load(path: str) -> Any:
+    """The model: of a table, if its file says so or has how rows are encoded beside it."""
+    if "table" in model_file.read(path)[0] or os.path.exists(f"{path}.json"):
+        return importlib.import_module("fastbp.tables").load(path)
+    return MLP.load(path)
