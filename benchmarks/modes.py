@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import cases, interleave
-from benchmarks.cases import Case
+from benchmarks.cases import Array, Case
 from fastbp import activations, losses
 from fastbp.engines import Plan, native
 from fastbp.stages import dense
@@ -38,8 +38,10 @@ MODES: dict[str, dict[str, int]] = {
     "rows fetched as they are gathered": {"reals_gathered": 0},
 }
 NOT_OF_THE_CUT = {"rows fetched as they are gathered"}
+BETWEEN_THREADS = {"by_columns", "two_barriers", "own_inputs"}
 BF16 = "bf16"  # beside float32, where there are instructions for it
 WORTH = 0.03
+FLOPS = 10**9  # of an epoch, about
 WIDTHS = (16, 32, 64, 128, 256, 512, 1024)
 BATCHES = (1, 4, 16, 64, 256, 1024)
 
@@ -58,10 +60,10 @@ def points(*, quick: bool) -> list[Case]:
     if quick:
         return found[:5]
     for width, batch in itertools.product(WIDTHS, BATCHES):
-        rows = batch * max(1, min(128, 2**14 // batch))
         for hidden in (1, 2):
-            sizes = (width,) * (hidden + 1) + (10,)
-            found.append(Case(f"{hidden} hidden {width}", sizes, batch, rows))
+            one = Case(f"{hidden} hidden {width}", (width,) * (hidden + 1) + (10,), batch, batch)
+            steps = max(2, min(128, FLOPS // cases.flops_per_step(one)))
+            found.append(replace(one, rows=steps * batch))
     return found
 
 
@@ -88,6 +90,8 @@ def variants(plan: Plan) -> Iterator[tuple[str, Any]]:
     full = make_engine(plan, {})
     yield "", full
     for name, costs in MODES.items():
+        if plan.threads == 1 and name in BETWEEN_THREADS:
+            continue
         engine = make_engine(plan, costs)
         if name in NOT_OF_THE_CUT or engine.cut != full.cut:
             yield name, engine
@@ -95,9 +99,11 @@ def variants(plan: Plan) -> Iterator[tuple[str, Any]]:
         yield BF16, make_engine(replace(plan, precision="bf16"), {})
 
 
-def trainer(engine: Any, case: Case, seconds: float) -> Callable[[], float]:
+def trainer(
+    engine: Any, case: Case, data: tuple[Array, Array], seconds: float
+) -> Callable[[], float]:
     """A function that trains for about so many seconds and returns those of a step; it has warmed up."""
-    X, y = cases.data(case)
+    X, y = data
     order = cases.orders(case, 1)[0]
     rates = np.full(case.steps, 1e-6)
     values = np.empty(case.steps)
@@ -113,16 +119,18 @@ def trainer(engine: Any, case: Case, seconds: float) -> Callable[[], float]:
     epochs(1)
     once = epochs(1) * case.steps
     count = interleave.repetitions(once, seconds)
-    epochs(interleave.repetitions(once, 2 * seconds))  # threads find out how many of them pay
+    if once < seconds:
+        epochs(2 * count)  # threads find out how many of them pay
     return lambda: epochs(count)
 
 
 def measure(case: Case, threads: int, rounds: int, seconds: float) -> dict[str, interleave.Spread]:
     """What each mode that the case takes wins on so many threads."""
     engines = dict(variants(plan_of(case, threads)))
-    trained = {name: trainer(engine, case, seconds) for name, engine in engines.items()}
+    data = cases.data(case)
+    trained = {name: trainer(engine, case, data, seconds) for name, engine in engines.items()}
     interleave.SETTLE = 0.002  # the threads are ours, and wait
-    took = interleave.run(trained, rounds)
+    took = interleave.run(trained, min(rounds, 5) if cases.flops_per_step(case) > 1e11 else rounds)
     for engine in engines.values():
         engine.keep_threads(False)
     gains = {
