@@ -54,7 +54,7 @@ def test_every_frame_gives_the_same(kind: str) -> None:
     np.testing.assert_array_equal(encoder.transform(frame_of(kind, turned)), X)
 
 
-def test_modin_and_other_eager_frames_go_through_narwhals() -> None:
+def test_a_frame_of_narwhals() -> None:
     nw = pytest.importorskip("narwhals", reason="narwhals is not installed")
     frame = nw.from_native(frame_of("polars"))
     np.testing.assert_array_equal(

@@ -28,8 +28,13 @@ __all__ = ["Options", "read_delimited"]
 
 BLOCK = 32 << 20  # bytes that are in memory at a time
 SAMPLE = 256 << 10
+# A block of long lines has so many rows, but no more bytes.
+_LONG, _LEAST_ROWS, _LARGEST = 16 << 10, 2000, 256 << 20
 _WORDS = [v for v in NO_VALUE if v != "."] + ["."]
 _NULLS = sorted({form for v in _WORDS for form in (v, v.upper(), v.capitalize())} | {"NaN", "NaT"})
+# Arrow takes time for each of them in each column: of very many columns, only the usual ones.
+_USUAL_NULLS = ["", "NA", "NaN", "nan", "null", "NULL", "N/A", "#N/A", "None", "?", "-", "\\N"]
+_MANY = 2000  # columns
 _NULLS += ["-NaN", "-1.#IND", "-1.#QNAN", "n.A.", "k.A."]
 
 
@@ -199,7 +204,9 @@ class _Reader:
             except UnicodeDecodeError as error:
                 raise ValueError(f"is no {self.layout.encoding}: {error}; see --encoding") from None
             return
-        block = head.removeprefix(codecs.BOM_UTF8) + file.read(BLOCK)
+        line = len(head) // max(head.count(b"\n"), 1)
+        size = BLOCK if line < _LONG else min(line * _LEAST_ROWS, _LARGEST)
+        block = head.removeprefix(codecs.BOM_UTF8) + file.read(size)
         rest = b""
         latin = False
         while block:
@@ -222,7 +229,7 @@ class _Reader:
                     block = (block + rest).decode("cp1252", "replace").encode()
                     rest = b""
             yield block
-            block = file.read(BLOCK)
+            block = file.read(size)
         if rest:
             yield rest.decode("cp1252", "replace").encode()
 
@@ -300,6 +307,7 @@ class _Reader:
         wanted = [n for n in names if self.only is None or n in self.only]
         if not text.strip():
             return pa.table({n: pa.array([], pa.null()) for n in wanted})
+        nulls = _NULLS if len(wanted) < _MANY else _USUAL_NULLS
         types = dict.fromkeys(layout.numbers.intersection(wanted), pa.float64())
         types |= dict.fromkeys(self.texts, pa.string())
         try:
@@ -316,8 +324,8 @@ class _Reader:
                 ),
                 convert_options=arrow.ConvertOptions(
                     column_types=types,
-                    include_columns=wanted,
-                    null_values=[*_NULLS, *self.options.missing],
+                    include_columns=[] if self.only is None else wanted,
+                    null_values=[*nulls, *self.options.missing],
                     true_values=[],
                     false_values=[],
                     decimal_point=layout.decimal,

@@ -277,6 +277,8 @@ class _Learner:
             taken += len(rows)
             seen += here
         center, scale = _center_and_scale(sample, low, high, precision, self.wishes.scaling)
+        with np.errstate(invalid="ignore", over="ignore"):
+            may_be_few = (high - low <= 4 * _FEW_NUMBERS) & (low % 1 == 0) & (high % 1 == 0)
         hints = []
         for i, name in enumerate(styles):
             fact = self.facts[name] = Fact(name, "number", missing=int(missing[i]))
@@ -299,7 +301,7 @@ class _Learner:
                     self.notes.append(
                         f"column {name!r} counts the rows; --ignore leaves it out if it means nothing"
                     )
-                elif high[i] - low[i] <= 4 * _FEW_NUMBERS and _few_whole(sample[i]):
+                elif may_be_few[i] and _few_whole(sample[i]):
                     hints.append(name)
         return hints
 
