@@ -68,7 +68,8 @@ def train(sizes, batch, loss, y, garbage, optimizer="adam", clip=0.0, epochs=6):
         out = [np.empty_like(W) for W in weights]
         for i in range(epochs):
             engine.set_parameters(weights)
-            done = engine.epoch(X, data["y"], weight, np.resize(rng.permutation(rows), 8 * batch), rates, found)
+            order = np.resize(rng.permutation(rows), 8 * batch)
+            done = engine.epoch(X, data["y"], weight, order, rates, found)
             shown["whole" if done == steps else "stopped"] += 1
             assert done == steps or not np.isfinite(found[done])
             if i % 5 == 0:

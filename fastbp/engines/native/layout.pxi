@@ -46,12 +46,11 @@ cdef void gather(const real* X, const real* weight, int64_t columns, const int64
 
     Shuffled rows come from anywhere in memory: line by line, one that follows is fetched meanwhile.
     """
-    cdef int64_t r, p, k, full = columns // PANEL, rest = columns % PANEL, ahead = 1 + GATHER_AHEAD // columns
+    cdef int64_t r, p, full = columns // PANEL, rest = columns % PANEL, ahead = 1 + GATHER_AHEAD // columns
     cdef const real* x
     cdef const real* follows
     for r in range(first, last):
-        k = rows[r] if rows != NULL else offset + r
-        x = X + k * columns
+        x = X + (rows[r] if rows != NULL else offset + r) * columns
         follows = X + rows[min(r + ahead, last - 1)] * columns if rows != NULL else x
         for p in range(full):
             prefetch(follows + p * PANEL, PANEL)
@@ -59,10 +58,11 @@ cdef void gather(const real* X, const real* weight, int64_t columns, const int64
         if rest:
             prefetch(follows + full * PANEL, rest)
             memcpy(v + (full * stride + r) * PANEL, x + full * PANEL, rest * sizeof(real))
-        if weight != NULL and weight[k] == 0:
+        v[(full * stride + r) * PANEL + rest] = 1
+    for r in range(first, last if weight != NULL else first):
+        if weight[rows[r] if rows != NULL else offset + r] == 0:
             for p in range(full + 1):
                 memset(v + (p * stride + r) * PANEL, 0, (PANEL if p < full else rest) * sizeof(real))
-        v[(full * stride + r) * PANEL + rest] = 1
 
 
 cdef void transpose_block(const real* w, int64_t rows, int64_t columns, real* wt) noexcept nogil:

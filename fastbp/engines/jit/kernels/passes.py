@@ -231,7 +231,7 @@ def outputs_of(net, thread):
 def loss_rows(net, batch, thread, first, last):
     """Weighted loss of each row into row_loss, and δᴸ over f.
 
-    A loss may be finite where an output is not (e^−∞ is 0, a floor is a bound) and its δ none; so each
+    A loss may be finite where an output is not (e^−∞ is 0, a floor is a bound) and its δ NaN: so each
     gets 0 Σⱼ fⱼ added, which is 0 where all outputs are finite and NaN elsewhere.
     """
     top = record_at(net.layer, net.layers - 1)
