@@ -206,8 +206,8 @@ cdef void write_outputs(const vec* T, int64_t outputs, int64_t rows, real* out, 
 cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t last, vec* T) noexcept nogil:
     """Weighted loss of each row into row_loss, and δᴸ over f.
 
-    A loss may be finite where an output is not (e^−∞ is 0, a floor is a bound) and its δ NaN: so each gets
-    `nothing` added.
+    A loss may be finite where an output is not (e^−∞ is 0, a floor is a bound) and its δ NaN: so what is
+    finite gets `nothing` added.
     """
     cdef int64_t r, i, j, k, m, outputs = net.layer[net.layers - 1].n_out
     cdef double weight, inverse = inverse_weight(net, batch)
@@ -234,7 +234,7 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
                 for j in range(outputs):
                     y[j * LANES + i] = net.y[k * outputs + j]
             losses = loss_targets(net, T, Y, outputs)
-        store_unaligned(row_losses, losses + nothing)
+        store_unaligned(row_losses, select_gt(splat(INFINITY), vabs(losses), losses + nothing, losses))
         if net.weight == NULL:
             for i in range(m):
                 net.row_loss[r + i] = row_losses[i]
