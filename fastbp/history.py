@@ -22,7 +22,7 @@ class DivergenceError(ArithmeticError):
     ...     model.fit([[1e3]], [1.0], epochs=9, learning_rate=1e30)
     ... except fastbp.DivergenceError as error:
     ...     print(str(error).partition(";")[0])
-    epoch 2 of 9: the loss became nan at step 1 of 1
+    epoch 2 of 9: the loss became inf at step 1 of 1
     """
 
 

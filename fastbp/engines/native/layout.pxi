@@ -48,14 +48,13 @@ cdef void gather(const Net* net, const Minibatch* batch, int64_t first, int64_t 
     cdef const real* weight = net.call.weight
     cdef const int64_t* rows = batch.rows
     cdef int64_t columns = net.layer[0].n_in, stride = batch.stride
-    cdef int64_t r, p, k, full = columns // PANEL, rest = columns % PANEL
+    cdef int64_t r, p, full = columns // PANEL, rest = columns % PANEL
     cdef int64_t ahead = 1 + net.costs.reals_gathered // columns if net.costs.reals_gathered > 0 else 0
     cdef real* v = batch.v_in
     cdef const real* x
     cdef const real* follows
     for r in range(first, last):
-        k = rows[r] if rows != NULL else batch.offset + r
-        x = X + k * columns
+        x = X + (rows[r] if rows != NULL else batch.offset + r) * columns
         follows = X + rows[min(r + ahead, last - 1)] * columns if rows != NULL else x
         for p in range(full):
             prefetch(follows + p * PANEL, PANEL)
@@ -63,10 +62,11 @@ cdef void gather(const Net* net, const Minibatch* batch, int64_t first, int64_t 
         if rest:
             prefetch(follows + full * PANEL, rest)
             memcpy(v + (full * stride + r) * PANEL, x + full * PANEL, rest * sizeof(real))
-        if weight != NULL and weight[k] == 0:
+        v[(full * stride + r) * PANEL + rest] = 1
+    for r in range(first, last if weight != NULL else first):
+        if weight[rows[r] if rows != NULL else batch.offset + r] == 0:
             for p in range(full + 1):
                 memset(v + (p * stride + r) * PANEL, 0, (PANEL if p < full else rest) * sizeof(real))
-        v[(full * stride + r) * PANEL + rest] = 1
 
 
 cdef void transpose_block(const real* w, int64_t rows, int64_t columns, real* wt) noexcept nogil:

@@ -87,9 +87,13 @@ cdef inline double inverse_weight(const Net* net, const Minibatch* batch) noexce
     return net.progress.inverse_weight[batch.step % 2]
 
 
-cdef void read_outputs(Net* net, int64_t first, int64_t rows, vec* T) noexcept nogil:
-    """The outputs f of `rows` ≤ LANES rows from `first` on, transposed; lanes beyond them are 0."""
+cdef vec read_outputs(Net* net, int64_t first, int64_t rows, vec* T) noexcept nogil:
+    """The outputs f of `rows` ≤ LANES rows from `first` on, transposed; lanes beyond them are 0.
+
+    Returns 0 Σⱼ fⱼ of each row, which is 0 where all its outputs are finite and NaN elsewhere.
+    """
     cdef vec square[LANES]
+    cdef vec zero = splat(0), nothing = zero
     cdef int64_t j, i, outputs = top_layer(net).n_out
     cdef const real* f = top_layer(net).v + first * PANEL
     for j from 0 <= j < outputs by LANES:
@@ -98,6 +102,8 @@ cdef void read_outputs(Net* net, int64_t first, int64_t rows, vec* T) noexcept n
         transpose_square(square)
         for i in range(min(<int64_t> LANES, outputs - j)):
             T[j + i] = square[i]
+            nothing = nothing + square[i] * zero
+    return nothing
 
 
 cdef void write_outputs(const vec* T, int64_t outputs, int64_t rows, real* out, int64_t panel) noexcept nogil:
@@ -115,8 +121,8 @@ cdef void write_outputs(const vec* T, int64_t outputs, int64_t rows, real* out, 
 cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t last, vec* T) noexcept nogil:
     """Weighted loss of each row into row_loss, and δᴸ over f.
 
-    A loss may be finite where an output is not (e^−∞ is 0, a floor is a bound) and its δ none; so each gets
-    0 Σⱼ fⱼ added, which is 0 where all outputs are finite and NaN elsewhere.
+    A loss may be finite where an output is not (e^−∞ is 0, a floor is a bound) and its δ NaN: so what is
+    finite gets `nothing` added.
     """
     cdef int64_t r, i, j, k, m, outputs = top_layer(net).n_out
     cdef double weight, inverse = inverse_weight(net, batch)
@@ -130,10 +136,7 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
     memset(scale, 0, sizeof(scale))
     for r from first <= r < last by LANES:
         m = min(<int64_t> LANES, last - r)
-        read_outputs(net, r, m, T)
-        nothing = splat(0)
-        for j in range(outputs):
-            nothing = nothing + T[j] * splat(0)
+        nothing = read_outputs(net, r, m, T)
         if net.call.labels != NULL:
             for i in range(m):
                 labels[i] = <integer> net.call.labels[row_of(batch, r + i)]
@@ -146,7 +149,7 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
                 for j in range(outputs):
                     y[j * LANES + i] = net.call.y[k * outputs + j]
             losses = loss_targets(net, T, Y, outputs)
-        store_unaligned(row_losses, losses + nothing)
+        store_unaligned(row_losses, select_gt(splat(INFINITY), vabs(losses), losses + nothing, losses))
         if net.call.weight == NULL:
             for i in range(m):
                 net.buffers.row_loss[r + i] = row_losses[i]

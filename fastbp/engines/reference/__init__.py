@@ -193,7 +193,7 @@ class ReferenceEngine:
         loss, f = self.plan.loss, z[-1]
         row_losses, delta = loss_function(loss)(f, y, loss.parameter)
         # ℓ may be finite where f is not (e^−∞ is 0, a floor is a bound): 0 Σ f is 0, or else NaN
-        row_losses = row_losses + (0 * f).sum(axis=1)
+        row_losses = np.where(np.isfinite(row_losses), row_losses + (0 * f).sum(axis=1), row_losses)
         total = w.sum()
         share = w / total if total != 0 else w * 0  # of each row in the batch's loss
         penalty_share = 1.0

@@ -22,6 +22,7 @@ from fastbp.engines.jit.kernels.intrinsics import (
     atomic_load,
     atomic_store,
     call,
+    fabs,
     fma,
     inline,
     kernel,
@@ -231,8 +232,8 @@ def outputs_of(net, thread):
 def loss_rows(net, batch, thread, first, last):
     """Weighted loss of each row into row_loss, and δᴸ over f.
 
-    A loss may be finite where an output is not (e^−∞ is 0, a floor is a bound) and its δ none; so each
-    gets 0 Σⱼ fⱼ added, which is 0 where all outputs are finite and NaN elsewhere.
+    A loss may be finite where an output is not (e^−∞ is 0, a floor is a bound) and its δ NaN: so what is
+    finite gets 0 Σⱼ fⱼ added, which is 0 where all outputs are finite and NaN elsewhere.
     """
     top = record_at(net.layer, net.layers - 1)
     outputs = top.n_out
@@ -276,7 +277,9 @@ def loss_rows(net, batch, thread, first, last):
         for i in range(m):
             k = row_of(batch, r + i)
             weight = number(0.0, net.weight[k]) if net.weighted else 1.0
-            loss = number(0.0, total[i] + nothing[i])
+            if fabs(total[i]) < math.inf:
+                total[i] = total[i] + nothing[i]
+            loss = number(0.0, total[i])
             net.row_loss[r + i] = weight * loss if weight != 0.0 else 0.0
             scale = number(T, weight * inverse)
             for j in range(outputs):
