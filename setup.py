@@ -72,7 +72,9 @@ def source_of(name: str, engine: str) -> str:
     """A source of this module's own, so that no two compile to the same object file."""
     path = Path("build", "native", f"{name}.c")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'#include "{Path(engine).name}"\n')
+    text = f'#include "{Path(engine).name}"\n'
+    if not path.exists() or path.read_text() != text:  # one that is newer is compiled anew
+        path.write_text(text)
     return str(path)
 
 

@@ -3,6 +3,5 @@
 #
 #   .ci/instruction_sets.sh PYTHON     (whose environment has fastbp and the extra "test")
 set -euo pipefail
-FASTBP_ISA=baseline "$1" -P -m pytest -q -p no:cacheprovider tests/test_network.py \
-    tests/test_network_inputs.py tests/test_bf16.py tests/test_checkpoint.py tests/test_threads.py \
-    tests/test_engine_choice.py tests/test_memory.py tests/test_estimators_extras.py
+FASTBP_ISA=baseline "$1" -P -m pytest -q -p no:cacheprovider tests/test_network.py tests/test_bf16.py \
+    tests/test_checkpoint.py tests/test_estimators_extras.py

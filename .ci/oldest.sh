@@ -10,7 +10,7 @@ import tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extras = project["optional-dependencies"]
-wanted = [*project["dependencies"], *extras["jit"], *extras["parquet"], *extras["sklearn"]]
+wanted = [*project["dependencies"], *extras["jit"], *extras["tables"], *extras["sklearn"]]
 named = {requirement.partition(">=")[0] for requirement in wanted}
 # What only the tests need comes after: its own bound counts where users have none.
 wanted += [r for r in extras["test"] if r.partition(">=")[0] not in named]
@@ -27,6 +27,6 @@ if ! "$2/bin/python" -m pip install --quiet --only-binary :all: "$1" "${oldest[@
     echo "left out: not all of these versions have wheels for this Python; Python 3.11 has them"
     exit 0
 fi
-"$2/bin/pytest" -q -p no:cacheprovider tests/test_estimators_*.py tests/test_jit_*.py tests/test_engine_*.py \
-    tests/test_network*.py tests/test_tables.py tests/test_encoding.py tests/test_cli.py \
-    tests/test_bad_input.py tests/test_model_file.py tests/test_docs.py
+"$2/bin/pytest" -q -p no:cacheprovider tests/test_estimators_extras.py tests/test_estimators_misuse.py \
+    tests/test_jit_functions.py tests/test_network.py tests/test_tables.py tests/test_encoding.py \
+    tests/test_bad_input.py tests/test_model_file.py

@@ -11,7 +11,7 @@ import sys
 import textwrap
 
 import pytest
-from engine_cases import DTYPES, ENGINES, bf16_engines
+from engine_cases import BF16_ENGINES, DTYPES, ENGINES
 
 PRELUDE = """
 import sys, threading
@@ -104,7 +104,7 @@ print(shown)
 assert shown["writes"] > 0
 """
 
-KINDS = [*DTYPES, *(["bf16"] if any("native" in name for name in bf16_engines()) else [])]
+KINDS = [*DTYPES, *(["bf16"] if any("native" in name for name in BF16_ENGINES) else [])]
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_cases import (
+    BF16_ENGINES,
     DTYPES,
     ENGINES,
     Array,
     Case,
-    bf16_engines,
     epoch,
     forward,
     gradient,
     make_case,
+    new_engine,
 )
 
 from fastbp.engines import Engine, Plan, create
@@ -61,8 +62,10 @@ MAKERS: dict[str, Callable[[Plan], Engine]] = {
     for name in ENGINES
     for dtype in DTYPES
 } | {
-    f"{name} bf16": (lambda plan, make=make: make(replace(plan, precision="bf16", dtype="float32")))
-    for name, make in bf16_engines().items()
+    f"{name} bf16": (
+        lambda plan, name=name: new_engine(replace(plan, precision="bf16", dtype="float32"), name)
+    )
+    for name in BF16_ENGINES
 }
 
 engines = pytest.mark.parametrize("name", MAKERS)
