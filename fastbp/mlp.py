@@ -7,7 +7,6 @@ what a fit records and keeps on the way in `fastbp.fitting`; predictions and der
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -594,4 +593,4 @@ class MLP(Conversions, Network):
             "engine": _options.check_engine(engine),
             "threads": _options.check_threads(threads),
         }
-        return saving.load(path, functools.partial(cls, **run))
+        return saving.load(path, cls, run)

@@ -64,8 +64,9 @@ def save(
     model_file.write(path, {**(more or {}), "network": describe(plan)}, arrays)
 
 
-def load(path: str | os.PathLike[str], make: Callable[..., Model]) -> Model:
-    """The network of a file, made by `make` of the arguments of `MLP`; see `MLP.load`."""
+def load(path: str | os.PathLike[str], make: Callable[..., Model], run: dict[str, Any]) -> Model:
+    """The network of a file, made by `make` of the arguments of `MLP`, those of `run` among them."""
+    _options.check_path("path", path)
     header, arrays = model_file.read(path)
     network = header["network"]
     try:
@@ -78,7 +79,7 @@ def load(path: str | os.PathLike[str], make: Callable[..., Model]) -> Model:
         if not users:
             network["activation"] = [Activation(*a) for a in network["activation"]]
             network["loss"] = Loss(*network["loss"])
-            return make(**network, weight_init=parameters)
+            return make(**network, weight_init=parameters, **run)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error
     raise ValueError(

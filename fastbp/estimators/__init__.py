@@ -1,8 +1,8 @@
 """Drop-in replacements of scikit-learn's MLPClassifier and MLPRegressor, trained by fastbp's engines.
 
-_base.py holds what the two share: inputs, the loop over epochs, predictions; classifier.py and
-regressor.py what sets them apart; fitting.py, rows.py and solver.py what a fit by a stochastic solver is; lbfgs.py the
-solver that is no SGD; parallel.py how many threads a fit may use, and fits side by side.
+_base.py holds what the two share: inputs, predictions; classifier.py and regressor.py what sets them
+apart; fitting.py, rows.py and solver.py what a fit by a stochastic solver is; lbfgs.py the solver
+that is no SGD; prediction.py the engines that are kept; parallel.py threads, and fits side by side.
 `import fastbp` imports none of it: the names are looked up when they are first used.
 """
 
