@@ -88,7 +88,8 @@ class Plan:
             )
 
     def __getstate__(self) -> dict[str, Any]:  # without what is cached
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = {field.name for field in fields(self)}
+        return {name: value for name, value in self.__dict__.items() if name in kept}
 
     @functools.cached_property
     def layer_sizes(self) -> tuple[int, ...]:

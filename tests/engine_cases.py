@@ -147,6 +147,11 @@ def kink_distance(case: Case) -> float:
     return float(min(nearest))
 
 
+def with_activations(plan: Plan, *phi: activations.Activation) -> Plan:
+    """The same plan with these φ of the hidden layers."""
+    return replace(plan, stages=dense(plan.layer_sizes, phi, plan.dropout))
+
+
 def make_engine(name: str, case: Case, **plan_changes: Any) -> Engine:
     """Make the engine of that name, with the case's parameters."""
     engine = new_engine(replace(case.plan, **plan_changes), name)

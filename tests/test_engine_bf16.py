@@ -40,7 +40,7 @@ from error_bounds import assert_within, bounds, step_error
 from fastbp import activations, losses
 from fastbp.engines import Engine, Plan, create, jit, native
 from fastbp.engines.reference import ReferenceEngine, round_to_bf16
-from fastbp.optimizers import SGD, Adam
+from fastbp.optimizers import SGD, Adam, step_sizes
 from fastbp.stages import dense
 
 engines = pytest.mark.parametrize("name", BF16_ENGINES)
@@ -418,7 +418,8 @@ def test_each_step_is_the_optimizer_s_of_a_gradient_near_float64(
         assert epoch(engine, case, rate, order)[0] == 1
         judge.set_parameters(before)
         judge.set_optimizer_state(count, slots)
-        judge._update([a.copy() for a in g], rate)
+        (eta,) = step_sizes(case.plan.optimizer, count + 1, np.array([rate]))
+        judge._update([a.copy() for a in g], rate, float(eta))
         # The sums of a step may be in another order than the probe's: 6 roundings of Σ|δ v|, at most
         # 8 · 4 in these problems; 16 roundings of the weights, steps and averages themselves.
         error = 6 * u * 32

@@ -17,6 +17,7 @@ from engine_cases import (
     jacobian,
     make_case,
     make_engine,
+    with_activations,
 )
 from error_bounds import assert_within, bounds
 
@@ -124,7 +125,7 @@ def test_a_copy_of_a_built_in_trains_as_the_built_in(dtype: str, formula: str, n
     """The same formula: gradients agree within the bounds of rounding."""
     case = make_case((5, 37, 18, 3), formula, dtype=dtype, rows=13, weighted=True)
     mine = fastbp.activation(globals()[formula], name=f"my_{formula}")
-    copy = replace(case, plan=replace(case.plan, activations=(mine, mine)))
+    copy = replace(case, plan=with_activations(case.plan, mine, mine))
     limit = bounds(case, with_jacobian=True)
     engine, other = make_engine(name, case), make_engine(name, copy)
     loss, g = gradient(engine, case)
@@ -141,7 +142,7 @@ def test_a_copy_of_a_built_in_trains_as_the_built_in(dtype: str, formula: str, n
 @users
 def test_gradient_with_mish_is_the_central_difference(name: str) -> None:
     case = make_case((4, 6, 2), "tanh", dtype="float64", rows=7)
-    case = replace(case, plan=replace(case.plan, activations=(fastbp.activation(mish),)))
+    case = replace(case, plan=with_activations(case.plan, fastbp.activation(mish)))
     engine = make_engine(name, case)
     _, g = gradient(engine, case)
     h = 6e-6
@@ -211,7 +212,7 @@ def test_link_of_a_loss(name: str) -> None:
 @dtypes
 def test_bits_do_not_depend_on_threads(dtype: str, name: str) -> None:
     case = make_case((200, 301, 310), "tanh", dtype=dtype, rows=256, batch_size=128)
-    plan = replace(case.plan, activations=(fastbp.activation(mish),))
+    plan = with_activations(case.plan, fastbp.activation(mish))
     weights = []
     for threads in (1, 2, 3):
         engine = make_engine(
@@ -232,7 +233,7 @@ def test_slope_of_any_kind_at_zero_stays_in_its_unit(name: str) -> None:
         return math.sqrt(abs(z))
 
     case = make_case((3, 5, 2), "tanh", rows=8, batch_size=8, clip_norm=0.5)
-    plan = replace(case.plan, activations=(fastbp.activation(root),))
+    plan = with_activations(case.plan, fastbp.activation(root))
     engine = make_engine(name, replace(case, plan=plan))
     assert epoch(engine, case)[0] == 1
     assert all(np.isfinite(W).all() for W in engine.get_parameters())
