@@ -128,7 +128,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
             return SimpleNamespace(
                 cpu_offers=lambda isa: isa in offers,
                 system_refuses=lambda isa: isa == refuses,
-                Engine=lambda plan, costs: (isa, kind),
+                Engine=lambda plan, costs=None: (isa, kind),
             )
 
         def disagreement(engine: Any) -> str:
