@@ -11,6 +11,6 @@ if ! gcc $flags "$probe/probe.c" -o "$probe/probe" 2>/dev/null || ! "$probe/prob
     echo "left out: there is no gcc here with $flags"
     exit 0
 fi
-export PYTHON=$1 FASTBP_MODULES="baseline/float32 baseline/bf16"
+export PYTHON=$1 FASTBP_MODULES="baseline/float32 baseline/float64"
 TESTS="test_engine_optimizers.py test_stage_scale.py" \
     bash tests/stress/sanitize.sh address
