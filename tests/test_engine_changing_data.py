@@ -14,13 +14,15 @@ import pytest
 from engine_cases import BF16_ENGINES, DTYPES, ENGINES
 
 PRELUDE = """
-import sys, threading
+import os, sys, threading
 import numpy as np
 from fastbp import activations, losses, optimizers
 from fastbp.engines import Plan, create, jit, native
 from fastbp.stages import dense
 
 name, kind, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+if hasattr(os, "sched_setaffinity"):  # on one CPU, where threads hand the interpreter over in no time
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 dtype, precision = ("float32", "bf16") if kind == "bf16" else (kind, None)
 if name == "native":  # steps this small are worth a thread each
     native.COSTS.update(flops_per_thread=1, flops_per_start=1)
