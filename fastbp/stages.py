@@ -60,11 +60,6 @@ class Dense:
         """How many columns of each parameter, the first ones, penalties and decay apply to."""
         return (self.inputs,)
 
-    @property
-    def flops(self) -> int:
-        """Multiplications and additions of a row in forward."""
-        return 2 * self.units * (self.inputs + 1)
-
     def first_values(
         self, weight_init: str, dtype: str, generator: np.random.Generator
     ) -> list[NDArray[Any]]:
@@ -108,11 +103,6 @@ class Scale:
     def penalized(self) -> tuple[int, ...]:
         """As in `Dense`: a factor belongs near 1, not near 0."""
         return (0,)
-
-    @property
-    def flops(self) -> int:
-        """As in `Dense`."""
-        return self.inputs
 
     def first_values(
         self, weight_init: str, dtype: str, generator: np.random.Generator
