@@ -68,26 +68,29 @@ class BuildEach(build_ext):
                 raise
 
 
-def source_of(name: str, engine: str) -> str:
-    """A source of this module's own, so that no two compile to the same object file."""
-    path = Path("build", "native", f"{name}.c")
+def kept(name: str, text: str) -> str:
+    """A file of the build that is written only where its text is new: what is newer is compiled anew."""
+    path = Path("build", "native", name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = f'#include "{Path(engine).name}"\n'
-    if not path.exists() or path.read_text() != text:  # one that is newer is compiled anew
+    if not path.exists() or path.read_text() != text:
         path.write_text(text)
     return str(path)
 
 
 def extensions() -> list[Extension]:
-    """The same generated C file under a name for each instruction set and kind of number."""
+    """The same generated C file under a name for each instruction set and kind of number.
+
+    Each has a source of its own, so that no two compile to the same object file.
+    """
     (engine,) = cythonize([Extension("fastbp.engines.native.engine", [str(NATIVE / "engine.pyx")])])
-    (source,) = engine.sources
+    # Cython generates it again in each new environment of a build, mostly the same.
+    generated = kept("engine.c", Path(engine.sources[0]).read_text())
     wanted = os.environ.get("FASTBP_MODULES", "").split()
     return [
         Extension(
             f"fastbp.engines.native.{isa}.{kind}.engine",
-            sources=[source_of(f"{isa}_{kind}", source)],
-            depends=[source, *map(str, sorted(NATIVE.glob("*.h")))],
+            sources=[kept(f"{isa}_{kind}.c", '#include "engine.c"\n')],
+            depends=[generated, "setup.py", *map(str, sorted(NATIVE.glob("*.h")))],
             include_dirs=[str(NATIVE)],
             extra_compile_args=FLAGS + flags,
             define_macros=KINDS[kind],

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The native engine's baseline modules under AddressSanitizer and UndefinedBehaviorSanitizer.
 #
-#   .ci/sanitizer.sh PYTHON     (whose environment has the extra "test", setuptools and Cython)
+#   .ci/sanitizer.sh PYTHON     (whose environment has the extra "test" and what builds the package)
 set -euo pipefail
 probe=$(mktemp -d)
 trap 'rm -rf "$probe"' EXIT
