@@ -10,17 +10,25 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cases, equivalence, files, goals, groups, kernels, machine, peak, tables
+from benchmarks import (
+    cases,
+    equivalence,
+    files,
+    groups,
+    kernels,
+    machine,
+    peak,
+    report_tables,
+    tables,
+)
 from benchmarks.contenders import CONTENDERS
 from benchmarks.groups import Pool, Record
 from benchmarks.interleave import Spread
+from benchmarks.report_tables import Results
 from benchmarks.worker import ROOT, available_threads
-
-Results = dict[str, Any]
 
 MARKS = "<!-- speed: python -m benchmarks report --readme -->", "<!-- end of speed -->"
 PICTURE = ROOT / "docs" / "ratios.svg"
-OURS = ("fastbp", "fastbp-bf16")  # the engines that are a user's choice of speed
 
 
 def run(*, quick: bool = False) -> Results:
@@ -125,8 +133,8 @@ def page(results: Results) -> str:
     nets = results["training"]
     sections = [
         ("How much faster, and how close to the limit", _summary(results) + charts.ratios(nets)),
-        ("Training", _training_text() + _training_table(nets, limits)),
-        ("Goals", _goals(results)),
+        ("Training", _training_text() + report_tables.training(nets, limits)),
+        ("Goals", report_tables.goals_reached(results)),
         (
             "How close to what this CPU can do",
             (
@@ -139,18 +147,18 @@ def page(results: Results) -> str:
         (
             "A real task: digits to 97 % and 98 % test accuracy",
             _digits_text(results["digits"])
-            + _digits_table(results["digits"])
+            + report_tables.digits(results["digits"])
             + charts.accuracy(results["digits"]),
         ),
         (
             "Training in float64",
             "<p>The same in float64; shares and the least possible are of its own peak.</p>"
-            + _training_table(results["float64"], limits, "float64"),
+            + report_tables.training(results["float64"], limits, "float64"),
         ),
         (
             "Other optimizers",
             "<p>Time of a step of fastbp, beside its own with plain SGD.</p>"
-            + _optimizers_table(results["optimizers"]),
+            + report_tables.optimizers(results["optimizers"]),
         ),
         (
             "Wider layers, larger batches",
@@ -160,16 +168,19 @@ def page(results: Results) -> str:
             + charts.sweep(results["widths"], "width (log scale)", "widths", top)
             + charts.sweep(results["batches"], "batch size (log scale)", "batches", top)
             + "</div>"
-            + _sweep_table(results["widths"] + results["batches"], limits),
+            + report_tables.sweep(results["widths"] + results["batches"], limits),
         ),
         (
             "Threads",
             "<p>Each contender beside itself on one thread.</p>"
             + charts.scaling(results["threads"])
-            + _threads_table(results["threads"]),
+            + report_tables.threads(results["threads"]),
         ),
-        ("Prediction", _predict_text() + _plain_table(results["predict"], limits)),
-        ("Kernels alone", _kernels_text() + _kernel_tables(results["kernels"], limits)),
+        ("Prediction", _predict_text() + report_tables.plain(results["predict"], limits)),
+        (
+            "Kernels alone",
+            _kernels_text() + report_tables.kernels_alone(results["kernels"], limits),
+        ),
         (
             "Start-up and memory",
             "<div class=pair><figure>"
@@ -182,9 +193,9 @@ def page(results: Results) -> str:
             + f"<figcaption>Most memory of a process {results['memory'][0]['case']}</figcaption>"
             "</figure></div>",
         ),
-        ("From a file to the first step", _files(results.get("files", []))),
-        ("How it was measured", _method(results) + _proofs(results)),
-        ("Machine and versions", _machine(results)),
+        ("From a file to the first step", report_tables.files_read(results.get("files", []))),
+        ("How it was measured", _method(results) + report_tables.proofs(results)),
+        ("Machine and versions", report_tables.machine_and_versions(results)),
     ]
     body = "".join(f"<section><h2>{title}</h2>{content}</section>" for title, content in sections)
     m = results["machine"]
@@ -217,21 +228,6 @@ figcaption { font-size: .85rem; color: #333; max-width: 26rem }
 .big { font-size: 1.15rem } section { break-inside: auto } figure, svg, tr { break-inside: avoid }
 @media print { body { font-size: 10pt; max-width: none; margin: 0 } h2 { break-after: avoid } }
 """
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], ours: Sequence[int] = ()) -> str:
-    """Cells are HTML; a cell that starts with * is the best peer's; `ours` are columns."""
-
-    def cell(tag: str, i: int, text: str) -> str:
-        classes = ["ours"] * (i in ours) + ["best"] * text.startswith("*")
-        attribute = f" class='{' '.join(classes)}'" if classes else ""
-        return f"<{tag}{attribute}>{text.removeprefix('*')}</{tag}>"
-
-    lines = [
-        "<tr>" + "".join(cell(tag, i, text) for i, text in enumerate(row)) + "</tr>"
-        for tag, row in [("th", head), *(("td", row) for row in rows)]
-    ]
-    return f"<div class=scroll><table>{''.join(lines)}</table></div>"
 
 
 def _summary(results: Results) -> str:
@@ -281,17 +277,6 @@ def _disturbed(results: Results) -> str:
     )
 
 
-def _cell(record: Record | None, limits: Any, *, best: bool = False) -> str:
-    """Time, quartiles, and share of the peak."""
-    if record is None:
-        return "–"
-    s = tables.time_spread(record)
-    share = tables.share_of_peak(record, limits)
-    below = f"{tables.microseconds(s.low)}–{tables.microseconds(s.high)}"
-    share_text = f"<small>{tables.percent(share)} of peak</small>" if share is not None else ""
-    return f"{'*' * best}{tables.microseconds(s.median)}<small>{below}</small>{share_text}"
-
-
 def _training_text() -> str:
     return (
         "<p>Microseconds for one step of training (ReLU, softmax cross-entropy, plain SGD, shuffled "
@@ -301,93 +286,6 @@ def _training_text() -> str:
         "of their own. The least possible is the step's arithmetic at the float32 peak plus one read "
         "and write of the parameters.</p>"
     )
-
-
-def _training_table(records: Sequence[Record], limits: Any, dtype: str = "float32") -> str:
-    rows = tables.by_case(records)
-    names = [c for c in tables.ORDER if any(c in row for row in rows.values())]
-    ours = [c for c in names if c in OURS]
-    others = [c for c in names if c not in OURS]
-    bf16 = "fastbp-bf16" in names
-    head = [
-        "net, batch",
-        *map(tables.label, ours),
-        f"times as fast as the best {dtype} peer",
-        *["bf16: times as fast as PyTorch's autocast"] * bf16,
-        "least possible here",
-        *map(tables.label, others),
-    ]
-    body = []
-    for case, row in rows.items():
-        peer = tables.best_peer(row)
-        floor = tables.floor(row, limits, dtype)
-        autocast = tables.times_faster_in_bf16(row)
-        body.append(
-            [
-                case,
-                *(_cell(row.get(c), limits) for c in ours),
-                _times_cell(tables.times_faster_than_best(row), peer),
-                *[_times_cell(autocast)] * bf16,
-                tables.microseconds(floor) if floor else "–",
-                *(_cell(row.get(c), limits, best=row.get(c) is peer) for c in others),
-            ]
-        )
-    return _table(head, body, range(1, len(ours) + 1))
-
-
-def _times_cell(faster: Spread | None, peer: Record | None = None) -> str:
-    """The ratio, its quartiles, and whose time it is of."""
-    if faster is None:
-        return "–"
-    name = f"<small>{tables.label(peer['contender'])}</small>" if peer else ""
-    return (
-        f"<b>{tables.times(faster, spread_too=False)}</b><small>"
-        f"{tables.digits(faster.low)}–{tables.digits(faster.high)}</small>{name}"
-    )
-
-
-def _goals(results: Results) -> str:
-    """Every goal beside what was measured."""
-    body, before = [], ""
-    lines = list(goals.lines(results))
-    for line in lines:
-        goal, *measured = (
-            _in_unit(value, line.unit) for value in (line.goal, *(line.measured or ()))
-        )
-        most = "at most " if line.at_most else ""
-        shown = f"{measured[0]} ({measured[1]}–{measured[2]})" if measured else "–"
-        case = "" if line.case == before else line.case
-        body.append([case, line.what, f"{most}{goal}", shown, line.reached])
-        before = line.case
-    measured = [line for line in lines if line.measured]
-    reached = sum(line.reached == "yes" for line in measured)
-    close = sum(line.reached == "within the spread" for line in measured)
-    head = ["net, batch", "what", "goal", "measured (quartiles)", "reached"]
-    return (
-        f"<p>{reached} of {len(measured)} goals are reached by the median, {close} more by one of the "
-        "quartiles. Those for bf16 are for CPUs with AMX.</p>"
-        + _table(head, body).replace("<td>", "<td class=text>").replace("<th>", "<th class=text>")
-    )
-
-
-def _in_unit(value: float, unit: str) -> str:
-    if unit == "s":
-        return tables.time(value)
-    return tables.percent(value) if unit == "%" else f"{tables.digits(value)}×"
-
-
-def _optimizers_table(records: Sequence[Record]) -> str:
-    rows = tables.by_case(records)
-    names = [c for c in groups.OPTIMIZERS if any(c in row for row in rows.values())]
-    body = []
-    for case, row in rows.items():
-        ratios = [
-            groups.interleave.ratio(row[c]["seconds"], row["sgd"]["seconds"]) for c in names[1:]
-        ]
-        times = [tables.time(tables.time_spread(row[c]).median) for c in names]
-        body.append([case, *times, *map(tables.times, ratios)])
-    ratios_head = [f"{c}, in plain SGD's (quartiles)" for c in names[1:]]
-    return _table(["net, batch", *names, *ratios_head], body)
 
 
 def _roofline_text(limits: Any, threads: int) -> str:
@@ -413,7 +311,8 @@ def _roofline_text(limits: Any, threads: int) -> str:
         "256-256-10 in batches from a single row up. No program can be above the lines: flat "
         "ones are this CPU's arithmetic, sloping ones its memory, both measured here by a small "
         "compiled probe. Further right, more is computed with each weight that is moved. "
-        "bfloat16 has a higher limit of its own, with fewer digits.</p>" + _table(head, rows)
+        "bfloat16 has a higher limit of its own, with fewer digits.</p>"
+        + report_tables.table(head, rows)
     )
 
 
@@ -428,114 +327,11 @@ def _digits_text(records: Sequence[Record]) -> str:
     )
 
 
-def _digits_table(records: Sequence[Record]) -> str:
-    ours = next((r for r in records if r["contender"] == "fastbp"), None)
-    body = []
-    for record in records:
-        row = [tables.label(record["contender"])]
-        for accuracy in (0.97, 0.98):
-            reached = groups.time_to_accuracy(record, accuracy)
-            if reached is None:
-                row += ["not by every seed", ""]
-                continue
-            s = groups.interleave.spread(reached)
-            row.append(
-                f"{tables.time(s.median)}<small>{tables.time(s.low)}–{tables.time(s.high)}</small>"
-            )
-            base = groups.time_to_accuracy(ours, accuracy) if ours else None
-            row.append(
-                tables.times(groups.interleave.ratio(reached, base), spread_too=False)
-                if base
-                else "–"
-            )
-        body.append(row)
-    head = ["", "time to 97 %", "in fastbp's", "time to 98 %", "in fastbp's"]
-    return _table(head, body)
-
-
-def _plain_table(
-    records: Sequence[Record], limits: Any, first: str = "net", *, shares: bool = True
-) -> str:
-    """Times with the ratio to the best peer, and the share of the peak."""
-    rows = tables.by_case(records)
-    names = [c for c in tables.ORDER if any(c in row for row in rows.values())]
-    bf16 = "fastbp-bf16" in names
-    body = []
-    for case, row in rows.items():
-        peer = tables.best_peer(row)
-        faster = tables.times_faster_than_best(row)
-        line = [
-            case,
-            *(
-                f"{'*' * (row.get(c) is peer)}{tables.time(tables.time_spread(row[c]).median)}"
-                if c in row
-                else "–"
-                for c in names
-            ),
-            tables.times(faster) if faster else "–",
-        ]
-        if bf16:
-            autocast = tables.times_faster_in_bf16(row)
-            line.append(tables.times(autocast) if autocast else "–")
-        if shares:
-            shown = [row.get("fastbp"), peer, *[row.get("fastbp-bf16")] * bf16]
-            line += [tables.percent(tables.share_of_peak(r, limits)) if r else "–" for r in shown]
-        body.append(line)
-    head = [first, *map(tables.label, names), "times as fast as the best peer (quartiles)"]
-    head += ["bf16: times as fast as PyTorch's autocast (quartiles)"] * bf16
-    if shares:
-        head += ["fastbp, share of peak", "best peer, share of peak"]
-        head += ["fastbp, bf16, share of the bf16 peak"] * bf16
-    return _table(head, body, [i for i, c in enumerate(names, 1) if c in OURS])
-
-
-def _sweep_table(records: Sequence[Record], limits: Any) -> str:
-    return _plain_table(records, limits, "net, batch; time of a step")
-
-
-def _threads_table(records: Sequence[Record]) -> str:
-    counts = sorted({r["most_threads"] for r in records})
-    body = []
-    for case in dict.fromkeys(r["case"] for r in records):
-        for contender in groups.SCALING:
-            lines = {
-                r["most_threads"]: r
-                for r in records
-                if r["case"] == case and r["contender"] == contender
-            }
-            if 1 not in lines:
-                continue
-            body.append(
-                [
-                    f"{case}: {tables.label(contender)}",
-                    *(tables.time(tables.time_spread(lines[t]).median) for t in counts),
-                    *(
-                        tables.times(
-                            groups.interleave.ratio(lines[1]["seconds"], lines[t]["seconds"])
-                        )
-                        for t in counts[1:]
-                    ),
-                ]
-            )
-    head = [
-        "net, batch; time of a step",
-        *(f"{t} thread{'s' * (t > 1)}" for t in counts),
-        *(f"speed-up on {t} (quartiles)" for t in counts[1:]),
-    ]
-    return _table(head, body)
-
-
 def _predict_text() -> str:
     return (
         "<p>From a NumPy array to labels (or probabilities) in a NumPy array, in one call: the "
         "latency of a single row, and many rows at once. PyTorch runs in inference mode.</p>"
     )
-
-
-def _files(records: list[Record]) -> str:
-    """Nothing in what an older run measured."""
-    head, *rows = files.table(records)
-    return _table(head, rows, [1]) if rows else ""
 
 
 def _kernels_text() -> str:
@@ -546,16 +342,6 @@ def _kernels_text() -> str:
         "10 outputs; fastbp's time is that of a whole pass through a net of one input. Optimizers: "
         "one update of 1024 × 1024 parameters; fastbp's includes making the gradient of one row, the "
         "others are handed theirs. Several threads where they are faster.</p>"
-    )
-
-
-def _kernel_tables(records: Sequence[Record], limits: Any) -> str:
-    return "".join(
-        f"<h3>{group}</h3>"
-        + _plain_table(
-            [r for r in records if r["group"] == group], limits, "", shares=group == "matmul"
-        )
-        for group in dict.fromkeys(r["group"] for r in records)
     )
 
 
@@ -578,47 +364,6 @@ quartiles for the spread.</li>
 in shuffled order, forward, loss, backward, update. Making the order is not.</li>
 <li>A step's arithmetic counts the matrix products only, so shares of the peak err on the low side.</li>
 </ul>"""
-
-
-def _proofs(results: Results) -> str:
-    body = [
-        [
-            f"{tables.label(contender)}{suffix}",
-            *(
-                f"{max(r['proof'][key] for r in chosen):.1e}<small>of at most "
-                f"{max(r['proof'][bound] for r in chosen):.1e}</small>"
-                for key, bound in (
-                    ("loss_error", "loss_tolerance"),
-                    ("movement_error", "movement_tolerance"),
-                )
-            ),
-        ]
-        for group, suffix in (
-            ("training", ""),
-            ("float64", ", float64"),
-            ("optimizers", ", fastbp"),
-        )
-        for contender in dict.fromkeys([*tables.ORDER, *groups.OPTIMIZERS])
-        if (chosen := [r for r in results[group] if r["contender"] == contender])
-    ]
-    head = [
-        "largest error over the nets",
-        "relative error of the loss",
-        "of a parameter's movement",
-    ]
-    return _table(head, body)
-
-
-def _machine(results: Results) -> str:
-    rows = [[k, html.escape(str(v))] for k, v in results["machine"].items() if v]
-    rows.append(["CPUs that other programs kept busy meanwhile", f"{results['others']:.2f}"])
-    found = {k: v for versions in results["versions"].values() for k, v in versions.items()}
-    rows += [[k, html.escape(v)] for k, v in sorted(found.items())]
-    rows += [
-        [tables.label(name), f"not here: {html.escape(reason)}"]
-        for name, reason in results["missing"].items()
-    ]
-    return _table(["", ""], rows).replace("<td>", "<td class=text>")
 
 
 # The README's part
@@ -645,7 +390,7 @@ def readme_table(results: Results) -> str:
         cells += [
             tables.percent(tables.share_of_peak(row[c], limits)) if c in row else "–"
             for c in names
-            if c in OURS
+            if c in report_tables.OURS
         ]
         lines.append([case, *cells])
     m, versions = results["machine"], results["versions"]

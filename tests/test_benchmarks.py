@@ -24,6 +24,7 @@ from benchmarks import (
     kernels,
     peak,
     report,
+    report_tables,
     tables,
 )
 from benchmarks.worker import Worker, WorkerError
@@ -376,7 +377,7 @@ def test_goals_are_set_beside_what_was_measured():
     assert found["bulk", "bf16: speed, in PyTorch's with bf16 autocast"] == (5, "yes")
     assert found["single-rows", "time of a call"] == (2, "no")
     assert found["import fastbp", "time beyond Python's own start"] == (pytest.approx(0.08), "yes")
-    assert "<td class=text>1.30×</td>" in report._goals(small_results())
+    assert "<td class=text>1.30×</td>" in report_tables.goals_reached(small_results())
 
 
 def test_numbers_are_printed_with_two_or_three_digits():

@@ -15,24 +15,8 @@ import pytest
 
 import fastbp
 from fastbp import optimizers, schedules
-from fastbp.cli import main
 from fastbp.data import load_digits
 from fastbp.engines import native
-
-Run = tuple[int, str, str]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
-    def call(*args: object) -> Run:
-        try:
-            status = main([str(arg) for arg in args])
-        except SystemExit as exit_:  # argparse
-            status = int(exit_.code or 0)
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 @pytest.fixture
