@@ -23,6 +23,8 @@ Kind = Literal["number", "category", "text", "date", "empty", "other"]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+_KINDS: dict[int, Kind] = {}  # of Arrow's types, by their id
+
 
 def kind_of(column: Any) -> Kind:
     """What its type says; "text" may hold numbers, dates or categories."""
@@ -34,9 +36,16 @@ def kind_of(column: Any) -> Kind:
             "M": "date",
         }
         return kinds.get(column.dtype.kind, "other")
+    type_ = column.type
+    kind = _KINDS.get(type_.id)  # many columns are of few types
+    if kind is None:
+        kind = _KINDS[type_.id] = _kind_of_type(type_)
+    return kind
+
+
+def _kind_of_type(type_: Any) -> Kind:
     import pyarrow.types as is_
 
-    type_ = column.type
     if is_.is_dictionary(type_):
         return "category"
     if is_.is_boolean(type_):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -44,7 +45,7 @@ class Number:
     style: Style = PLAIN
     words: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
         """Names of its inputs."""
         return [self.name] + [f"{self.name}=missing"] * self.missing
@@ -59,7 +60,7 @@ class Category:
     rare: bool = False
     missing: bool = False
 
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
         """Names of its inputs."""
         extra = ["rare"] * self.rare + ["missing"] * self.missing
@@ -87,7 +88,7 @@ class Date:
     format: str = ""
     words: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
         """Names of its inputs."""
         parts = ["elapsed"] + ["year"] * (self.year is not None)
@@ -126,7 +127,7 @@ class Encoding:
     clip: bool = True
     tokens: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
         """Names of all inputs."""
         return [name for column in self.columns for name in column.inputs]
