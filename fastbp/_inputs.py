@@ -7,6 +7,7 @@ once. Nothing is ever written to an array that came from outside.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -108,13 +109,13 @@ def as_targets(
     check_finite(name, y, value)
     if y.size == 0:
         return y
+    least, greatest = loss.targets
     low, high = float(y.min()), float(y.max())
-    if loss.name == "poisson" and low < 0:
-        raise ValueError(f"{name} must be ≥ 0 for loss 'poisson', got {low:g}")
-    if loss.name in ("softmax_cross_entropy", "binary_cross_entropy") and (low < 0 or high > 1):
+    if low < least or high > greatest:
+        accepted = f"≥ {least:g}" if greatest == inf else f"between {least:g} and {greatest:g}"
         raise ValueError(
-            f"{name} must be between 0 and 1 for loss {loss.name!r}, "
-            f"got {low if low < 0 else high:g}"
+            f"{name} must be {accepted} for loss {loss.name!r}, "
+            f"got {low if low < least else high:g}"
         )
     if loss.name == "softmax_cross_entropy":
         # Wide enough for rounded probabilities; a mistake (counts, one column short) is far off.

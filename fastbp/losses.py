@@ -8,6 +8,7 @@ its samples' losses, weighted by the sample weights.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from fastbp._validation import check_finite_number, nearest_name
 from fastbp.activations import Function
@@ -77,15 +78,21 @@ class Loss:
         """Map from f to the prediction: identity, softmax, sigmoid or exp."""
         return self.user_link if self.function is not None else LOSSES[self.name][1]
 
+    @property
+    def targets(self) -> tuple[float, float]:
+        """The least and the greatest target that it is defined for, ±∞ where there is none."""
+        return EVERYTHING if self.function is not None else LOSSES[self.name][2]
 
-# name: (default parameter, link)
-LOSSES: dict[str, tuple[float, str]] = {
-    "squared_error": (0.0, "identity"),
-    "absolute_error": (0.0, "identity"),
-    "huber": (1.0, "identity"),
-    "softmax_cross_entropy": (0.0, "softmax"),
-    "binary_cross_entropy": (0.0, "sigmoid"),
-    "poisson": (0.0, "exp"),
+
+EVERYTHING = -inf, inf
+# name: (default parameter, link, least and greatest target)
+LOSSES: dict[str, tuple[float, str, tuple[float, float]]] = {
+    "squared_error": (0.0, "identity", EVERYTHING),
+    "absolute_error": (0.0, "identity", EVERYTHING),
+    "huber": (1.0, "identity", EVERYTHING),
+    "softmax_cross_entropy": (0.0, "softmax", (0.0, 1.0)),
+    "binary_cross_entropy": (0.0, "sigmoid", (0.0, 1.0)),
+    "poisson": (0.0, "exp", (0.0, inf)),
 }
 
 # Those whose parameter is a floor of the probabilities.
@@ -122,4 +129,4 @@ def get(loss: str | Loss) -> Loss:
     if not isinstance(loss, str):
         raise TypeError(f"loss must be a name or a Loss, got {type(loss).__name__}")
     name = ALIASES.get(loss, loss)
-    return Loss(name, LOSSES.get(name, (0.0, ""))[0])
+    return Loss(name, LOSSES[name][0] if name in LOSSES else 0.0)

@@ -42,7 +42,7 @@ ALL_ACTIVATIONS = [
     Activation("elu", 0.4),
     Activation("elu", 0.0),
 ]
-ALL_LOSSES = [*(Loss(name, p) for name, (p, _) in LOSSES.items()), Loss("huber", 0.5)]
+ALL_LOSSES = [*(Loss(name, p) for name, (p, *_) in LOSSES.items()), Loss("huber", 0.5)]
 
 engines = pytest.mark.parametrize("name", EACH_ENGINE)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
