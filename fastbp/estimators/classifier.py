@@ -306,13 +306,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                     "`y` has classes not in `self.classes_`. "
                     f"`self.classes_` has {self.classes_}. 'y' has {classes}."
                 )
+        if self._label_binarizer.y_type_ == "multiclass":
+            return np.searchsorted(self.classes_, y), None, len(self.classes_)
         indicators = self._label_binarizer.transform(y)
         if scipy.sparse.issparse(indicators):
             indicators = indicators.toarray()
         outputs = indicators.shape[1]
         stratify = indicators.astype(bool) if outputs == 1 else None
-        if self._label_binarizer.y_type_ == "multiclass":
-            return indicators.argmax(axis=1), stratify, outputs
         return indicators.astype(np.float64), stratify, outputs
 
     def _quick_targets(self, y: Any, rows: int) -> Array | None:
