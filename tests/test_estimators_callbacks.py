@@ -10,10 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-sklearn = pytest.importorskip("sklearn")
-skl_callback = pytest.importorskip("sklearn.callback", reason="scikit-learn has no callbacks yet")
-
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
@@ -21,6 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fastbp import MLPClassifier, MLPRegressor
+
+skl_callback = pytest.importorskip("sklearn.callback", reason="scikit-learn has no callbacks yet")
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks (``set_callbacks``, since its 1.9): a fit as a tree of tasks they are told of.
+"""scikit-learn's callbacks (``set_callbacks``, since its 1.9): a fit as a tree of tasks that they see.
 
 The fit is the root; an epoch, or an iteration of L-BFGS, is a task below it. To the loop over epochs
 this is one more `fastbp.training.Callback`. In older versions the estimators have no ``set_callbacks``.
