@@ -104,6 +104,11 @@ class History:
         last = {name: value[-1] for name, value in lists.items() if len(value) == self.epochs}
         return {"epoch": self.epochs, **last}
 
+    def _repr_html_(self) -> str:
+        from fastbp import _html
+
+        return _html.history(self)
+
     def line(self, epochs: int) -> str:
         """Progress line of the last finished epoch, out of `epochs`."""
         parts = [f"epoch {self.epochs:>{len(str(epochs))}}/{epochs}", f"loss {self.loss[-1]:.4f}"]
