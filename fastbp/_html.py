@@ -166,7 +166,7 @@ def _legend(names: Sequence[str]) -> str:
         if not name.startswith("best epoch")
     ]
     marks += [f"┆ {escape(name)}" for name in names if name.startswith("best epoch")]
-    return f"<div>{'\u2002 '.join(marks)}</div>"
+    return f'<div style="margin:.3em 0 .6em">{", ".join(marks)}</div>'
 
 
 def _range(values: Sequence[float], logarithmic: bool) -> Point:

@@ -1,7 +1,7 @@
 """Pictures of training and of networks, with matplotlib, by scikit-learn's convention of displays.
 
-A display computes first (``from_history``, ``from_estimator``) and draws later (``plot(ax=…)``), as often
-as wanted; what it drew it keeps, to be changed. Calibration, confusion and residuals are drawn by
+A display computes first (``from_history``, ``from_estimator``) and draws later (``plot(ax=…)``), as
+often as wanted; what it drew it keeps, to be changed. Calibration, confusion and residuals are drawn by
 scikit-learn's displays (`sklearn.calibration.CalibrationDisplay`,
 `sklearn.metrics.ConfusionMatrixDisplay`, `sklearn.metrics.PredictionErrorDisplay`), which take the
 estimators, and predictions of an `MLP`. ``pip install "fastbp[plots]"`` brings matplotlib, which is
