@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["bars", "curves", "escape", "grid", "history", "network", "scatter", "table"]
 
 COLOURS = ("#2f80d0", "#e07b00", "#2aa876", "#b455c8")
-TABLE = '<table style="color:inherit;border-collapse:collapse">'
+TABLE = (
+    '<div style="overflow-x:auto"><table style="color:inherit;border-collapse:collapse;'
+    'white-space:nowrap">'
+)
+END = "</table></div>"  # wide ones scroll by themselves
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 10, 34  # around the plot, for the axes' texts
 
 escape = html.escape
@@ -71,7 +75,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         return f"<tr>{''.join(cells)}</tr>"
 
     body = "".join(row("td", values) for values in rows)
-    return f"{TABLE}<thead>{row('th', head)}</thead><tbody>{body}</tbody></table>"
+    return f"{TABLE}<thead>{row('th', head)}</thead><tbody>{body}</tbody>{END}"
 
 
 def curves(
@@ -138,7 +142,7 @@ def bars(names: Sequence[str], values: Sequence[float]) -> str:
         f'</td><td style="text-align:right">{value:.3g}</td></tr>'
         for name, value in zip(names, values, strict=True)
     )
-    return f"{TABLE}<tbody>{rows}</tbody></table>"
+    return f"{TABLE}<tbody>{rows}</tbody>{END}"
 
 
 def grid(labels: Sequence[str], counts: Sequence[Sequence[float]]) -> str:
@@ -155,7 +159,7 @@ def grid(labels: Sequence[str], counts: Sequence[Sequence[float]]) -> str:
         rows.append(f'<tr><th style="text-align:left">{escape(label)}</th>{cells}</tr>')
     return (
         f"{TABLE}<thead><tr><th>true ↓ predicted →</th>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        f"<tbody>{''.join(rows)}</tbody>{END}"
     )
 
 

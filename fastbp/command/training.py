@@ -16,7 +16,7 @@ from fastbp.history import History
 from fastbp.mlp import MLP
 from fastbp.tables.model import TableModel
 
-__all__ = ["fit", "report"]
+__all__ = ["Rows", "fit", "report", "scores"]
 
 Array = NDArray[Any]
 Rows = tuple[Array, Array, Array | None]  # X, y, weight
