@@ -13,7 +13,6 @@ import fastbp
 from fastbp.cli import main
 
 RNG = np.random.default_rng(0)
-VOID = {"meta", "path", "rect"}
 
 
 class Page(HTMLParser):
@@ -28,14 +27,17 @@ class Page(HTMLParser):
         assert not self.open
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag not in VOID:
+        if tag != "meta":
             self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        pass
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open[-1] != "style":
+        if self.open and self.open[-1] != "style":
             self.text.append(data)
 
 
