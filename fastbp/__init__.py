@@ -55,16 +55,19 @@ _LATER = {
     **dict.fromkeys(("MLPClassifier", "MLPRegressor", "fit_many"), "fastbp.estimators"),
     "load": "fastbp.tables",
 }
+_MODULES_LATER = ("callbacks", "data", "plots", "tables")
 
 
 def __getattr__(name: str) -> Any:
     """Import what takes longer, such as scikit-learn, when it is first asked for."""
-    if name in _LATER:
-        from importlib import import_module
+    from importlib import import_module
 
+    if name in _MODULES_LATER:
+        return import_module(f"fastbp.{name}")
+    if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module 'fastbp' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(globals().keys() | _LATER.keys())
+    return sorted(globals().keys() | _LATER.keys() | {*_MODULES_LATER})

@@ -35,8 +35,8 @@ def _short(a: Activation | Loss) -> str:
     return repr(a.name) if a == default else repr(a)
 
 
-def table(plan: Plan) -> str:
-    """Return a table with a line for each layer, their total, and the loss."""
+def rows(plan: Plan) -> list[tuple[str, ...]]:
+    """The table of `MLP.summary`: its head, a row for each layer, the total."""
     total = 0
     rows = [("layer", "shape", "activation", "dropout", "parameters")]
     for i, stage in enumerate(plan.stages, 1):
@@ -45,8 +45,18 @@ def table(plan: Plan) -> str:
         phi = stage.activation.name if i < len(plan.stages) else plan.loss.link
         shape = f"{stage.inputs} → {stage.units}"
         rows.append((str(i), shape, phi, f"{stage.dropout:g}", f"{count:,}"))
-    rows.append(("total", "", "", "", f"{total:,}"))
-    a, b, c, d, e = (max(len(row[k]) for row in rows) for k in range(5))
-    lines = [f"{r[0]:>{a}}  {r[1]:<{b}}  {r[2]:<{c}}  {r[3]:>{d}}  {r[4]:>{e}}" for r in rows]
+    return [*rows, ("total", "", "", "", f"{total:,}")]
+
+
+def loss_and_dtype(plan: Plan) -> str:
+    """What `MLP.summary` says below the table."""
     precision = "" if plan.precision is None else f", {plan.precision} matmuls"
-    return "\n".join([*lines, f"loss {plan.loss.name}, {plan.dtype}{precision}"])
+    return f"loss {plan.loss.name}, {plan.dtype}{precision}"
+
+
+def table(plan: Plan) -> str:
+    """Return a table with a line for each layer, their total, and the loss."""
+    cells = rows(plan)
+    a, b, c, d, e = (max(len(row[k]) for row in cells) for k in range(5))
+    lines = [f"{r[0]:>{a}}  {r[1]:<{b}}  {r[2]:<{c}}  {r[3]:>{d}}  {r[4]:>{e}}" for r in cells]
+    return "\n".join([*lines, loss_and_dtype(plan)])

@@ -114,7 +114,11 @@ def write(
     layers = {"": parameters, "best_": training.best or []}
     layers |= {f"slot_{s}_": slot for s, slot in enumerate(training.slots)}
     arrays = {f"{prefix}layer_{i}": a for prefix, w in layers.items() for i, a in enumerate(w, 1)}
-    arrays |= {f"history_{name}": np.array(getattr(history, name), float) for name in _LISTS}
+    arrays |= {
+        f"history_{name}": np.array(getattr(history, name), float)
+        for name in _LISTS
+        if name != "gradient_norm" or history.gradient_norm
+    }
     model_file.write(path, header, arrays)
 
 
@@ -198,6 +202,8 @@ def _unpack(
 
     history = History(score_name=str(found["score_name"]), best_epoch=found["best_epoch"])
     for name in _LISTS:
+        if name == "gradient_norm" and f"history_{name}" not in arrays:
+            continue  # measured only where a callback asks
         values = arrays.pop(f"history_{name}")
         length = len(history.loss) if history.loss else len(values)
         if name.startswith("validation_") and not options["validation_rows"]:

@@ -220,6 +220,11 @@ def _add_training(add: Callable[..., Any]) -> None:
     add("--threads", type=int, help="most threads to use (default: what the machine allows)")
     add("--engine", default="auto", help="auto, native, jit or reference")
     add("--save", metavar="MODEL", help="write the model here: the network, and how to encode rows")
+    add(
+        "--report",
+        metavar="HTML",
+        help="write a page here: data, model, curves, scores, predictions",
+    )
     add("--quiet", action="store_true", help="print no line for each epoch, and no progress")
 
 

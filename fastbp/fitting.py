@@ -17,7 +17,16 @@ from fastbp.history import DivergenceError, History
 from fastbp.holder import Holder
 from fastbp.plan import Plan
 from fastbp.stopping import Stopping
-from fastbp.training import Data, Epoch, Floats, Order, call_all, run_epoch
+from fastbp.training import (
+    Data,
+    Epoch,
+    Floats,
+    Order,
+    call_all,
+    norm,
+    run_epoch,
+    wants_gradient_norm,
+)
 
 if TYPE_CHECKING:
     from fastbp.mlp import MLP
@@ -150,11 +159,25 @@ class NetworkFit:
             print(self.history.line(self.epochs), flush=True)
 
     def call_back(self) -> bool:
-        stop = call_all(self.callbacks, self.model, self.history)
+        if wants_gradient_norm(self.callbacks):
+            self.history.add_gradient_norm(self.gradient_norm())
+        stop = call_all(self.callbacks, self.history, self.model, self.history)
         if self.callbacks:  # one of them may have set parameters
             with self.model._holder.lock:
                 self.model._holder.use(self.plan).keep()
         return stop
+
+    def gradient_norm(self) -> float:
+        """Of the objective over the rows to train on."""
+        X, y, weight = self.data
+        if len(self.rows) < len(X):  # the others count for nothing, and X need not be copied
+            taken = np.zeros(len(X), X.dtype)
+            taken[self.rows] = 1 if weight is None else weight[self.rows]
+            weight = taken
+        out = [np.zeros(shape, self.plan.dtype) for shape in self.plan.shapes]
+        with self.model._holder.lock:
+            self.model._holder.use(self.plan).gradient(X, y, weight, out)
+        return norm(out)
 
     def save(self) -> None:
         file, history = self.checkpoints, self.history

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 __all__ = ["DivergenceError", "History"]
@@ -43,6 +44,9 @@ class History:
         Of the epoch's last step.
     seconds, samples_per_second : list of float
         Time spent training in the epoch, without validation and callbacks; rows over that time.
+    gradient_norm : list of float
+        Euclidean norm of the objective's gradient over all training rows, after the epoch; empty
+        unless a callback asks for it (NaN in the epochs before one did).
     best_epoch : int or None
         With early stopping, the index of the epoch whose weights the model has; else None.
     stopped : str
@@ -66,6 +70,7 @@ class History:
     learning_rate: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     samples_per_second: list[float] = field(default_factory=list)
+    gradient_norm: list[float] = field(default_factory=list)
     best_epoch: int | None = None
     stopped: str = ""
 
@@ -80,11 +85,37 @@ class History:
             if isinstance(value, list):
                 del value[epochs:]
 
+    def add_gradient_norm(self, value: float) -> None:
+        """Of the last finished epoch."""
+        missing = self.epochs - 1 - len(self.gradient_norm)
+        self.gradient_norm += [math.nan] * missing + [value]
+
+    def row(self) -> dict[str, float]:
+        """What there is of the last finished epoch, by name: what callbacks write down.
+
+        Examples
+        --------
+        >>> import fastbp
+        >>> history = fastbp.MLP([1, 2], seed=0).fit([[1], [2]], [0, 1], epochs=3)
+        >>> list(history.row())
+        ['epoch', 'loss', 'learning_rate', 'seconds', 'samples_per_second']
+        """
+        lists = {name: value for name, value in vars(self).items() if isinstance(value, list)}
+        last = {name: value[-1] for name, value in lists.items() if len(value) == self.epochs}
+        return {"epoch": self.epochs, **last}
+
+    def _repr_html_(self) -> str:
+        from fastbp import _html
+
+        return _html.history(self)
+
     def line(self, epochs: int) -> str:
         """Progress line of the last finished epoch, out of `epochs`."""
         parts = [f"epoch {self.epochs:>{len(str(epochs))}}/{epochs}", f"loss {self.loss[-1]:.4f}"]
         if self.validation_loss:
             parts.append(f"validation loss {self.validation_loss[-1]:.4f}")
             parts.append(f"validation {self.score_name} {self.validation_score[-1]:.4f}")
+        if self.gradient_norm:
+            parts.append(f"gradient {self.gradient_norm[-1]:.3g}")
         parts.append(f"{self.samples_per_second[-1]:,.0f} samples/s")
         return "  ".join(parts)

@@ -195,6 +195,11 @@ class MLP(Conversions, Network):
     def __repr__(self) -> str:
         return _text.call(self._plan)
 
+    def _repr_html_(self) -> str:
+        from fastbp import _html
+
+        return _html.network(self._plan, self.history)
+
     def summary(self) -> str:
         """Return a table of the layers and their parameters.
 

@@ -6,8 +6,10 @@ the rows' order and the rates come from, what is recorded and told) they say in 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +20,16 @@ from fastbp.engines import Engine
 from fastbp.history import History
 from fastbp.stopping import Stopping
 
-__all__ = ["Epoch", "Fit", "call_all", "run", "run_epoch"]
+__all__ = [
+    "Callback",
+    "Epoch",
+    "Fit",
+    "call_all",
+    "norm",
+    "run",
+    "run_epoch",
+    "wants_gradient_norm",
+]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -49,18 +60,63 @@ def run_epoch(engine: Engine, data: Data, order: Order, rates: Floats) -> Epoch:
     return Epoch(losses, penalties, applied, seconds)
 
 
+class Callback:
+    """Base of what wants to know of a training's beginning and end, too; `fastbp.callbacks` are such.
+
+    It is passed in `callbacks` like a plain function. An object serves one training at a time.
+
+    Attributes
+    ----------
+    gradient_norm : bool
+        Whether ``history.gradient_norm`` is to be measured, which takes about half an epoch.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> class Tell(fastbp.callbacks.Callback):
+    ...     def begin(self, model, history, epochs):
+    ...         print("up to", epochs, "epochs")
+    ...
+    ...     def __call__(self, model, history):
+    ...         return history.epochs == 2  # enough
+    ...
+    ...     def end(self, model, history):
+    ...         print("stopped by", history.stopped)
+    >>> history = fastbp.MLP([1, 2], seed=0).fit([[1], [2]], [0, 1], callbacks=[Tell()])
+    up to 10 epochs
+    stopped by callback
+    """
+
+    gradient_norm: bool = False
+
+    def begin(self, model: Any, history: History, epochs: int) -> None:
+        """Training begins; `history` has what epochs there were before, `epochs` is how many at most."""
+
+    def __call__(self, model: Any, history: History) -> object:
+        """An epoch has ended; True ends the training."""
+        return None
+
+    def end(self, model: Any, history: History) -> None:
+        """Training has ended, be it by an exception."""
+
+
 class Fit(Protocol):
     """A training, as the loop sees it.
 
     Attributes
     ----------
+    model : MLP or estimator
+        What callbacks are given.
     history : History
         ``history.stopped`` ends the loop.
     epochs : int
         How many epochs ``history`` is to have at the end.
     stopping : Stopping or None
+    callbacks : list of callable
     """
 
+    model: Any
+    callbacks: list[Callable[..., object]]
     history: History
     epochs: int
     stopping: Stopping | None
@@ -96,6 +152,15 @@ class Fit(Protocol):
 
 def run(fit: Fit) -> None:
     """Train epoch by epoch until ``fit.history.stopped`` says why to stop."""
+    with ExitStack() as stack:
+        for callback in fit.callbacks:
+            if isinstance(callback, Callback):
+                callback.begin(fit.model, fit.history, fit.epochs)
+                stack.callback(callback.end, fit.model, fit.history)
+        _run_epochs(fit)
+
+
+def _run_epochs(fit: Fit) -> None:
     history = fit.history
     done = history.epochs
     try:
@@ -122,10 +187,24 @@ def run(fit: Fit) -> None:
         raise
 
 
-def call_all(callbacks: Iterable[Callable[..., object]], *args: object) -> bool:
+def call_all(callbacks: Iterable[Callable[..., object]], history: History, *args: object) -> bool:
     """Call them; return whether one asks to stop. All of them run, even when an early one does.
 
-    Only True asks, Python's or NumPy's: a callback may well return what it appended or counted.
+    A function gets `args`, a `Callback` the first of them and the history. Only True asks to stop,
+    Python's or NumPy's: a callback may well return what it appended or counted.
     """
-    answers = [callback(*args) for callback in callbacks]
+    answers = [
+        callback(args[0], history) if isinstance(callback, Callback) else callback(*args)
+        for callback in callbacks
+    ]
     return any(isinstance(answer, bool | np.bool_) and bool(answer) for answer in answers)
+
+
+def wants_gradient_norm(callbacks: Iterable[object]) -> bool:
+    """Whether one of them asks for it."""
+    return any(isinstance(callback, Callback) and callback.gradient_norm for callback in callbacks)
+
+
+def norm(gradient: list[Array]) -> float:
+    """Euclidean norm of all entries."""
+    return math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradient))

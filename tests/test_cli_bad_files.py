@@ -182,7 +182,7 @@ def test_a_bar_where_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
         meter("u.csv", 5, 10)
     assert (bars[1].n, bars[1].total) == (5, 10)
     assert all(bar.disable for bar in bars)  # closed
-    assert progress.Meter("reading", quiet=True).tqdm is None
+    assert progress.Meter("reading", quiet=True).kind == "plain"
 
 
 def test_training_shows_a_bar_or_lines(run, monkeypatch: pytest.MonkeyPatch) -> None:

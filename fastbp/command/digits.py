@@ -8,9 +8,10 @@ import math
 import numpy as np
 
 from fastbp.command.metrics import check_metrics
+from fastbp.command.report import Source, write
 from fastbp.command.settings import fit_options, network
 from fastbp.command.split import held_out
-from fastbp.command.training import fit, report
+from fastbp.command.training import Rows, fit, report
 from fastbp.data import load_digits
 from fastbp.engines import choose
 from fastbp.tables.encoding import Encoding, Number
@@ -33,7 +34,8 @@ def train_digits(args: argparse.Namespace) -> None:
     encoding, target = Encoding(columns, clip=False), Target("digit", tuple(range(10)))
     is_test = np.arange(len(X)) % 4 == 3
     X_test, y_test, X, y = X[is_test], y[is_test], X[~is_test], y[~is_test]
-    print(f"UCI handwritten digits: {len(X):,} images to train on, {len(X_test)} to test")
+    said = f"UCI handwritten digits: {len(X):,} images to train on, {len(X_test)} to test"
+    print(said)
     fraction = 0.1 if args.validation is None else args.validation
     aside = held_out(y, fraction, np.random.default_rng(args.seed), classes=True)
     metrics = check_metrics(args.metric, 10)
@@ -45,6 +47,13 @@ def train_digits(args: argparse.Namespace) -> None:
     if args.save is not None:
         table.save(args.save)
         print(f"model saved to {args.save}")
+    if args.report is not None:
+        sets: dict[str, Rows] = {
+            "validation": (X[aside], y[aside], None),
+            "test": (X_test, y_test, None),
+        }
+        write(args, Source("the digits", said), table, history, sets)
+        print(f"report written to {args.report}")
     accuracy = np.mean(model.predict(X_test) == y_test)
     print(f"test accuracy: {accuracy:.2%} of {len(X_test)} images that had no part in training")
 

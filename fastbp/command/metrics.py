@@ -61,8 +61,8 @@ _OF_NUMBERS: dict[str, Metric] = {"r2": r2, "rmse": rmse, "mae": mae}
 METRICS = (*_OF_CLASSES, *_OF_NUMBERS)
 
 
-def check_metrics(names: list[str], classes: int | None) -> list[str]:
-    """The metrics to print: those that were asked for, or the usual one.
+def check_metrics(names: list[str], classes: int | None, *, every: bool = False) -> list[str]:
+    """The metrics to print: those that were asked for, or the usual one, or every one of the task.
 
     Raises
     ------
@@ -76,6 +76,8 @@ def check_metrics(names: list[str], classes: int | None) -> list[str]:
             raise ValueError(f"--metric {name} is none of {task}; it has {', '.join(known)}")
         if name == "roc_auc" and classes != 2:
             raise ValueError(f"--metric roc_auc is of two classes, the target has {classes}")
+    if every:
+        return [name for name in known if name != "roc_auc" or classes == 2]
     return names or list(known)[:1]
 
 

@@ -16,9 +16,11 @@ from fastbp.command import table as tables
 from fastbp.command.digits import train_digits
 from fastbp.command.metrics import check_metrics
 from fastbp.command.progress import Meter
+from fastbp.command.report import Source
+from fastbp.command.report import write as write_page
 from fastbp.command.settings import complete, network
 from fastbp.command.split import held_out
-from fastbp.command.training import fit, report, scores
+from fastbp.command.training import Rows, fit, report, scores
 from fastbp.tables.encoding import Encoding
 from fastbp.tables.learning import learn
 from fastbp.tables.model import TableModel
@@ -37,6 +39,8 @@ def run(args: argparse.Namespace) -> None:
     complete(args)
     if args.save is not None:
         check_output("--save", args.save)
+    if args.report is not None:
+        check_output("--report", args.report)
     if args.files:
         _train_files(args)
     else:
@@ -61,8 +65,11 @@ def _train_files(args: argparse.Namespace) -> None:
             f"no column is left to predict {target.name!r} from; `fastbp inspect` says why"
         )
     target = target.fitted(y[sets[0]])
-    print(tables.summary(len(y[tables.present(y)]), len(encoding.inputs), target))
-    print(overview(learnt.facts, [*given.notes, *learnt.notes]), flush=True)
+    said = tables.summary(len(y[tables.present(y)]), len(encoding.inputs), target)
+    files = ", ".join(map(os.path.basename, args.files))
+    source = Source(files, said, learnt.facts, [*given.notes, *learnt.notes])
+    print(source.summary)
+    print(overview(source.facts, source.notes), flush=True)
 
     X = _encoded(given.parts, encoding, sets, args.dtype)
     weights = [None if given.weight is None else given.weight[rows] for rows in sets]
@@ -74,14 +81,20 @@ def _train_files(args: argparse.Namespace) -> None:
     scaled = [target.scaled(y[rows]) for rows in sets]
     history = fit(args, model, (X[0], scaled[0], weights[0]), (X[1], scaled[1], weights[1]))
     table = TableModel(model, encoding, target, width)
-    report(table, history, metrics, "validation", X[1], y[sets[1]], weights[1])
+    held_out = {"validation": (X[1], y[sets[1]], weights[1])}
+    report(table, history, metrics, "validation", *held_out["validation"])
     if test_fraction:
-        scores(table, metrics, "test", X[2], y[sets[2]], weights[2])
+        held_out["test"] = X[2], y[sets[2]], weights[2]
     if test_file:
-        _test_on(table, args, test_file, metrics)
+        held_out["test"] = _test_rows(table, args, test_file)
+    if "test" in held_out:
+        scores(table, metrics, "test", *held_out["test"])
     if args.save is not None:
         table.save(args.save)
         print(f"model saved to {args.save}")
+    if args.report is not None:
+        write_page(args, source, table, history, held_out)
+        print(f"report written to {args.report}")
 
 
 def _test(option: str | None) -> tuple[str, float]:
@@ -150,8 +163,8 @@ def _matrix(rows: int, columns: int, dtype: str) -> Array:
         return np.memmap(file, dtype, "w+", shape=(rows, columns))
 
 
-def _test_on(table: TableModel, args: argparse.Namespace, file: str, metrics: list[str]) -> None:
-    """Score on a file of its own."""
+def _test_rows(table: TableModel, args: argparse.Namespace, file: str) -> Rows:
+    """Rows to test on, from a file of their own."""
     target: Target = table.target
     told: list[str] = []
     options = tables.options(args, told)
@@ -174,4 +187,4 @@ def _test_on(table: TableModel, args: argparse.Namespace, file: str, metrics: li
     if not sum(map(len, y)):
         raise ValueError(f"{file}: no row can be scored")
     weight = np.concatenate(weights) if weights else None
-    scores(table, metrics, "test", np.concatenate(X), np.concatenate(y), weight)
+    return np.concatenate(X), np.concatenate(y), weight

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.callbacks.progress import Progress
 from fastbp.command.metrics import measure
-from fastbp.command.progress import Meter
+from fastbp.command.progress import usual_kind
 from fastbp.command.settings import fit_options
 from fastbp.history import History
 from fastbp.mlp import MLP
 from fastbp.tables.model import TableModel
 
-__all__ = ["fit", "report"]
+__all__ = ["Rows", "fit", "report", "scores"]
 
 Array = NDArray[Any]
 Rows = tuple[Array, Array, Array | None]  # X, y, weight
@@ -25,23 +26,17 @@ def fit(args: argparse.Namespace, model: MLP, train: Rows, aside: Rows) -> Histo
     """Train, with a bar where somebody looks at it and a line for each epoch elsewhere."""
     X, y, weight = train
     validation = tuple(a for a in aside if a is not None) if len(aside[0]) else None
-    with Meter("training", quiet=args.quiet, unit="epoch", scale=False) as meter:
-        bar = meter.tqdm is not None
-
-        def show(_: MLP, history: History) -> None:
-            note = history.line(args.epochs).partition("  ")[2]
-            meter("", history.epochs, args.epochs, note)
-
-        return model.fit(
-            X,
-            y,
-            **fit_options(args, args.epochs, len(X)),
-            sample_weight=weight,
-            validation=validation,
-            early_stopping=args.early_stopping,
-            callbacks=[show] if bar else [],
-            progress=not args.quiet and not bar,
-        )
+    kind = "plain" if args.quiet else usual_kind()
+    return model.fit(
+        X,
+        y,
+        **fit_options(args, args.epochs, len(X)),
+        sample_weight=weight,
+        validation=validation,
+        early_stopping=args.early_stopping,
+        callbacks=[] if kind == "plain" else [Progress(kind)],
+        progress=not args.quiet and kind == "plain",
+    )
 
 
 def report(

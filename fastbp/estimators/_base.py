@@ -38,6 +38,7 @@ from fastbp.activations import Activation
 from fastbp.engines import ENGINES, Array
 from fastbp.engines.reference import ACTIVATIONS, LINKS
 from fastbp.estimators import lbfgs, prediction
+from fastbp.estimators.callbacks import CallbackSupportMixin, FitTask
 from fastbp.estimators.fitting import EstimatorFit
 from fastbp.estimators.parallel import threads_for
 from fastbp.estimators.parameters import join, sizes_of, split
@@ -102,7 +103,7 @@ def trains_stepwise(estimator: Any) -> bool:
 partial_fit_if_stochastic: Any = available_if(trains_stepwise)
 
 
-class BaseMLP(EstimatorExports, BaseEstimator):  # type: ignore[misc]
+class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """Base of the two estimators; see there."""
 
     # What a subclass says of its targets
@@ -133,7 +134,15 @@ class BaseMLP(EstimatorExports, BaseEstimator):  # type: ignore[misc]
 
     # Fitting
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False) -> Self:
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        incremental: bool = False,
+        task: FitTask | None = None,
+    ) -> Self:
         fitted = hasattr(self, "coefs_")
         if not ((incremental and fitted) or get_config()["skip_parameter_validation"]):
             self._validate_params()
@@ -154,6 +163,9 @@ class BaseMLP(EstimatorExports, BaseEstimator):  # type: ignore[misc]
         threads = threads_for(self.n_jobs)
         solver = None if self.solver == "lbfgs" else self._solver_of(incremental)
         callbacks = _options.check_callbacks(self.callbacks or ())
+        if task is not None:
+            task.open(int(self.max_iter))
+            callbacks.append(task)
 
         X, y, stratify, outputs, weight = self._inputs(
             X, y, sample_weight, first=first, incremental=incremental
@@ -189,7 +201,7 @@ class BaseMLP(EstimatorExports, BaseEstimator):  # type: ignore[misc]
             seed=int(random_state.randint(np.iinfo(np.int32).max)) if dropout else 0,
         )
         if solver is None:
-            self._fit_lbfgs(make_plan(), X, y, weight)
+            self._fit_lbfgs(make_plan(), X, y, weight, task)
         else:
             data = X, y, weight
             self._optimizer = solver
@@ -199,6 +211,8 @@ class BaseMLP(EstimatorExports, BaseEstimator):  # type: ignore[misc]
                 "Solver produced non-finite parameter weights. The input data may contain large "
                 "values and need to be preprocessed."
             )
+        if task is not None:
+            task.close()
         return self
 
     def _activations(self, hidden: int) -> tuple[Activation, ...]:
@@ -321,7 +335,9 @@ class BaseMLP(EstimatorExports, BaseEstimator):  # type: ignore[misc]
         self.best_validation_score_: Any = -np.inf if early else None
         self.best_loss_ = None if early else np.inf
 
-    def _fit_lbfgs(self, plan: Plan, X: Any, y: Array, weight: Array | None) -> None:
+    def _fit_lbfgs(
+        self, plan: Plan, X: Any, y: Array, weight: Array | None, task: FitTask | None
+    ) -> None:
         share = 1.0 / self.n_outputs_ if plan.loss.name == "squared_error" else 1.0
         objective = lbfgs.Objective(plan, self.engine, X, y, weight, share)
         start = np.hstack([a.ravel() for a in (*self.coefs_, *self.intercepts_)])
@@ -331,8 +347,11 @@ class BaseMLP(EstimatorExports, BaseEstimator):  # type: ignore[misc]
             max_fun=self.max_fun,
             max_iter=self.max_iter,
             tol=self.tol,
+            stop=None if task is None else task.iteration,
         )
-        self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+        self.n_iter_ = int(result.nit)
+        if result.status != lbfgs.STOPPED:
+            self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         self.loss_ = result.fun
         if not np.isfinite(self.loss_):  # of a step that the line search tried and did not take
             self.loss_ = objective(result.x)[0]

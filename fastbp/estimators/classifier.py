@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from fastbp import losses
 from fastbp.engines import Array
 from fastbp.estimators._base import BaseMLP, constraints, partial_fit_if_stochastic, store
+from fastbp.estimators.callbacks import fit_task
 from fastbp.losses import Loss
 
 _SOFTMAX, _BINARY = losses.get("softmax_cross_entropy"), losses.get("binary_cross_entropy")
@@ -156,7 +157,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         --------
         See `MLPClassifier`.
         """
-        return self._fit(X, y, sample_weight)
+        with fit_task(self, X, y, sample_weight) as task:
+            return self._fit(X, y, sample_weight, task=task)
 
     @partial_fit_if_stochastic  # type: ignore[untyped-decorator]
     def partial_fit(

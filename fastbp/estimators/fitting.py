@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
+from fastbp import scores
 from fastbp._inputs import all_finite
 from fastbp.engines import Engine
 from fastbp.estimators.parallel import let_interrupt
@@ -18,7 +21,7 @@ from fastbp.estimators.solver import Solver
 from fastbp.history import History
 from fastbp.plan import Plan
 from fastbp.stopping import Stopping
-from fastbp.training import Order, call_all
+from fastbp.training import Order, call_all, norm, wants_gradient_norm
 
 Array = NDArray[Any]
 
@@ -55,19 +58,26 @@ class EstimatorFit:
         epochs: int,
         callbacks: list[Callable[..., object]],
     ) -> None:
-        self._estimator = estimator
+        self.model = self._estimator = estimator
         self._solver = solver
         self._plan = plan
         self._data = data
         self._validation = validation
         self._order = order
         self._random_state = random_state
-        self._callbacks = callbacks
+        self.callbacks = callbacks
         self.best: list[Array] | None = None  # parameters of the best validation score
-        self.history = History(loss=estimator.loss_curve_)
+        before = [math.nan] * len(estimator.loss_curve_)  # of a warm start, nobody kept these
+        self.history = History(
+            loss=estimator.loss_curve_,
+            learning_rate=before.copy(),
+            seconds=before.copy(),
+            samples_per_second=before.copy(),
+        )
         self.epochs = len(estimator.loss_curve_) + epochs
         by_loss = validation is None
         if validation is not None:
+            self.history.score_name = scores.of_link(plan.loss.link).name
             self.history.validation_score = estimator.validation_scores_
             self.history.validation_loss = estimator.validation_loss_curve_
         self.stopping: Stopping | None = Stopping(
@@ -106,6 +116,9 @@ class EstimatorFit:
         estimator.n_iter_ += 1
         estimator.t_ += n
         self.history.loss.append(loss)
+        self.history.learning_rate.append(float(rates[-1]))
+        self.history.seconds.append(epoch.seconds)
+        self.history.samples_per_second.append(n / epoch.seconds)
         if estimator.verbose:
             print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
         if estimator.progress:
@@ -163,16 +176,30 @@ class EstimatorFit:
 
     def call_back(self) -> bool:
         """Run the callbacks on the estimator, whose coefficients they may change."""
-        if not self._callbacks:
+        if not self.callbacks:
             return False
         estimator, holder = self._estimator, self._solver.holder
         estimator.coefs_, estimator.intercepts_ = split(holder.parameters)
-        stop = call_all(self._callbacks, estimator)
+        if wants_gradient_norm(self.callbacks):
+            self.history.add_gradient_norm(self._gradient_norm())
+        stop = call_all(self.callbacks, self.history, estimator)
         sizes_of(estimator.coefs_, estimator.intercepts_)
         holder.parameters = join(estimator.coefs_, estimator.intercepts_, self._plan.dtype)
         if stop:
             self.history.stopped = "callback"
         return stop
+
+    def _gradient_norm(self) -> float:
+        """Of the objective over the rows to train on."""
+        X, y, weight = self._data
+        X, y = X[self._order], y[self._order]
+        weight = None if weight is None else weight[self._order]
+        if scipy.sparse.issparse(X):
+            raise ValueError("a callback asks for gradient_norm, which a sparse X does not have")
+        out = [np.zeros(shape, self._plan.dtype) for shape in self._plan.shapes]
+        with self._solver.holder.lock:
+            self._engine().gradient(X, y, weight, out)
+        return norm(out)
 
     def save(self) -> None:
         """Nothing: estimators have no checkpoints."""

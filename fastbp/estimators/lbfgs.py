@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from fastbp.estimators.parallel import let_interrupt
 from fastbp.estimators.rows import dense_rows, row_blocks
 
 Vector = NDArray[np.float64]
+STOPPED = 99  # SciPy's status for a callback that raised StopIteration
 
 
 class Objective:
@@ -75,9 +77,20 @@ class Objective:
 
 
 def minimize(
-    objective: Objective, start: Vector, *, max_fun: int, max_iter: int, tol: float
+    objective: Objective,
+    start: Vector,
+    *,
+    max_fun: int,
+    max_iter: int,
+    tol: float,
+    stop: Callable[[list[Array]], bool] | None = None,
 ) -> Any:
-    """SciPy's result."""
+    """SciPy's result; its status is `STOPPED` where `stop`, given an iteration's parameters, said so."""
+
+    def iteration(x: Vector) -> None:
+        if stop is not None and stop(objective.unpack(x)):
+            raise StopIteration
+
     objective.engine.keep_threads(True)
     try:
         return scipy.optimize.minimize(
@@ -85,6 +98,7 @@ def minimize(
             start,
             method="L-BFGS-B",
             jac=True,
+            callback=None if stop is None else iteration,
             options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
         )
     finally:

@@ -14,6 +14,7 @@ from fastbp._inputs import all_finite
 from fastbp.engines import Array
 from fastbp.engines.reference import LINKS
 from fastbp.estimators._base import BaseMLP, constraints, partial_fit_if_stochastic, store
+from fastbp.estimators.callbacks import fit_task
 from fastbp.losses import Loss
 
 
@@ -123,7 +124,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         --------
         See `MLPRegressor`.
         """
-        return self._fit(X, y, sample_weight)
+        with fit_task(self, X, y, sample_weight) as task:
+            return self._fit(X, y, sample_weight, task=task)
 
     @partial_fit_if_stochastic  # type: ignore[untyped-decorator]
     def partial_fit(
