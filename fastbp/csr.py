@@ -100,7 +100,7 @@ def from_dense(a: Array) -> CSR:
     rows, columns = np.nonzero(a)
     starts = np.zeros(len(a) + 1, np.int64)
     np.cumsum(np.bincount(rows, minlength=len(a)), out=starts[1:])
-    return CSR(a[rows, columns], columns, starts, a.shape)
+    return CSR(a[rows, columns], np.ascontiguousarray(columns), starts, a.shape)
 
 
 def as_csr(name: str, value: Any, columns: int, dtype: np.dtype[Any]) -> CSR:
