@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastbp.activations import Activation
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Optimizer
-from fastbp.stages import Dense, Stage
+from fastbp.stages import Dense, Sparse, Stage
 
 __all__ = ["Plan"]
 
@@ -28,7 +28,8 @@ class Plan:
     ----------
     stages : tuple of stages
         Of `fastbp.stages`, each as many inputs as the one before it has units. The last is Dense
-        and has no activation: the loss holds the link.
+        and has no activation: the loss holds the link. The first, and no other, may be Sparse: X is
+        then `fastbp.csr.CSR`.
     loss : Loss
     optimizer : Optimizer
     batch_size : int
@@ -81,6 +82,8 @@ class Plan:
                 raise ValueError(
                     f"a stage of {above.inputs} inputs cannot follow one of {below.units} units"
                 )
+        if any(isinstance(stage, Sparse) for stage in self.stages[1:]):
+            raise ValueError("only the first stage may be Sparse: it takes the rows of X")
         last = self.stages[-1] if self.stages else None
         if not isinstance(last, Dense) or last.activation.name != "identity" or last.dropout:
             raise ValueError(
@@ -95,6 +98,18 @@ class Plan:
     def layer_sizes(self) -> tuple[int, ...]:
         """n_0 … n_L: the inputs, and the units of every stage."""
         return (self.stages[0].inputs, *(stage.units for stage in self.stages))
+
+    @functools.cached_property
+    def is_sparse(self) -> bool:
+        """Whether X is CSR."""
+        return isinstance(self.stages[0], Sparse)
+
+    def with_sparse(self, update: str = "exact") -> Plan:
+        """The same network for X that is CSR, its first stage Dense now."""
+        first = self.stages[0]
+        assert isinstance(first, Dense)
+        sparse = Sparse(first.inputs, first.units, first.activation, first.dropout, update)
+        return replace(self, stages=(sparse, *self.stages[1:]))
 
     @functools.cached_property
     def activations(self) -> tuple[Activation, ...]:

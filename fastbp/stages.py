@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fastbp import initializers
 from fastbp.activations import Activation
 
-__all__ = ["Dense", "Scale", "Stage", "dense"]
+__all__ = ["Dense", "Scale", "Sparse", "Stage", "dense"]
 
 Shape = tuple[int, int]
 IDENTITY = Activation("identity")
@@ -68,6 +68,38 @@ class Dense:
         W = _zeros(shape, dtype, f"a layer of {self.inputs} × {self.units}")
         initializers.draw(weight_init, self.activation, W[:, :-1], generator)
         return [W]
+
+
+@dataclass(frozen=True)
+class Sparse(Dense):
+    """Dense for rows of which only the nonzeros are there (`fastbp.csr`): the first stage of a network.
+
+    Attributes
+    ----------
+    inputs, units, activation, dropout
+        As in `Dense`.
+    update : str
+        ``"exact"``: every weight is updated in every step, as in a Dense stage. ``"lazy"``: the weights
+        of an input, their penalties, decay and optimizer's state, move only in the steps in whose rows
+        the input occurs.
+
+    Raises
+    ------
+    ValueError
+        If `update` is neither.
+
+    Examples
+    --------
+    >>> from fastbp.stages import Sparse
+    >>> Sparse(100_000, 64).shapes
+    ((64, 100001),)
+    """
+
+    update: str = "exact"
+
+    def __post_init__(self) -> None:
+        if self.update not in ("exact", "lazy"):
+            raise ValueError(f"update must be 'exact' or 'lazy', got {self.update!r}")
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,17 @@ from fastbp._validation import nearest_name
 from fastbp.engines import jit, native, reference
 from fastbp.plan import Plan
 
-__all__ = ["ENGINES", "Array", "Engine", "Plan", "check_precision", "choose", "create"]
+__all__ = ["ENGINES", "Array", "Engine", "Plan", "Rows", "check_precision", "choose", "create"]
 
 Array = NDArray[Any]
+Rows = Any  # an Array, or a fastbp.csr.CSR for a plan that is sparse
 
 
 class Engine(Protocol):
     """What an engine offers. Arrays are C-contiguous, of the plan's dtype unless said.
 
-    X has shape (n, n_0). y has shape (n, n_L) in the plan's dtype, or for softmax_cross_entropy also
+    X has shape (n, n_0); where the plan's first stage is Sparse it is a `fastbp.csr.CSR`, and else an
+    array. y has shape (n, n_L) in the plan's dtype, or for softmax_cross_entropy also
     (n,) int64 labels. sample_weight has shape (n,), or is None for all ones. Parameters are lists of
     arrays of the plan's `shapes`: of a Dense stage [W | b], the homogeneous form of the notes.
     One call at a time: an engine has one workspace. Who shares it keeps others out.
@@ -88,28 +90,28 @@ class Engine(Protocol):
         """
         ...
 
-    def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
+    def forward(self, X: Rows, out: Array, *, link: bool = False) -> None:
         """Write f(x), or the prediction link(f(x)), of every row to `out`, shape (n, n_L)."""
         ...
 
-    def loss(self, X: Array, y: Array, sample_weight: Array | None) -> float:
+    def loss(self, X: Rows, y: Array, sample_weight: Array | None) -> float:
         """Objective over all rows as one batch, without dropout: weighted mean loss + penalties."""
         ...
 
-    def gradient(self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]) -> float:
+    def gradient(self, X: Rows, y: Array, sample_weight: Array | None, out: list[Array]) -> float:
         """Write ∇_W of the objective (see `loss`) to `out`, shaped as the parameters; return `loss`.
 
         No dropout, no clipping.
         """
         ...
 
-    def jacobian(self, X: Array, out: Array) -> None:
+    def jacobian(self, X: Rows, out: Array) -> None:
         """Write df/dx of every row to `out`, shape (n, n_L, n_0)."""
         ...
 
     def epoch(
         self,
-        X: Array,
+        X: Rows,
         y: Array,
         sample_weight: Array | None,
         order: NDArray[np.int64],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from fastbp.csr import CSR
 from fastbp.plan import Array, Plan
 
 
@@ -22,13 +23,22 @@ def check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
         refuse_shape(name, array, shape)
 
 
-def check_inputs(plan: Plan, X: Array) -> None:
-    """Raise ValueError unless X is (n, n_0)."""
+def refuse_kind(plan: Plan, X: object) -> NoReturn:
+    """Raise the TypeError for rows of the kind that the plan's first stage does not take."""
+    wanted = "CSR" if plan.is_sparse else "an array"
+    stage = type(plan.stages[0]).__name__
+    raise TypeError(f"X must be {wanted} for a first stage {stage}, got {type(X).__name__}")
+
+
+def check_inputs(plan: Plan, X: Array | CSR) -> None:
+    """Raise TypeError unless X is of the kind that the first stage takes, ValueError unless (n, n_0)."""
+    if isinstance(X, CSR) != plan.is_sparse:
+        refuse_kind(plan, X)
     if X.ndim != 2 or X.shape[1] != plan.layer_sizes[0]:
         refuse_shape("X", X, f"(n, {plan.layer_sizes[0]})")
 
 
-def check_data(plan: Plan, X: Array, y: Array, sample_weight: Array | None) -> None:
+def check_data(plan: Plan, X: Array | CSR, y: Array, sample_weight: Array | None) -> None:
     """Raise ValueError unless X, y and the weights have as many rows, and y the loss's form."""
     check_inputs(plan, X)
     if y.ndim == 1 and plan.loss.name == "softmax_cross_entropy" and plan.loss.function is None:
@@ -41,7 +51,7 @@ def check_data(plan: Plan, X: Array, y: Array, sample_weight: Array | None) -> N
 
 
 def check_epoch(
-    plan: Plan, X: Array, order: Array, rates: Array, losses: Array, penalties: Array | None
+    plan: Plan, X: Array | CSR, order: Array, rates: Array, losses: Array, penalties: Array | None
 ) -> None:
     """Raise ValueError unless there are rows for the order, and numbers for each step."""
     if len(X) == 0 and len(order) > 0:

@@ -38,7 +38,7 @@ def lacks(plan: Plan) -> str | None:
     if plan.precision is not None:
         return f"has no precision {plan.precision!r}; engines 'native' and 'reference' have"
     for stage in plan.stages:
-        if not isinstance(stage, Dense):
+        if type(stage) is not Dense:
             kind = type(stage).__name__
             return f"has no stage of kind {kind}; engines 'native' and 'reference' have"
     return None

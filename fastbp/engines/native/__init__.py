@@ -151,7 +151,7 @@ def lacks(plan: Plan) -> str | None:
     if users and not jit.available():
         names = ", ".join(users)
         return f"needs Numba for functions written in Python (here {names}): {jit.reason()}"
-    if plan.precision and not all(isinstance(stage, Dense) for stage in plan.stages):
+    if plan.precision and not all(type(stage) is Dense for stage in plan.stages):
         return f"has precision {plan.precision!r} for Dense stages only; engine 'reference' has"
     return None
 

@@ -33,6 +33,13 @@ cdef inline void set_mirror(Layer* layer, void* start) noexcept nogil:
     layer.wt_pairs = <operand*> start
 
 
+cdef inline int64_t weights_bytes(const Layer* layer) noexcept nogil:
+    """Of w, and of all that lies as it does."""
+    if layer.kind == SPARSE:
+        return layer.weights * layer.width * <int64_t> sizeof(real)
+    return panels_of(layer.n_out) * layer.rows * PANEL * <int64_t> sizeof(real)
+
+
 cdef int64_t lay_out(Net* net, char* base) noexcept nogil:
     """Point all that does not hang on rows into the block at base; returns the block's size. With NULL it
     only counts."""
@@ -44,15 +51,21 @@ cdef int64_t lay_out(Net* net, char* base) noexcept nogil:
         net.buffers.zeros = <real*> take(base, &used, net.layer[0].n_in * sizeof(real))
     for l in range(net.plan.layers):
         layer = &net.layer[l]
-        layer.w = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
+        layer.w = <real*> take(base, &used, weights_bytes(layer))
         if HALF:
             layer.w_pairs = <operand*> take(base, &used, panels_of(layer.n_out) * pair_rows(layer.n_in) * panel // 2)
         if l > 0:
             set_mirror(layer, take(base, &used, mirror_bytes(layer)))
         for s in range(net.plan.optimizer.slots):
-            layer.slot[s] = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
+            layer.slot[s] = <real*> take(base, &used, weights_bytes(layer))
         if net.plan.clip_norm > 0:
-            layer.g = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
+            layer.g = <real*> take(base, &used, weights_bytes(layer))
+    if is_sparse(net):
+        net.sparse.marks = <unsigned char*> take(base, &used, net.layer[0].weights)
+        net.sparse.column = <real*> take(base, &used, net.plan.threads * net.layer[0].width * sizeof(real))
+        for s in range(2):
+            net.sparse.begin[s] = <int64_t*> take(base, &used, net.plan.batch * sizeof(int64_t))
+            net.sparse.at[s] = <int64_t*> take(base, &used, (net.plan.batch + 1) * sizeof(int64_t))
     net.buffers.task = <Task*> take(base, &used, net.cut.tasks * sizeof(Task))
     net.buffers.task_cost = <int64_t*> take(base, &used, (net.cut.tasks + 1) * sizeof(int64_t))
     net.team.seat = <Seat*> take(base, &used, net.plan.threads * sizeof(Seat))
@@ -70,7 +83,7 @@ cdef int64_t lay_out_rows(Net* net, int64_t stride, bint inputs, char* base) noe
     cdef int64_t used = 0, l, panel = PANEL * sizeof(real)
     cdef Layer* layer
     cdef real* v = NULL
-    if not HALF:
+    if not (HALF or is_sparse(net)):
         v = <real*> take(base, &used, panels_of(net.layer[0].n_in + 1) * stride * panel)
     if net.cut.two_barriers:
         net.buffers.parts = <real*> take(base, &used, panels_of(net.layer[0].n_out) * stride * panel)
@@ -121,11 +134,29 @@ cdef int make_rows(Net* net, Block* block, int64_t rows, bint inputs) except -1:
     return 0
 
 
+cdef int make_entries(Net* net, Block* block, int64_t entries) except -1:
+    """Room in the block for so many entries of a minibatch at least, and for the sums of the blocks of a step."""
+    cdef Block new
+    cdef int64_t used = 0, bytes = entries * sizeof(Entry)
+    cdef int64_t sums = (max(entries, net.layer[0].n_in) + BLOCK - 1) // BLOCK + 1
+    if block.start == NULL or entries > net.sparse.capacity:
+        fill(&new, 2 * (bytes + 64) + 2 * (sums * <int64_t> sizeof(double) + 64),
+             f"an engine for {entries:,} nonzeros of a minibatch")
+        empty(block)
+        block[0] = new
+        net.sparse.entries = <Entry*> take(new.start, &used, bytes)
+        net.sparse.spare = <Entry*> take(new.start, &used, bytes)
+        net.sparse.sums = <double*> take(new.start, &used, sums * sizeof(double))
+        net.sparse.squares = <double*> take(new.start, &used, sums * sizeof(double))
+        net.sparse.capacity = entries
+    return 0
+
+
 cdef void set_ones(Net* net, int64_t l) noexcept nogil:
     """The bias nodes beside a layer's input, where they have a panel to themselves: nothing else writes it."""
     cdef Layer* layer = &net.layer[l]
     cdef int64_t c, r, chunk = panels_of(layer.n_in + 1) * PANEL * PANEL
-    if layer.n_in % PANEL != 0:
+    if layer.n_in % PANEL != 0 or layer.kind == SPARSE:
         return
     if not HALF and l > 0:  # the gather writes v⁰'s
         for r in range(net.buffers.stride):

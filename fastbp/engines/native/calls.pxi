@@ -19,10 +19,14 @@ cdef void weigh(Net* net, int64_t step, const int64_t* rows, int64_t count) noex
 
 
 cdef void weigh_minibatch(Net* net, int64_t s) noexcept nogil:
-    """The same for minibatch s of an epoch, if there is one."""
+    """The same for minibatch s of an epoch, if there is one, and where its rows are if X is sparse."""
     cdef int64_t first = s * net.plan.batch
-    if first < net.call.rows:
-        weigh(net, net.step + s, net.call.order + first, min(net.plan.batch, net.call.rows - first))
+    cdef int64_t count = min(net.plan.batch, net.call.rows - first)
+    if count <= 0:
+        return
+    weigh(net, net.step + s, net.call.order + first, count)
+    if is_sparse(net):
+        span_rows(net, (net.step + s) % 2, net.call.order + first, 0, count)
 
 
 cdef double sum_losses(Net* net, int64_t count) noexcept nogil:
@@ -75,6 +79,7 @@ cdef void start_batch(const Net* net, Minibatch* batch, int thread, bint trainin
     batch.training = training
     batch.v_in = net.layer[0].v_in
     batch.stride = net.buffers.stride
+    batch.scale = 1
 
 
 cdef void take_minibatch(Net* net, Minibatch* batch, int64_t s, int64_t steps) noexcept nogil:
@@ -84,13 +89,18 @@ cdef void take_minibatch(Net* net, Minibatch* batch, int64_t s, int64_t steps) n
     batch.begun = net.cut.online and s > 0
     batch.next_row = batch.rows[1 if s + 1 < steps else 0]
     batch.step = net.step + s
+    batch.side = batch.step % 2
+    batch.spanned = True
     batch.learning_rate = net.call.learning_rates[s]
     batch.eta = step_size(net, batch.step + 1, batch.learning_rate)
+    if is_sparse(net):
+        start_sparse_step(net, batch, s + 1 == steps)
 
 
-cdef void add_penalty(Net* net, int64_t s) noexcept nogil:
-    """To the loss of step s of the epoch. Every thread has taken that step, and none the next but one."""
-    cdef double penalty = sum_penalties(net, net.step + s)
+cdef void add_penalty(Net* net, int64_t s, double penalty) noexcept nogil:
+    """To the loss of step s of the epoch, and `penalty` too. Every thread has taken that step, and none the next but
+    one."""
+    penalty += sum_penalties(net, net.step + s)
     net.call.losses[s] += penalty
     if net.call.penalties != NULL:
         net.call.penalties[s] = penalty
@@ -121,7 +131,7 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
         if not two:
             team_barrier(&net.team, thread)
         if thread == 0 and not meet:
-            add_penalty(net, s - 1)
+            add_penalty(net, s - 1, 0)
         loss = sum_losses(net, batch.count) * inverse_weight(net, &batch)
         if not isfinite(loss):  # every thread finds the same
             if thread == 0:
@@ -143,7 +153,7 @@ cdef void epoch_work(void* argument, int thread) noexcept nogil:
             if not team_change(&net.team, thread):
                 break
             if thread == 0:
-                add_penalty(net, s)
+                add_penalty(net, s, end_sparse_step(net, &batch) if is_sparse(net) else 0)
         if meet and net.progress.stop:
             break
         s = net.progress.at if meet else s + 1
@@ -162,6 +172,9 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
     for start from 0 <= start < net.call.rows by net.plan.batch:
         batch.offset = start
         batch.count = min(net.plan.batch, net.call.rows - start)
+        batch.side = start // net.plan.batch % 2
+        batch.spanned = True
+        batch.few = True
         row_phase(net, &batch, net.call.back)
         team_barrier(&net.team, thread)
         if thread == 0:
@@ -171,11 +184,19 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
                 task = &net.buffers.task[t]
                 g = net.layer[task.layer].g + weights_at(net, task)
                 gradient_tile(net, &batch, task, g, start > 0)
+        if net.call.back and is_sparse(net):
+            sparse_gradient(net, &batch)
+        if thread == 0 and is_sparse(net):
+            span_rows(net, 1 - batch.side, NULL, start + net.plan.batch,
+                      max(<int64_t> 0, min(net.plan.batch, net.call.rows - start - net.plan.batch)))
         if thread == 0:
             look_for_signals(net)
         team_barrier(&net.team, thread)
         if net.progress.stop:
             return
+    batch.few = False
+    if is_sparse(net):
+        penalize_sparse(net, &batch, net.call.back)
     for run in range(net.cut.runs):
         for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
             task = &net.buffers.task[t]
@@ -248,9 +269,13 @@ cdef void jacobian_work(void* argument, int thread) noexcept nogil:
                 for l in range(panels_of(top.n_out)):
                     memset(top.delta + (l * net.buffers.stride + r) * PANEL, 0, PANEL * sizeof(real))
                 top.delta[(i // PANEL * net.buffers.stride + r) * PANEL + i % PANEL] = 1
-            back_to(net, &batch, 0, first, first + batch.count)
+            back_to(net, &batch, 1 if is_sparse(net) else 0, first, first + batch.count)
             for r in range(first, first + batch.count):
                 row = net.call.out + ((batch.offset + r) * top.n_out + i) * n_in
+                if is_sparse(net):
+                    sparse_down(n_in, sparse_vectors(&net.layer[0]), net.layer[0].w, net.layer[0].delta + r * PANEL,
+                                net.buffers.stride * PANEL, row)
+                    continue
                 for k in range(n_in):
                     row[k] = net.buffers.delta_input[(k // PANEL * net.buffers.stride + r) * PANEL + k % PANEL]
 

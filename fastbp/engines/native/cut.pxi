@@ -15,7 +15,8 @@ cdef void choose_cut(Net* net) noexcept nogil:
     cdef bint even = columns_divide(net, net.plan.layers)
     cdef Layer* layer
     for l in range(net.plan.layers):
-        weights += net.layer[l].n_out * net.layer[l].weights
+        if net.layer[l].kind != SPARSE:
+            weights += net.layer[l].n_out * net.layer[l].weights
     cut.block = HALF_BLOCK if HALF else ROW_BLOCK
     cut.step_at_once = plain and net.plan.clip_norm == 0 and not HALF
     cut.online = costs.online and dense and net.plan.batch == 1 and cut.step_at_once
@@ -34,7 +35,7 @@ cdef void choose_cut(Net* net) noexcept nogil:
     cut.by_columns = net.plan.batch < cut.rows_to_split * threads
     cut.two_barriers = cut.two_barriers and cut.by_columns
     cut.inputs_owned = costs.own_inputs and cut.by_columns and (cut.two_barriers or (
-        not HALF and panels_of(hidden) >= 2 * threads > 2))
+        not HALF and net.layer[0].kind != SPARSE and panels_of(hidden) >= 2 * threads > 2))
     cut.own_stride = net.plan.batch | 1  # an odd number of rows keeps panels apart in the cache's sets
     cut.own_size = (panels_of(first + 1) * cut.own_stride * PANEL
                     + costs.bytes_apart // <int64_t> sizeof(real))
@@ -47,19 +48,28 @@ cdef void choose_cut(Net* net) noexcept nogil:
             layer.rows += costs.bytes_apart // (PANEL * <int64_t> sizeof(real))
         layer.far = (costs.rows_far > 0
                      and panels * layer.weights * PANEL * <int64_t> sizeof(real) > costs.bytes_near)
-        tasks += panels * panels_of(layer.weights)
+        if layer.kind == SPARSE:
+            layer.width = (layer.n_out + LANES - 1) // LANES * LANES
+        else:
+            tasks += panels * panels_of(layer.weights)
     cut.tasks = tasks
     line_bytes = first * <int64_t> sizeof(real)
     cut.fetch_most = min(net.plan.batch, 1 + costs.bytes_fetched // line_bytes) if costs.bytes_fetched > 0 else 0
     cut.fetch_lines = 1 + (cut.fetch_most * (line_bytes + 63) // 64 * threads
                            // (panels_of(net.layer[0].weights) * panels_of(hidden)))
-    cut.steps_unchecked = max(<int64_t> 1, costs.flops_unchecked // net.plan.flops)
+    if net.layer[0].kind == SPARSE:
+        cut.fetch_most = 0
+    cut.steps_unchecked = 1  # where the first stage is Sparse a step may take long
+    if net.layer[0].kind != SPARSE:
+        cut.steps_unchecked = max(<int64_t> 1, costs.flops_unchecked // net.plan.flops)
 
 
 cdef bint columns_divide(const Net* net, int64_t layers) noexcept nogil:
     """Whether the widest share of the first layers' panels is hardly more than an even one."""
     cdef int64_t l, panels, inputs, widest = 0, all = 0, threads = net.plan.threads
     for l in range(layers):
+        if net.layer[l].kind == SPARSE:
+            continue
         panels = panels_of(net.layer[l].n_out)
         inputs = net.layer[l].n_in + 1
         widest += (panels + threads - 1) // threads * inputs
@@ -83,6 +93,8 @@ cdef void cut_tasks(Net* net) noexcept nogil:
     for l in range(net.plan.layers):
         layer = &net.layer[l]
         layer.task = t
+        if layer.kind == SPARSE:
+            continue
         for j0 from 0 <= j0 < panels_of(layer.n_out) by together:
             for k in range(panels_of(layer.weights)):
                 for j in range(j0, min(j0 + together, panels_of(layer.n_out))):

@@ -11,14 +11,15 @@ README.md has the pictures. The letters are those of the notes; l counts layers 
 """
 
 from libc.math cimport INFINITY, isfinite, log, log1p, pow, sqrt
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 cimport cython
 
 import numpy as np
 
-from fastbp.engines.arrays import check_gradients, refuse_restore, refuse_shape
+from fastbp.csr import CSR
+from fastbp.engines.arrays import check_gradients, refuse_kind, refuse_restore, refuse_shape
 from fastbp.optimizers import epsilon_in
 
 
@@ -93,6 +94,27 @@ cdef extern from "online.h" nogil:
     int online_step(int64_t panels, const Online* o)
 
 
+cdef extern from "sparse.h" nogil:
+    ctypedef struct Rows:
+        const real* values
+        const void* columns
+        const void* starts
+        int wide_columns, wide_starts
+        int64_t entries, n_in
+    ctypedef struct Entry:
+        uint32_t column
+    int64_t row_start(const Rows* X, int64_t i)
+    void sparse_row(const Rows* X, int64_t begin, int64_t n, int64_t vectors, const real* w, int64_t width,
+                    const real* b, real scale, real* z, int64_t panel)
+    void sparse_column(int64_t n, const Entry* entry, int64_t vectors, const real* delta, int64_t panel, int add,
+                       real* g, real* w, real eta)
+    void sparse_down(int64_t n_in, int64_t vectors, const real* w, const real* delta, int64_t panel, real* out)
+    void take_entries(const Rows* X, int64_t begin, int64_t n, int64_t row, Entry* to)
+    void sort_entries(int64_t n, Entry* entries, Entry* spare, int64_t n_in)
+    int64_t first_entry(int64_t n, const Entry* entries, int64_t k)
+    int64_t same_column(int64_t n, const Entry* entries)
+
+
 cdef extern from "half.h" nogil:
     enum: HALF, HALF_BLOCK, HALF_SPEED, PAIR_ROWS
     ctypedef int operand
@@ -154,6 +176,7 @@ include "losses.pxi"
 include "online.pxi"
 include "dense.pxi"
 include "scale.pxi"
+include "sparse.pxi"
 include "half.pxi"
 include "stages.pxi"
 include "cut.pxi"
@@ -167,6 +190,17 @@ include "kernels.pxi"
 cdef int raise_pending(bint pending) except -1:
     """Let the exception that PyErr_CheckSignals has set take its course."""
     return -1 if pending else 0
+
+
+@cython.final
+@cython.freelist(4)
+cdef class Held:
+    """The memory of a call's X, which stays where it is while this lives."""
+
+    cdef const real[:, ::1] dense
+    cdef const real[::1] values
+    cdef const int32_t[::1] columns, starts
+    cdef const int64_t[::1] wide_columns, wide_starts
 
 
 @cython.final
@@ -193,6 +227,7 @@ cdef class Engine:
     cdef Block rows        # what there is for each row of a minibatch, or of the blocks of a prediction
     cdef Block layers, gradients, input_weights
     cdef Block aside       # parameters, by `keep`
+    cdef Block entries     # of a minibatch of sparse rows
     cdef int64_t flops_done  # in this call, or since the threads are kept
     cdef readonly object plan
 
@@ -216,6 +251,8 @@ cdef class Engine:
         net.plan.penalty_in_sum = plan.penalty_in_sum
         net.plan.clip_norm = plan.clip_norm
         net.plan.seed = plan.seed
+        if plan.is_sparse and plan.layer_sizes[0] >= 2**32:
+            raise ValueError(f"a Sparse stage has fewer than 2³² inputs, got {plan.layer_sizes[0]:,}")
         self._set_loss(plan.loss)
         self._set_optimizer(plan.optimizer)
         fill(&self.layers, net.plan.layers * sizeof(Layer), "the list of layers")
@@ -227,6 +264,13 @@ cdef class Engine:
         lay_out(net, <char*> self.kept.start)
         make_rows(net, &self.rows, net.plan.batch + net.cut.online, False)
         cut_tasks(net)
+        if plan.is_sparse:
+            net.sparse.shrinks = (plan.stages[0].update == "exact" and net.plan.optimizer.kind == SGD
+                                  and net.plan.l1 == 0 and net.plan.l2 > 0 and net.plan.clip_norm == 0)
+            net.sparse.few = plan.stages[0].update == "lazy" or (
+                net.plan.optimizer.kind == SGD and no_penalty(net))
+            net.sparse.stale = True
+            mark_all(net, MOVED)
 
     def __dealloc__(self):
         team_end(&self.net.team)
@@ -236,12 +280,13 @@ cdef class Engine:
         empty(&self.gradients)
         empty(&self.input_weights)
         empty(&self.aside)
+        empty(&self.entries)
 
     @property
     def nbytes(self):
         """Bytes of all buffers."""
         return (self.kept.bytes + self.rows.bytes + self.layers.bytes + self.gradients.bytes
-                + self.input_weights.bytes + self.aside.bytes)
+                + self.input_weights.bytes + self.aside.bytes + self.entries.bytes)
 
     def _set_layer(self, int64_t l):
         cdef Net* net = &self.net
@@ -252,7 +297,8 @@ cdef class Engine:
         layer.kind = STAGES.index(type(plan.stages[l]).__name__)
         layer.weights = plan.stages[l].shapes[0][1]
         layer.penalized = plan.stages[l].penalized[0]
-        net.plan.flops += (4 if l == 0 else 6) * net.plan.batch * layer.weights * layer.n_out
+        if layer.kind != SPARSE:  # whose work depends on the rows
+            net.plan.flops += (4 if l == 0 else 6) * net.plan.batch * layer.weights * layer.n_out
         if l == net.plan.layers - 1:
             return
         layer.dropout = plan.dropout[l] if plan.dropout else 0.0
@@ -318,7 +364,7 @@ cdef class Engine:
         taken = self._take()
         parameters = self._arrays()
         for l in range(self.net.plan.layers):
-            unpack_parameters(self.net.layer[l].w, self.net.layer[l].rows, parameters[l])
+            unpack_parameters(self.net.layer[l].w, &self.net.layer[l], parameters[l])
         return parameters
 
     def set_parameters(self, parameters):
@@ -327,19 +373,25 @@ cdef class Engine:
         taken = self._take()
         self.plan.check_shapes(parameters)
         for l in range(self.net.plan.layers):
-            pack_parameters(parameters[l], self.net.layer[l].rows, self.net.layer[l].w)
+            pack_parameters(parameters[l], &self.net.layer[l], self.net.layer[l].w)
             mirror_layer(&self.net, l, l > 0)
+        if is_sparse(&self.net):
+            mark_all(&self.net, MOVED)
+            self.net.sparse.stale = True
 
     def keep(self):
         """Copy the parameters aside, if all of them are finite; returns whether they are."""
         cdef int64_t l, bytes = 0
         taken = self._take()
         for l in range(self.net.plan.layers):
-            if not all_finite(&self.net.layer[l]):
+            if not (all_finite_sparse(&self.net) if self.net.layer[l].kind == SPARSE
+                    else all_finite(&self.net.layer[l])):
                 return False
             bytes += bytes_kept(&self.net.layer[l])
         if self.aside.start == NULL:
             fill(&self.aside, bytes, "a copy of the parameters")
+            if is_sparse(&self.net):
+                mark_all(&self.net, MOVED)
         copy_kept(&self.net, <real*> self.aside.start, False)
         return True
 
@@ -350,6 +402,7 @@ cdef class Engine:
         if self.aside.start == NULL:
             refuse_restore()
         copy_kept(&self.net, <real*> self.aside.start, True)
+        self.net.sparse.stale = True
         for l in range(self.net.plan.layers):
             mirror_layer(&self.net, l, l > 0)
 
@@ -360,7 +413,7 @@ cdef class Engine:
         slots = [self._arrays() for _ in range(self.net.plan.optimizer.slots)]
         for s in range(self.net.plan.optimizer.slots):
             for l in range(self.net.plan.layers):
-                unpack_parameters(self.net.layer[l].slot[s], self.net.layer[l].rows, slots[s][l])
+                unpack_parameters(self.net.layer[l].slot[s], &self.net.layer[l], slots[s][l])
         return self.net.step, slots
 
     def set_optimizer_state(self, step, slots):
@@ -371,7 +424,9 @@ cdef class Engine:
         self.net.step = step
         for s in range(self.net.plan.optimizer.slots):
             for l in range(self.net.plan.layers):
-                pack_parameters(slots[s][l], self.net.layer[l].rows, self.net.layer[l].slot[s])
+                pack_parameters(slots[s][l], &self.net.layer[l], self.net.layer[l].slot[s])
+        if is_sparse(&self.net):
+            mark_seen(&self.net)
 
     def _arrays(self):
         return [np.empty(shape, self.plan.dtype) for shape in self.plan.shapes]
@@ -435,92 +490,161 @@ cdef class Engine:
     # Shapes are checked here, as C trusts them: once a call, in O(1). The address of an array's first element
     # is taken also where it has none, and then not read.
 
-    cdef int _set_inputs(self, const real[:, ::1] X) except -1:
-        if X.shape[1] != self.net.layer[0].n_in:
-            refuse_shape("X", X, f"(n, {self.net.layer[0].n_in})")
-        self.net.call.X = &X[0, 0]
-        self.net.call.rows = X.shape[0]
+    cdef Held _set_inputs(self, X):
+        cdef Held held = Held.__new__(Held)
+        cdef Rows* rows = &self.net.call.sparse
+        cdef int64_t n_in = self.net.layer[0].n_in
         self.net.call.weight = NULL
-        return 0
+        if not is_sparse(&self.net):
+            if type(X) is CSR:
+                refuse_kind(self.plan, X)
+            held.dense = X
+            if held.dense.shape[1] != n_in:
+                refuse_shape("X", X, f"(n, {n_in})")
+            self.net.call.X = &held.dense[0, 0]
+            self.net.call.rows = held.dense.shape[0]
+            return held
+        if type(X) is not CSR:
+            refuse_kind(self.plan, X)
+        held.values = X.values
+        columns, starts = X.columns, X.starts
+        rows.wide_columns = columns.dtype.itemsize == 8
+        rows.wide_starts = starts.dtype.itemsize == 8
+        if rows.wide_columns:
+            held.wide_columns = columns
+            rows.columns = &held.wide_columns[0]
+        else:
+            held.columns = columns
+            rows.columns = &held.columns[0]
+        if rows.wide_starts:
+            held.wide_starts = starts
+            rows.starts = &held.wide_starts[0]
+        else:
+            held.starts = starts
+            rows.starts = &held.starts[0]
+        self.net.call.rows = starts.shape[0] - 1
+        if X.shape != (self.net.call.rows, n_in):
+            refuse_shape("X", X, f"({self.net.call.rows}, {n_in})")
+        if held.values.shape[0] != columns.shape[0]:
+            refuse_shape("X.columns", columns, f"({held.values.shape[0]},), as many as values")
+        rows.values = &held.values[0]
+        rows.entries = held.values.shape[0]
+        rows.n_in = n_in
+        return held
 
-    cdef int _set_data(self, const real[:, ::1] X, y, const real[::1] sample_weight) except -1:
+    cdef Held _set_data(self, X, y, const real[::1] sample_weight):
         cdef const int64_t[::1] labels
         cdef const real[:, ::1] targets
         cdef int64_t outputs = top_layer(&self.net).n_out
-        self._set_inputs(X)
+        held = self._set_inputs(X)
+        cdef int64_t n = self.net.call.rows
         if y.ndim == 1 and self.net.plan.loss == SOFTMAX_CROSS_ENTROPY:
             labels = y
-            if labels.shape[0] != X.shape[0]:
-                refuse_shape("y", y, f"({X.shape[0]},), as many as X")
+            if labels.shape[0] != n:
+                refuse_shape("y", y, f"({n},), as many as X")
             self.net.call.labels = &labels[0]
         elif y.ndim == 2:
             targets = y
-            if targets.shape[0] != X.shape[0] or targets.shape[1] != outputs:
-                refuse_shape("y", y, f"({X.shape[0]}, {outputs})")
+            if targets.shape[0] != n or targets.shape[1] != outputs:
+                refuse_shape("y", y, f"({n}, {outputs})")
             self.net.call.labels = NULL
             self.net.call.y = &targets[0, 0]
         else:
-            refuse_shape("y", y, f"({X.shape[0]}, {outputs})")
+            refuse_shape("y", y, f"({n}, {outputs})")
         if sample_weight is not None:
-            if sample_weight.shape[0] != X.shape[0]:
-                refuse_shape("sample_weight", sample_weight, f"({X.shape[0]},), as many as X")
+            if sample_weight.shape[0] != n:
+                refuse_shape("sample_weight", sample_weight, f"({n},), as many as X")
             self.net.call.weight = &sample_weight[0]
-        return 0
+        return held
 
-    def forward(self, const real[:, ::1] X, real[:, ::1] out, *, bint link=False):
+    def forward(self, X, real[:, ::1] out, *, bint link=False):
         """Outputs f (with link: predictions) of every row of X into out, (n, n_L)."""
         cdef int64_t outputs = top_layer(&self.net).n_out
         taken = self._take()
-        self._set_inputs(X)
-        if out.shape[0] != X.shape[0] or out.shape[1] != outputs:
-            refuse_shape("out", out, f"({X.shape[0]}, {outputs})")
+        held = self._set_inputs(X)
+        if out.shape[0] != self.net.call.rows or out.shape[1] != outputs:
+            refuse_shape("out", out, f"({self.net.call.rows}, {outputs})")
         self.net.call.out = &out[0, 0]
         self.net.call.link = link
-        self._run_blocks(forward_work, self.net.plan.flops // (3 * self.net.plan.batch) * self.net.call.rows, False)
+        self._run_blocks(forward_work, self._forward_flops(), False)
 
-    def loss(self, const real[:, ::1] X, y, const real[::1] sample_weight):
+    def loss(self, X, y, const real[::1] sample_weight):
         """Objective over all rows as one batch."""
         taken = self._take()
-        self._set_data(X, y, sample_weight)
+        held = self._set_data(X, y, sample_weight)
         self.net.call.back = False
+        self._need_entries(NULL)
         return self._objective(1)
 
-    def gradient(self, const real[:, ::1] X, y, const real[::1] sample_weight, out):
+    def gradient(self, X, y, const real[::1] sample_weight, out):
         """Gradient of the objective into out; returns the objective."""
         cdef int64_t l
         taken = self._take()
-        self._set_data(X, y, sample_weight)
+        held = self._set_data(X, y, sample_weight)
         check_gradients(self.plan, out)
         self._need_gradients()
+        self._need_entries(NULL)
+        if is_sparse(&self.net):
+            with nogil:
+                memset(self.net.layer[0].g, 0, weights_bytes(&self.net.layer[0]))
         self.net.call.back = True
         value = self._objective(3)
         for l in range(self.net.plan.layers):
-            unpack_parameters(self.net.layer[l].g, self.net.layer[l].rows, out[l])
+            unpack_parameters(self.net.layer[l].g, &self.net.layer[l], out[l])
         return value
 
     cdef double _objective(self, int64_t passes) except? -1:
         self.net.progress.total = 0
         with nogil:
             weigh(&self.net, 0, NULL, self.net.call.rows)
+            if is_sparse(&self.net):
+                span_rows(&self.net, 0, NULL, 0, min(self.net.plan.batch, self.net.call.rows))
             self._run(gradient_work, self._worthwhile(
                 (self.net.call.rows + self.net.plan.batch - 1) // self.net.plan.batch,
-                self.net.plan.flops // 3 * passes))
+                self._flops(False) // 3 * passes))
         raise_pending(self.net.progress.stop)
+        if is_sparse(&self.net) and not no_penalty(&self.net):
+            self.net.progress.total += sum_blocks(
+                self.net.sparse.sums, (self.net.layer[0].n_in + BLOCK - 1) // BLOCK)
         return self.net.progress.total + sum_penalties(&self.net, 0)
 
-    def jacobian(self, const real[:, ::1] X, real[:, :, ::1] out):
+    cdef int64_t _flops(self, bint update) noexcept nogil:
+        """Of a step, with the call's rows."""
+        cdef int64_t entries
+        if not is_sparse(&self.net):
+            return self.net.plan.flops
+        entries = self.net.call.sparse.entries * self.net.plan.batch // max(<int64_t> 1, self.net.call.rows)
+        return max(<int64_t> 1, self.net.plan.flops + sparse_flops(&self.net, entries, update))
+
+    cdef int64_t _forward_flops(self) noexcept nogil:
+        """Of the call's rows."""
+        cdef int64_t flops = self.net.plan.flops // (3 * self.net.plan.batch) * self.net.call.rows
+        if is_sparse(&self.net):
+            flops += sparse_flops(&self.net, self.net.call.sparse.entries, False)
+        return flops
+
+    cdef int _need_entries(self, const int64_t* order) except -1:
+        """Room for those of the call's minibatches."""
+        if is_sparse(&self.net):
+            kept = self.net.sparse.capacity
+            most = most_entries(&self.net, order)
+            self.net.sparse.capacity = kept
+            make_entries(&self.net, &self.entries, most)
+        return 0
+
+    def jacobian(self, X, real[:, :, ::1] out):
         """∂f/∂x of every row of X into out, (n, n_L, n_0)."""
         cdef int64_t outputs = top_layer(&self.net).n_out
         taken = self._take()
-        self._set_inputs(X)
-        if out.shape[0] != X.shape[0] or out.shape[1] != outputs or out.shape[2] != X.shape[1]:
-            refuse_shape("out", out, f"({X.shape[0]}, {outputs}, {X.shape[1]})")
-        self._need_input_weights()
+        held = self._set_inputs(X)
+        if out.shape[0] != self.net.call.rows or out.shape[1] != outputs or out.shape[2] != self.net.layer[0].n_in:
+            refuse_shape("out", out, f"({self.net.call.rows}, {outputs}, {self.net.layer[0].n_in})")
+        if not is_sparse(&self.net):
+            self._need_input_weights()
         self.net.call.out = &out[0, 0, 0]
-        self._run_blocks(jacobian_work, self.net.plan.flops // (3 * self.net.plan.batch) * self.net.call.rows
-                         * top_layer(&self.net).n_out, True)
+        self._run_blocks(jacobian_work, self._forward_flops() * outputs, not is_sparse(&self.net))
 
-    def epoch(self, const real[:, ::1] X, y, const real[::1] sample_weight,
+    def epoch(self, X, y, const real[::1] sample_weight,
               const int64_t[::1] order, const double[::1] learning_rates, double[::1] losses,
               double[::1] penalties=None):
         """Train on X's rows in this order; returns the number of steps applied.
@@ -529,8 +653,8 @@ cdef class Engine:
         """
         cdef int64_t steps = (order.shape[0] + self.net.plan.batch - 1) // self.net.plan.batch
         taken = self._take()
-        self._set_data(X, y, sample_weight)
-        if X.shape[0] == 0 and order.shape[0] > 0:
+        held = self._set_data(X, y, sample_weight)
+        if self.net.call.rows == 0 and order.shape[0] > 0:
             refuse_shape("order", order, "(0,), as X has no rows")
         if learning_rates.shape[0] < steps:
             refuse_shape("learning_rates", learning_rates, f"({steps},), one for each step")
@@ -544,29 +668,34 @@ cdef class Engine:
         self.net.call.losses = &losses[0]
         self.net.call.penalties = &penalties[0] if penalties is not None else NULL
         self.net.progress.done = 0
+        self._need_entries(self.net.call.order)
         with nogil:
+            if is_sparse(&self.net):
+                start_sparse_epoch(&self.net)
             weigh_minibatch(&self.net, 0)
-            self._run(epoch_work, start_pace(&self.net.progress.pace, &self.net.costs, steps, self.net.plan.flops,
-                                             self._worthwhile(steps, self.net.plan.flops)))
+            self._run(epoch_work, start_pace(&self.net.progress.pace, &self.net.costs, steps, self._flops(True),
+                                             self._worthwhile(steps, self._flops(True))))
+            if is_sparse(&self.net):
+                end_sparse_epoch(&self.net)
         self.net.step += self.net.progress.done
         raise_pending(self.net.progress.stop)
         return self.net.progress.done
 
     cdef int _need_gradients(self) except -1:
         """Buffers for g, where clipping has not asked for them already."""
-        cdef int64_t l, bytes = 0, panel = PANEL * sizeof(real)
+        cdef int64_t l, bytes = 0
         cdef Layer* layer
         if self.net.layer[0].g != NULL:
             return 0
         for l in range(self.net.plan.layers):
             layer = &self.net.layer[l]
-            bytes += panels_of(layer.n_out) * layer.rows * panel
+            bytes += weights_bytes(layer)
         fill(&self.gradients, bytes, "the gradient")
         bytes = 0
         for l in range(self.net.plan.layers):
             layer = &self.net.layer[l]
             layer.g = <real*> (self.gradients.start + bytes)
-            bytes += panels_of(layer.n_out) * layer.rows * panel
+            bytes += weights_bytes(layer)
         return 0
 
     cdef int _need_input_weights(self) except -1:

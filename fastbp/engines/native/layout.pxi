@@ -7,6 +7,7 @@
 #                                                  v has the feature n_l = 1 of the notes after its last
 #   weights W             [P_out][rows][PANEL]     row = input k (the bias is row n_in), column = output;
 #                                                  rows is n_in + 1, or more where panels lie apart
+#   the same, Sparse      [n_in + 1][width]        all units of an input side by side, width a multiple of LANES
 #   weights transposed    [P_in][n_out][PANEL]      row = output, column = input, without the bias
 #
 # Forward, backward-data and weight gradient each read these as they are. Columns past the last one are
@@ -89,11 +90,14 @@ cdef void transpose_block(const real* w, int64_t rows, int64_t columns, real* wt
 # registers; what is left over at the edges goes one by one.
 
 
-cdef void pack_parameters(const real[:, ::1] W, int64_t rows, real* w) noexcept nogil:
+cdef void pack_parameters(const real[:, ::1] W, const Layer* layer, real* w) noexcept nogil:
     cdef vec square[LANES]
     cdef int64_t j, k, i, n_out = W.shape[0], columns = W.shape[1]
-    for j in range(panels_of(n_out)):  # a NaN may have come past the last column
-        memset(w + j * rows * PANEL, 0, columns * PANEL * sizeof(real))
+    if layer.width > n_out:  # a NaN may have come past the last column
+        for k in range(columns):
+            memset(w + k * layer.width + n_out, 0, (layer.width - n_out) * sizeof(real))
+    for j in range(panels_of(n_out) if layer.width == 0 else 0):
+        memset(w + j * layer.rows * PANEL, 0, columns * PANEL * sizeof(real))
     for j from 0 <= j < n_out by LANES:
         for k from 0 <= k < columns by LANES:
             if j + LANES <= n_out and k + LANES <= columns:
@@ -101,40 +105,42 @@ cdef void pack_parameters(const real[:, ::1] W, int64_t rows, real* w) noexcept 
                     square[i] = load_unaligned(&W[j + i, k])
                 transpose_square(square)
                 for i in range(LANES):
-                    store(place(w, rows, j, k + i), square[i])
+                    store(place(w, layer, j, k + i), square[i])
             else:
-                copy_edge(W, rows, w, j, k, False)
+                copy_edge(W, layer, w, j, k, False)
 
 
-cdef void unpack_parameters(const real* w, int64_t rows, real[:, ::1] W) noexcept nogil:
+cdef void unpack_parameters(const real* w, const Layer* layer, real[:, ::1] W) noexcept nogil:
     cdef vec square[LANES]
     cdef int64_t j, k, i, n_out = W.shape[0], columns = W.shape[1]
     for j from 0 <= j < n_out by LANES:
         for k from 0 <= k < columns by LANES:
             if j + LANES <= n_out and k + LANES <= columns:
                 for i in range(LANES):
-                    square[i] = load(place(<real*> w, rows, j, k + i))
+                    square[i] = load(place(<real*> w, layer, j, k + i))
                 transpose_square(square)
                 for i in range(LANES):
                     store_unaligned(&W[j + i, k], square[i])
             else:
-                copy_edge(W, rows, <real*> w, j, k, True)
+                copy_edge(W, layer, <real*> w, j, k, True)
 
 
-cdef inline real* place(real* w, int64_t rows, int64_t j, int64_t k) noexcept nogil:
-    """Where panels of so many rows have W[j, k]."""
-    return w + (j // PANEL * rows + k) * PANEL + j % PANEL
+cdef inline real* place(real* w, const Layer* layer, int64_t j, int64_t k) noexcept nogil:
+    """Where the layer has W[j, k]."""
+    if layer.width > 0:
+        return w + k * layer.width + j
+    return w + (j // PANEL * layer.rows + k) * PANEL + j % PANEL
 
 
-cdef void copy_edge(const real[:, ::1] W, int64_t rows, real* w, int64_t j0, int64_t k0, bint out) noexcept nogil:
+cdef void copy_edge(const real[:, ::1] W, const Layer* layer, real* w, int64_t j0, int64_t k0, bint out) noexcept nogil:
     """What there is of the square at W[j0, k0], one by one; out: from w to W."""
     cdef int64_t j, k
     for j in range(j0, min(j0 + LANES, W.shape[0])):
         for k in range(k0, min(k0 + LANES, W.shape[1])):
             if out:
-                (<real*> &W[j, k])[0] = place(w, rows, j, k)[0]
+                (<real*> &W[j, k])[0] = place(w, layer, j, k)[0]
             else:
-                place(w, rows, j, k)[0] = W[j, k]
+                place(w, layer, j, k)[0] = W[j, k]
 
 
 # A copy of the parameters: the panels one after the other, without what lies between them.
@@ -164,6 +170,8 @@ cdef bint all_finite(const Layer* layer) noexcept nogil:
 
 
 cdef inline int64_t bytes_kept(const Layer* layer) noexcept nogil:
+    if layer.kind == SPARSE:
+        return layer.weights * layer.width * <int64_t> sizeof(real)
     return panels_of(layer.n_out) * layer.weights * PANEL * <int64_t> sizeof(real)
 
 
@@ -174,6 +182,10 @@ cdef void copy_kept(Net* net, real* kept, bint back) noexcept nogil:
     cdef real* w
     for l in range(net.plan.layers):
         layer = &net.layer[l]
+        if layer.kind == SPARSE:
+            copy_sparse(net, kept, back)
+            kept += layer.weights * layer.width
+            continue
         size = layer.weights * PANEL
         for j in range(panels_of(layer.n_out)):
             w = layer.w + j * layer.rows * PANEL

@@ -28,6 +28,7 @@ ctypedef struct Layer:
     double dropout
     # the cut
     int64_t rows        # from one panel of w to the next
+    int64_t width       # of a Sparse stage, whose w lies by inputs: reals from one input to the next
     int64_t task        # the first of its tasks
     bint far            # its weights are more than stay in the L2 cache: they are fetched ahead
     # buffers
@@ -103,9 +104,27 @@ ctypedef struct Buffers:
     real* delta_input   # ∂f/∂x of the Jacobian
 
 
+ctypedef struct SparseStep: # what a Sparse first stage has besides its Layer: sparse.pxi
+    bint few            # steps touch the columns that occur, and no others
+    bint shrinks        # but for an L2 penalty, that all of them share: W is what lies there times scale
+    unsigned char* marks # of each column
+    real* column        # for each thread: a column of the gradient
+    int64_t* begin[2]   # in even and in odd steps, of each row of the minibatch: where X has it,
+    int64_t* at[2]      # and where its entries are
+    Entry* entries      # of the minibatch
+    Entry* spare
+    int64_t capacity    # that there is room for
+    double* sums        # of blocks
+    double* squares
+    double scale[2]     # in even and in odd steps
+    double total        # the penalty of what lies there
+    bint stale          # it is to be computed
+
+
 ctypedef struct Call:
     void (*work)(void*, int) noexcept nogil
-    const real* X
+    const real* X       # or, where the first stage is Sparse,
+    Rows sparse
     const real* y
     const int64_t* labels
     const real* weight
@@ -138,6 +157,7 @@ ctypedef struct Net:
     Costs costs
     Cut cut
     Buffers buffers
+    SparseStep sparse
     Call call
     int64_t step        # taken so far
     Progress progress
@@ -151,6 +171,11 @@ ctypedef struct Minibatch:
     int64_t step
     bint training         # with dropout
     bint begun            # z¹ is there already, from the step before
+    int side              # where a Sparse first stage has what there is for even and for odd steps
+    bint spanned          # there is
+    bint few              # the step touches few of its columns
+    double scale          # of its W, before the step and after it
+    double next_scale
     int64_t next_row      # X's row of which a step with cut.online computes z¹
     real* v_in            # v⁰, as this thread has it
     int64_t stride        # rows of a panel of it

@@ -12,7 +12,7 @@ cdef void take_inputs(Net* net, const Minibatch* batch, int64_t first, int64_t l
     """
     if HALF:
         half_gather(net, batch, first, last)
-    elif not batch.begun:
+    elif not (batch.begun or is_sparse(net)):
         gather(net, batch, first, last)
 
 
@@ -202,6 +202,8 @@ cdef void row_phase(Net* net, Minibatch* batch, bint back) noexcept nogil:
     cdef int64_t b, r0, r1
     batch.v_in = net.layer[0].v_in
     batch.stride = net.buffers.stride
+    if back and is_sparse(net):
+        sparse_take(net, batch, first, last)
     if cut_by_columns(net, batch.count):
         if net.buffers.own_inputs != NULL:
             batch.v_in = net.buffers.own_inputs + batch.thread * net.cut.own_size

@@ -2,12 +2,12 @@
 #
 # The rest of the engine sees a stage by its Layer: n_in, n_out, and parameters of `weights` for each unit, laid out as
 # panels whatever the kind. What a kind computes stands in dense.pxi or scale.pxi, and, for Dense on bf16 operands,
-# half.pxi.
+# half.pxi. A Sparse stage is the first, and lies by inputs: it has no tiles, and its part of phase 2 is sparse.pxi's.
 
-STAGES = ("Dense", "Scale")  # by the names of fastbp/stages.py, in the order of the enum
+STAGES = ("Dense", "Scale", "Sparse")  # by the names of fastbp/stages.py, in the order of the enum
 
 cdef enum:
-    DENSE, SCALE
+    DENSE, SCALE, SPARSE
 
 
 cdef inline bint all_dense(const Net* net) noexcept nogil:
@@ -24,6 +24,8 @@ cdef inline int64_t forward_panels(const Net* net, const Minibatch* batch, int64
     """zˡ of the share's panel p, or of some more; returns the panel after."""
     if net.layer[l].kind == SCALE:
         return scale_forward(net, batch, l, share, p)
+    if net.layer[l].kind == SPARSE:
+        return sparse_forward(net, batch, l, share, p)
     return dense_forward(net, batch, l, share, p)
 
 

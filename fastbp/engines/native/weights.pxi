@@ -77,15 +77,21 @@ cdef void update_phase(Net* net, Minibatch* batch) noexcept nogil:
             fetch_some(net, batch)
     if net.cut.online:
         begin_next(net, batch)
+    if is_sparse(net):
+        sparse_update(net, batch, 1, net.plan.clip_norm > 0)
     if net.plan.clip_norm == 0:
         return
     team_barrier(&net.team, thread)
     for t in range(net.cut.tasks):
         norm += net.buffers.task[t].squares
+    if is_sparse(net):
+        norm += sum_blocks(net.sparse.squares, blocks_of(net, batch))
     norm = sqrt(norm)
     for run in range(net.cut.runs):
         for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
             clip_task(net, batch, &net.buffers.task[t], norm)
+    if is_sparse(net):
+        sparse_update(net, batch, net.plan.clip_norm / norm if norm > net.plan.clip_norm else 1, False)
 
 
 cdef void take_task(Net* net, const Minibatch* batch, Task* task, real* g) noexcept nogil:

@@ -1,8 +1,8 @@
 """Reference engine: the mathematics of the notes in NumPy, to be read beside them.
 
 It is the oracle of every test and the baseline of every benchmark. A stage's three formulas stand
-together in the file of its kind (dense.py, scale.py), those of activations and losses in functions.py.
-Here is what holds for all: the forward pass, then the backward pass, which uses every value of it.
+together in the file of its kind (dense.py, scale.py, sparse.py), those of activations and losses in
+functions.py. Here is what holds for all: the forward pass, then the backward pass, which uses every value of it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.csr import CSR
 from fastbp.engines.arrays import (
     check_data,
     check_epoch,
@@ -23,7 +24,7 @@ from fastbp.engines.arrays import (
 )
 from fastbp.engines.dropout import mask
 from fastbp.engines.interrupts import between_steps
-from fastbp.engines.reference import dense, scale
+from fastbp.engines.reference import dense, scale, sparse
 from fastbp.engines.reference.dense import round_to_bf16
 from fastbp.engines.reference.functions import (
     ACTIVATIONS,
@@ -34,14 +35,14 @@ from fastbp.engines.reference.functions import (
 )
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop, epsilon_in, step_sizes
 from fastbp.plan import Plan
-from fastbp.stages import Dense, Scale
+from fastbp.stages import Dense, Scale, Sparse
 
 __all__ = ["ACTIVATIONS", "LINKS", "LOSSES", "ReferenceEngine", "round_to_bf16"]
 
 Array = NDArray[Any]
 Layers = list[Array]
 
-KINDS: dict[type, Any] = {Dense: dense, Scale: scale}
+KINDS: dict[type, Any] = {Dense: dense, Scale: scale, Sparse: sparse}
 
 _quiet = np.errstate(over="ignore", invalid="ignore")  # overflow shows in the loss returned
 
@@ -125,14 +126,14 @@ class ReferenceEngine:
     # The notes: forward, then backward.
 
     def _forward(
-        self, X: Array, slopes: Layers | None = None, *, dropout: bool = False
-    ) -> tuple[Layers, Layers]:
+        self, X: Array | CSR, slopes: Layers | None = None, *, dropout: bool = False
+    ) -> tuple[Layers, list[Any]]:
         """z¹ … zᴸ = f and v⁰ … vᴸ⁻¹; appends φ'(z¹) … φ'(zᴸ⁻¹) to `slopes`.
 
         With dropout, a unit's value and slope are both scaled by 0 or 1 / (1 − p).
         """
         z: Layers = []
-        v = [X]
+        v: list[Any] = [X]
         units = self._hidden_units(dropout, len(X))
         for stage, parameters in zip(self.plan.stages, self._by_stage(self._W), strict=True):
             z.append(KINDS[type(stage)].forward(parameters, v[-1], bf16=self._bf16))
@@ -148,7 +149,7 @@ class ReferenceEngine:
         return z, v
 
     def _backward(
-        self, v: Layers, slopes: Layers, delta: Array, penalty_share: float, out: Layers
+        self, v: list[Any], slopes: Layers, delta: Array, penalty_share: float, out: Layers
     ) -> None:
         """∇ of every stage to `out`, from δᴸ: every value of the forward pass is reused."""
         parameters, gradients = self._by_stage(self._W), self._by_stage(out)
@@ -178,7 +179,7 @@ class ReferenceEngine:
     @_quiet
     def _objective(
         self,
-        X: Array,
+        X: Array | CSR,
         y: Array,
         sample_weight: Array | None,
         out: list[Array] | None = None,
@@ -189,7 +190,7 @@ class ReferenceEngine:
         slopes: list[Array] | None = None if out is None else []
         w = np.ones(len(X)) if sample_weight is None else sample_weight.astype(np.float64)
         # a row of weight 0 says nothing, whatever is in it: 0 times infinity would be NaN
-        z, v = self._forward(np.where(w[:, None] == 0, 0, X), slopes, dropout=dropout)
+        z, v = self._forward(_without(X, w == 0), slopes, dropout=dropout)
         loss, f = self.plan.loss, z[-1]
         row_losses, delta = loss_function(loss)(f, y, loss.parameter)
         # ℓ may be finite where f is not (e^−∞ is 0, a floor is a bound): 0 Σ f is 0, or else NaN
@@ -215,9 +216,10 @@ class ReferenceEngine:
         return total
 
     @_quiet
-    def trace(self, X: Array) -> tuple[Layers, Layers]:
+    def trace(self, X: Array | CSR) -> tuple[Layers, Layers]:
         """Return z¹ … zᴸ (the last is f) and v⁰ … vᴸ⁻¹ (each with its bias node, the 1)."""
         z, v = self._forward(X)
+        v[0] = X.toarray() if isinstance(X, CSR) else X
         return z, [dense.with_bias_node(value) for value in v]
 
     def keep_threads(self, keep: bool) -> None:
@@ -227,23 +229,25 @@ class ReferenceEngine:
         pass  # what a call works on is its own
 
     @_quiet
-    def forward(self, X: Array, out: Array, *, link: bool = False) -> None:
+    def forward(self, X: Array | CSR, out: Array, *, link: bool = False) -> None:
         check_inputs(self.plan, X)
         check_shape("out", out, (len(X), self.plan.layer_sizes[-1]))
         f = self._forward(X)[0][-1]
         out[...] = LINKS[self.plan.loss.link](f) if link else f
 
-    def loss(self, X: Array, y: Array, sample_weight: Array | None) -> float:
+    def loss(self, X: Array | CSR, y: Array, sample_weight: Array | None) -> float:
         check_data(self.plan, X, y, sample_weight)
         return sum(self._objective(X, y, sample_weight))
 
-    def gradient(self, X: Array, y: Array, sample_weight: Array | None, out: list[Array]) -> float:
+    def gradient(
+        self, X: Array | CSR, y: Array, sample_weight: Array | None, out: list[Array]
+    ) -> float:
         check_data(self.plan, X, y, sample_weight)
         check_gradients(self.plan, out)
         return sum(self._objective(X, y, sample_weight, out))
 
     @_quiet
-    def jacobian(self, X: Array, out: Array) -> None:
+    def jacobian(self, X: Array | CSR, out: Array) -> None:
         """J = Wᴸ diag(φ'(zᴸ⁻¹)) Wᴸ⁻¹ … diag(φ'(z¹)) W¹: the chain rule, from the outputs down."""
         inputs, outputs = self.plan.layer_sizes[0], self.plan.layer_sizes[-1]
         check_inputs(self.plan, X)
@@ -262,7 +266,7 @@ class ReferenceEngine:
 
     def epoch(
         self,
-        X: Array,
+        X: Array | CSR,
         y: Array,
         sample_weight: Array | None,
         order: NDArray[np.int64],
@@ -285,14 +289,30 @@ class ReferenceEngine:
                     penalties[s] = penalty
                 if not math.isfinite(loss):
                     return s
-                self._update(gradient, float(learning_rates[s]), float(etas[s]))
+                self._update(
+                    gradient, float(learning_rates[s]), float(etas[s]), self._moving(X, batch, w)
+                )
                 self._step += 1
                 let_interrupt()
         return steps
 
+    def _moving(self, X: Array | CSR, batch: Array, w: Array | None) -> Array | None:
+        """The columns of the first parameter that a step on these rows moves; None: all."""
+        first = self.plan.stages[0]
+        if not (isinstance(first, Sparse) and isinstance(X, CSR) and first.update == "lazy"):
+            return None
+        return sparse.touched(X[batch] if w is None else X[batch[w != 0]])
+
     @_quiet
-    def _update(self, gradient: Layers, rate: float, eta: float) -> None:
-        """One step of the optimizer, as in the docstrings of `fastbp.optimizers`."""
+    def _update(self, gradient: Layers, rate: float, eta: float, moving: Array | None) -> None:
+        """One step of the optimizer, as in the docstrings of `fastbp.optimizers`.
+
+        What a lazy update does not move has no gradient either, and is put back as it was.
+        """
+        if moving is not None:
+            gradient[0][:, ~moving] = 0
+            first = [self._W[0], *(slot[0] for slot in self._slots)]
+            still = [a[:, ~moving].copy() for a in first]
         if self.plan.clip_norm > 0:
             squares = (np.square(g, dtype=np.float64).sum() for g in gradient)
             norm = math.sqrt(sum(squares))
@@ -321,6 +341,14 @@ class ReferenceEngine:
                     m[...] = beta_1 * m + (1 - beta_1) * g
                     s[...] = beta_2 * s + (1 - beta_2) * g * g
                     W -= eta * m / (np.sqrt(s) + epsilon_in(optimizer, self.plan.dtype))
+        if moving is not None:
+            for a, was in zip(first, still, strict=True):
+                a[:, ~moving] = was
+
+
+def _without(X: Array | CSR, rows: Array) -> Array | CSR:
+    """X with zeros in those rows, of which there is a bool for each."""
+    return sparse.without(X, rows) if isinstance(X, CSR) else np.where(rows[:, None], 0, X)
 
 
 create = ReferenceEngine

@@ -1,0 +1,57 @@
+"""Sparse: Dense, z = W [v; 1], where v is rows of X of which only the nonzeros are there (CSR).
+
+A nonzero x of column k adds x W[:, k] to its row's z, and x δ to column k of the gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.csr import CSR
+from fastbp.engines.reference.dense import backward, round_to_bf16
+
+__all__ = ["backward", "forward", "gradient", "touched", "without"]
+
+Array = NDArray[Any]
+Parameters = list[Array]
+
+
+def forward(parameters: Parameters, v: CSR, *, bf16: bool) -> Array:
+    """z = b + Σ x W[:, k] over the row's nonzeros."""
+    (W,) = parameters
+    weights, x = W[:, :-1].T, v.values
+    if bf16:
+        weights, x = round_to_bf16(weights.copy()), round_to_bf16(x)
+    z: Array = np.tile(W[:, -1], (len(v), 1))
+    np.add.at(z, v.rows(), x[:, None] * weights[v.columns])
+    return z
+
+
+def gradient(v: CSR, delta: Array, *, bf16: bool) -> Parameters:
+    """∇_W ℓ: column k is Σ x δ over the nonzeros of that column, the last one Σ δ over the rows."""
+    x = v.values
+    if bf16:
+        x, delta = round_to_bf16(x), round_to_bf16(delta)
+    g = np.zeros((v.shape[1] + 1, delta.shape[1]), delta.dtype)
+    np.add.at(g, v.columns, x[:, None] * delta[v.rows()])
+    g[-1] = delta.sum(axis=0)
+    return [g.T]
+
+
+def without(v: CSR, rows: Array) -> CSR:
+    """The same with nothing in those rows, of which there is a bool for each."""
+    keep = ~rows[v.rows()]
+    starts = np.zeros(len(v) + 1, np.int64)
+    np.cumsum(np.where(rows, 0, v.counts()), out=starts[1:])
+    return CSR(v.values[keep], v.columns[keep], starts, v.shape)
+
+
+def touched(v: CSR) -> Array:
+    """Which columns of [W | b] a lazy update moves: those that occur, a 0 too, and the bias."""
+    columns = np.zeros(v.shape[1] + 1, bool)
+    columns[v.columns] = True
+    columns[-1] = True
+    return columns
