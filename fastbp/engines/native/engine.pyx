@@ -58,6 +58,9 @@ cdef extern from "vecmath.h" nogil:
     vec tanh_vec(vec x)
     vec softplus_vec(vec x)
     vec normal_vec(vec x, vec* density)
+    real SELU_SCALE, SELU_FLOOR
+    vec selu_vec(vec x)
+    vec mish_vec(vec x, vec* slope)
 
 
 cdef extern from "tile.h" nogil:

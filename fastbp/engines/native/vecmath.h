@@ -158,4 +158,20 @@ INLINE vec normal_vec(vec x, vec *density) {
     return select_gt(splat(0), x, tail, 1 - tail);
 }
 
+/* SELU: SCALE x above 0, SCALE ALPHA (e^x − 1) below. */
+#define SELU_SCALE ((real)1.0507009873554805)
+#define SELU_FLOOR ((real)1.7580993408473766) /* SCALE ALPHA */
+INLINE vec selu_vec(vec x) {
+    return select_gt(x, splat(0), SELU_SCALE * x, SELU_FLOOR * expm1_vec(clamp(x, -40, 0)));
+}
+
+/* Mish, x tanh(log(1 + e^x)), and its slope. With e = e^x and n = e (e + 2) the tanh is t = n / (n + 2), and the
+   slope t + 4 x e (1 + e) / (n + 2)². From x = 20 on t is 1 to the last bit, in float64 from 40 on. */
+INLINE vec mish_vec(vec x, vec *slope) {
+    vec e = exp_vec(clamp(x, REAL(-104, -746), REAL(20, 40))), n = e * (e + 2), r = 1 / (n + 2), t = n * r;
+    vec low = x * t, bend = 4 * (e * r) * ((1 + e) * r);
+    *slope = select_gt(x, splat(REAL(20, 40)), splat(1), t + x * bend);
+    return select_gt(x, splat(REAL(20, 40)), x, low);
+}
+
 #endif
