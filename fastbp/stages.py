@@ -230,8 +230,8 @@ class Periodic:
     factors: tuple[Factors, Factors] = PLAIN
 
     def __post_init__(self) -> None:
-        if not 0 < self.numbers <= self.inputs or self.frequencies < 1 or self.waves < 1:
-            raise ValueError(f"1 ≤ numbers ≤ inputs, 1 ≤ frequencies, 1 ≤ waves, but got {self}")
+        if not 0 < self.numbers <= self.inputs or self.frequencies < 1 or not 0 < self.waves <= 16:
+            raise ValueError(f"1 ≤ numbers ≤ inputs, 1 ≤ frequencies, 1 ≤ waves ≤ 16, but got {self}")
 
     @property
     def units(self) -> int:

@@ -11,9 +11,8 @@ cdef enum:
     IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SELU, SILU, GELU, MISH, USER_ACTIVATION
 
 
-cdef void activate(const Layer* layer, real* z, real* slope, int64_t n, int step) noexcept nogil:
-    cdef int activation = layer.activation
-    cdef real a = layer.a
+cdef void activate(int activation, real a, UserActivation user, real* z, real* slope, int64_t n, int step
+                   ) noexcept nogil:
     cdef int64_t i
     cdef vec zero = splat(0), one = splat(1), x, s, d
     if activation == SIGMOID:
@@ -56,7 +55,7 @@ cdef void activate(const Layer* layer, real* z, real* slope, int64_t n, int step
             store(z + i, mish_vec(load(z + i), &d))
             store(slope + i, d)
     elif activation == USER_ACTIVATION:
-        layer.user(z, z, slope, n)
+        user(z, z, slope, n)
 
 
 cdef inline vec derivative(int activation, real a, vec v) noexcept nogil:
@@ -126,12 +125,12 @@ cdef inline uint32_t mix32(uint32_t x) noexcept nogil:
     return x ^ (x >> 16)
 
 
-cdef void drop(Layer* layer, uint64_t key, int64_t row, int64_t unit, real* v, real* slope
+cdef void drop(double p, uint64_t key, int64_t row, int64_t unit, real* v, real* slope
                ) noexcept nogil:
     """v ← mask v / (1 − p) and slope ← mask φ'(z) / (1 − p) for one row of one panel."""
     cdef uint32_t row_key = mix32(<uint32_t> key ^ <uint32_t> row * <uint32_t> 0x9E3779B9)
-    cdef uint32_t threshold = <uint32_t> (layer.dropout * 4294967296.0)
-    cdef real scale = 1 / (1 - layer.dropout), keep
+    cdef uint32_t threshold = <uint32_t> (p * 4294967296.0)
+    cdef real scale = 1 / (1 - p), keep
     cdef int64_t j
     for j in range(PANEL):
         keep = scale if mix32((<uint32_t> (unit + j) * <uint32_t> 0x85EBCA6B + row_key)

@@ -44,22 +44,22 @@ cdef int64_t lay_out(Net* net, char* base) noexcept nogil:
         net.buffers.zeros = <real*> take(base, &used, net.layer[0].n_in * sizeof(real))
     for l in range(net.plan.layers):
         layer = &net.layer[l]
-        layer.w = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
+        layer.w = <real*> take(base, &used, panels_of(layer.columns) * layer.rows * panel)
         if HALF:
             layer.w_pairs = <operand*> take(base, &used, panels_of(layer.n_out) * pair_rows(layer.n_in) * panel // 2)
         if l > 0:
             set_mirror(layer, take(base, &used, mirror_bytes(layer)))
         for s in range(net.plan.optimizer.slots):
-            layer.slot[s] = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
+            layer.slot[s] = <real*> take(base, &used, panels_of(layer.columns) * layer.rows * panel)
         if net.plan.clip_norm > 0:
-            layer.g = <real*> take(base, &used, panels_of(layer.n_out) * layer.rows * panel)
+            layer.g = <real*> take(base, &used, panels_of(layer.columns) * layer.rows * panel)
     net.buffers.task = <Task*> take(base, &used, net.cut.tasks * sizeof(Task))
     net.buffers.task_cost = <int64_t*> take(base, &used, (net.cut.tasks + 1) * sizeof(int64_t))
     net.team.seat = <Seat*> take(base, &used, net.plan.threads * sizeof(Seat))
     for s in range(2):
         net.buffers.penalty[s] = <double*> take(base, &used, net.cut.tasks * sizeof(double))
     net.buffers.outputs = <vec*> take(base, &used, net.plan.threads * 2 * top_layer(net).n_out * sizeof(vec))
-    net.buffers.tile = <real*> take(base, &used, net.plan.threads * PANEL * panel)
+    net.buffers.tile = <real*> take(base, &used, net.plan.threads * net.cut.tile * sizeof(real))
     if HALF:
         net.buffers.panel = <real*> take(base, &used, net.plan.threads * HALF_BLOCK * panel)
     return used
@@ -88,6 +88,8 @@ cdef int64_t lay_out_rows(Net* net, int64_t stride, bint inputs, char* base) noe
                 layer.delta = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
             if layer.activation >= SILU or layer.dropout > 0 or (HALF and kept_slope(layer.activation)):
                 layer.slope = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
+            if layer.kind == BLEND:
+                layer.bend = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
     net.buffers.row_loss = <double*> take(base, &used, stride * sizeof(double))
     if inputs:
         net.buffers.delta_input = <real*> take(base, &used, panels_of(net.layer[0].n_in) * stride * panel)
