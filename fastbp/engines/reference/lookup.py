@@ -17,7 +17,8 @@ def forward(stage: Lookup, parameters: Parameters, v: Array, *, bf16: bool) -> A
     """[the other inputs; T's column of every code]."""
     (T,) = parameters
     others = stage.inputs - len(stage.levels)
-    return np.hstack([v[:, :others], T.T[_columns(stage, v)].reshape(len(v), -1)])
+    vectors = T.T[_columns(stage, v)]
+    return np.hstack([v[:, :others], vectors.reshape(len(v), stage.units - others)])
 
 
 def backward(

@@ -21,7 +21,7 @@ def forward(stage: Periodic, parameters: Parameters, v: Array, *, bf16: bool) ->
     """[e₁; …; e_d; v]."""
     _, _, W, c = _split(stage, parameters)
     e = np.einsum("rnk,nki->rin", np.cos(_angles(stage, parameters, v)), W) + c.T
-    return np.hstack([e.reshape(len(v), -1), v])
+    return np.hstack([e.reshape(len(v), stage.waves * stage.numbers), v])
 
 
 def backward(
