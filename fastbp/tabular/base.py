@@ -116,7 +116,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         if weight is not None:
             kept = np.flatnonzero(weight > 0)
             if not len(kept):
-                raise ValueError("sample_weight is 0 for every row: there is nothing to learn")
+                raise ValueError("sample_weight is zero for every row: there is nothing to learn")
             weight = weight.astype(np.float32)
         self._learn_targets(y[kept])
         recipe = self._changed(self._recipe())

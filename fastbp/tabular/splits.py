@@ -67,7 +67,7 @@ def folds(
         fold = of_group[groups]
     else:
         if rows < n_folds:
-            raise ValueError(f"n_folds={n_folds} folds of {rows} rows")
+            raise ValueError(f"n_folds={n_folds} folds, but n_samples={rows}")
         start = 0
         for members in _by_class(rows, labels):
             shuffled = generator.permutation(members)
