@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from fastbp.estimators import MLPRegressor as MLPRegressor
     from fastbp.estimators import fit_many as fit_many
     from fastbp.tables import load as load
+    from fastbp.tabular import TabularClassifier as TabularClassifier
+    from fastbp.tabular import TabularRegressor as TabularRegressor
 
 __version__ = "0.1.0"
 
@@ -53,6 +55,7 @@ __all__ = [
 # without it.
 _LATER = {
     **dict.fromkeys(("MLPClassifier", "MLPRegressor", "fit_many"), "fastbp.estimators"),
+    **dict.fromkeys(("TabularClassifier", "TabularRegressor"), "fastbp.tabular"),
     "load": "fastbp.tables",
 }
 _MODULES_LATER = ("callbacks", "data", "plots", "tables")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from fastbp._validation import check_finite_number, nearest_name
 
-__all__ = ["ACTIVATIONS", "Activation", "get"]
+__all__ = ["ACTIVATIONS", "SELU_ALPHA", "SELU_SCALE", "Activation", "get"]
 
 Function = Callable[..., float]  # written in Python, of numbers
 
@@ -59,11 +59,16 @@ ACTIVATIONS: dict[str, float] = {
     "leaky_relu": 0.01,
     "elu": 1.0,
     "softplus": 0.0,
+    "selu": 0.0,
     "silu": 0.0,
     "gelu": 0.0,
+    "mish": 0.0,
 }
 
 ALIASES = {"logistic": "sigmoid"}
+
+# Of SELU: the fixed point of mean 0 and variance 1 (Klambauer et al. 2017).
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 def get(activation: str | Activation) -> Activation:

@@ -36,7 +36,7 @@ INITIALIZERS = (
 )
 
 # φ grows like z for z → ∞ and is (nearly) flat for z → −∞: a layer loses half of the signal.
-_RELU_FAMILY = frozenset({"relu", "leaky_relu", "elu", "softplus", "silu", "gelu"})
+_RELU_FAMILY = frozenset({"relu", "leaky_relu", "elu", "softplus", "silu", "gelu", "mish"})
 
 
 def check(weight_init: object) -> str:

@@ -64,7 +64,7 @@ class MLP(Conversions, Network):
         n_0 … n_L: inputs, hidden widths, outputs; at least two.
     activation : str, Activation, or a sequence of them
         φ of the hidden layers, one for all or one for each: identity, sigmoid (or logistic), tanh,
-        relu, leaky_relu, elu, softplus, silu, gelu.
+        relu, leaky_relu, elu, softplus, selu, silu, gelu, mish.
     loss : str or Loss
         squared_error, absolute_error, huber, softmax_cross_entropy, binary_cross_entropy (one
         output, or several independent ones) or poisson. See `fastbp.Loss`.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastbp.activations import Activation
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Optimizer
-from fastbp.stages import Dense, Sparse, Stage
+from fastbp.stages import Blend, Dense, Sparse, Stage
 
 __all__ = ["Plan"]
 
@@ -56,6 +56,8 @@ class Plan:
         If > 0, the gradient of a step is scaled down to at most this Euclidean norm over all stages.
     seed : int
         Seed of the dropout masks, 0 ≤ seed < 2⁶⁴.
+    label_smoothing : float
+        s of softmax_cross_entropy with K integer labels: yⱼ = 1 − s + s/K for the label, s/K elsewhere.
 
     Raises
     ------
@@ -75,6 +77,7 @@ class Plan:
     penalty_in_sum: bool = False
     clip_norm: float = 0.0
     seed: int = 0
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         for above, below in itertools.pairwise(reversed(self.stages)):
@@ -84,6 +87,20 @@ class Plan:
                 )
         if any(isinstance(stage, Sparse) for stage in self.stages[1:]):
             raise ValueError("only the first stage may be Sparse: it takes the rows of X")
+        for below, stage in zip((None, *self.stages), self.stages, strict=False):
+            linear = below and below.activation.name == "identity" and not below.dropout
+            if isinstance(stage, Blend) and not linear:
+                raise ValueError(
+                    "a Blend must follow a stage without activation and dropout, "
+                    f"but {stage} follows {below}"
+                )
+        if not 0 <= self.label_smoothing < 1 or (
+            self.label_smoothing and self.loss.name != "softmax_cross_entropy"
+        ):
+            raise ValueError(
+                "label_smoothing must be from 0 to 1, 1 excluded, and is of loss "
+                f"'softmax_cross_entropy', got {self.label_smoothing!r} with {self.loss.name!r}"
+            )
         last = self.stages[-1] if self.stages else None
         if not isinstance(last, Dense) or last.activation.name != "identity" or last.dropout:
             raise ValueError(

@@ -18,12 +18,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import initializers
+from fastbp._validation import check_finite_number
 from fastbp.activations import Activation
 
-__all__ = ["Dense", "Scale", "Sparse", "Stage", "dense"]
+__all__ = [
+    "Blend",
+    "Dense",
+    "Factors",
+    "Lookup",
+    "Periodic",
+    "Scale",
+    "Sparse",
+    "Stage",
+    "dense",
+]
 
 Shape = tuple[int, int]
 IDENTITY = Activation("identity")
+
+
+@dataclass(frozen=True)
+class Factors:
+    """By what a training multiplies its rate, its optimizer's ε, and rate times decay, for some parameters.
+
+    With a rate of 1/√d, an ε of √d and a decay of 1, a Dense stage of d inputs trains as
+    z = W [v; 1] / √d does ("neural-tangent parametrisation").
+
+    Attributes
+    ----------
+    rate, epsilon, decay : float
+        Finite, ≥ 0.
+
+    Examples
+    --------
+    >>> from fastbp.stages import Factors
+    >>> Factors(rate=0.1)
+    Factors(rate=0.1, epsilon=1.0, decay=1.0)
+    """
+
+    rate: float = 1.0
+    epsilon: float = 1.0
+    decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "epsilon", "decay"):
+            check_finite_number(name, getattr(self, name), minimum=0.0)
+
+
+# Of the penalized columns, and of the others, which do not decay.
+PLAIN = (Factors(), Factors(decay=0.0))
 
 
 @dataclass(frozen=True)
@@ -37,6 +80,8 @@ class Dense:
         φ.
     dropout : float
         Probability that a unit's value is set to 0 in training (the others are scaled by 1 / (1 − p)).
+    factors : pair of Factors
+        Of the weights and of the biases.
 
     Examples
     --------
@@ -49,6 +94,7 @@ class Dense:
     units: int
     activation: Activation = IDENTITY
     dropout: float = 0.0
+    factors: tuple[Factors, Factors] = PLAIN
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -86,7 +132,7 @@ class Sparse(Dense):
     Raises
     ------
     ValueError
-        If `update` is neither.
+        If `update` is neither, or there are factors.
 
     Examples
     --------
@@ -100,6 +146,8 @@ class Sparse(Dense):
     def __post_init__(self) -> None:
         if self.update not in ("exact", "lazy"):
             raise ValueError(f"update must be 'exact' or 'lazy', got {self.update!r}")
+        if self.factors != PLAIN:
+            raise ValueError(f"a Sparse stage has no factors, got {self.factors!r}")
 
 
 @dataclass(frozen=True)
@@ -120,6 +168,7 @@ class Scale:
     inputs: int
     activation: Activation = IDENTITY
     dropout: float = 0.0
+    factors: tuple[Factors, Factors] = PLAIN
 
     @property
     def units(self) -> int:
@@ -143,7 +192,178 @@ class Scale:
         return [np.ones(self.shapes[0], dtype)]
 
 
-Stage = Dense | Scale
+@dataclass(frozen=True)
+class Blend:
+    """z = v + α ⊙ (f(v) − v): an activation function f that each unit takes as much of as it wants.
+
+    It follows a stage that has neither activation nor dropout, whose values v are linear.
+
+    Attributes
+    ----------
+    inputs : int
+    blended : Activation
+        f.
+
+    Examples
+    --------
+    >>> from fastbp import activations, stages
+    >>> stages.Blend(4, activations.get("mish")).shapes
+    ((4, 1),)
+    """
+
+    inputs: int
+    blended: Activation
+    activation: Activation = IDENTITY
+    dropout: float = 0.0
+    factors: tuple[Factors, Factors] = PLAIN
+
+    @property
+    def units(self) -> int:
+        """As many as inputs."""
+        return self.inputs
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Of its parameters: α, as a column."""
+        return ((self.inputs, 1),)
+
+    @property
+    def penalized(self) -> tuple[int, ...]:
+        """As in `Dense`: α belongs near 1, not near 0."""
+        return (0,)
+
+    def first_values(
+        self, weight_init: str, dtype: str, generator: np.random.Generator
+    ) -> list[NDArray[Any]]:
+        """α = 1."""
+        return [np.ones(self.shapes[0], dtype)]
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """Numbers as waves: [e₁; …; e_d; v], eᵢ of each of the first inputs x being Wᵢ cos(2π w x + b) + cᵢ.
+
+    Every number has its own k frequencies w, phases b, weights W and offsets c. The units are e₁ of all
+    numbers, e₂ of all numbers, …, and then all inputs as they are.
+
+    Attributes
+    ----------
+    inputs : int
+    numbers : int
+        How many of the inputs, the first ones, are numbers to be embedded.
+    frequencies, waves : int
+        k and d.
+    spread : float
+        Standard deviation of the first frequencies.
+
+    Examples
+    --------
+    >>> from fastbp.stages import Periodic
+    >>> stage = Periodic(5, numbers=4)
+    >>> stage.units, stage.shapes
+    (17, ((4, 83),))
+    """
+
+    inputs: int
+    numbers: int
+    frequencies: int = 16
+    waves: int = 3
+    spread: float = 0.1
+    activation: Activation = IDENTITY
+    dropout: float = 0.0
+    factors: tuple[Factors, Factors] = PLAIN
+
+    def __post_init__(self) -> None:
+        if not 0 < self.numbers <= self.inputs or self.frequencies < 1 or not 0 < self.waves <= 16:
+            raise ValueError(
+                f"1 ≤ numbers ≤ inputs, 1 ≤ frequencies, 1 ≤ waves ≤ 16, but got {self}"
+            )
+
+    @property
+    def units(self) -> int:
+        """The waves of every number, and all inputs."""
+        return self.waves * self.numbers + self.inputs
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Of its parameters: of each number w, b, W₁ … W_d of the first frequency, …, then c₁ … c_d."""
+        return ((self.numbers, (2 + self.waves) * self.frequencies + self.waves),)
+
+    @property
+    def penalized(self) -> tuple[int, ...]:
+        """As in `Dense`: small ones are no simpler."""
+        return (0,)
+
+    def first_values(
+        self, weight_init: str, dtype: str, generator: np.random.Generator
+    ) -> list[NDArray[Any]]:
+        """w from N(0, spread²), b from U(−π, π), W and c from U(−1/√k, 1/√k)."""
+        numbers, k, d = self.numbers, self.frequencies, self.waves
+        bound = 1 / math.sqrt(k)
+        P = generator.uniform(-bound, bound, self.shapes[0])
+        each = P[:, : (2 + d) * k].reshape(numbers, k, 2 + d)
+        each[:, :, 0] = self.spread * generator.standard_normal((numbers, k))
+        each[:, :, 1] = generator.uniform(-math.pi, math.pi, (numbers, k))
+        return [P.astype(dtype)]
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Categories as vectors: the last inputs are codes 0, 1, …, each of which is a row of a table.
+
+    The units are the other inputs as they are, then the vectors. A code that its table has no row for
+    counts as 0.
+
+    Attributes
+    ----------
+    inputs : int
+    levels : tuple of int
+        Rows of the table of each code.
+    width : int
+        Of the vectors.
+
+    Examples
+    --------
+    >>> from fastbp.stages import Lookup
+    >>> stage = Lookup(5, levels=(10, 20), width=8)
+    >>> stage.units, stage.shapes
+    (19, ((8, 30),))
+    """
+
+    inputs: int
+    levels: tuple[int, ...]
+    width: int = 8
+    activation: Activation = IDENTITY
+    dropout: float = 0.0
+    factors: tuple[Factors, Factors] = PLAIN
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.levels) <= self.inputs or min(self.levels) < 1 or self.width < 1:
+            raise ValueError(f"1 ≤ tables ≤ inputs, 1 ≤ levels, 1 ≤ width, but got {self}")
+
+    @property
+    def units(self) -> int:
+        """The inputs that are no codes, and a vector for each code."""
+        return self.inputs + len(self.levels) * (self.width - 1)
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Of its parameters: all tables one after the other, a column for each of their rows."""
+        return ((self.width, sum(self.levels)),)
+
+    @property
+    def penalized(self) -> tuple[int, ...]:
+        """As in `Dense`: all."""
+        return (sum(self.levels),)
+
+    def first_values(
+        self, weight_init: str, dtype: str, generator: np.random.Generator
+    ) -> list[NDArray[Any]]:
+        """From N(0, 1)."""
+        return [generator.standard_normal(self.shapes[0]).astype(dtype)]
+
+
+Stage = Dense | Scale | Blend | Periodic | Lookup
 
 
 def dense(

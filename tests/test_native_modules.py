@@ -97,6 +97,23 @@ def test_float32_functions_within_2_ulp(isa: str, name: str) -> None:
         np.testing.assert_array_equal(got[~finite], rounded[~finite])
 
 
+@pytest.mark.parametrize("isa", USABLE)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sine_and_cosine(isa: str, dtype: str) -> None:
+    u = np.finfo(dtype).eps / 2
+    x = np.linspace(-1e4, 1e4, 1_000_003).astype(dtype)
+    longer = x.astype(np.float64 if dtype == "float32" else np.longdouble)
+    for name, exact in (("sin", np.sin), ("cos", np.cos)):
+        got = call(isa, dtype, name, x)
+        # The reduction is off by two roundings of r ≤ π/4, the series by two of a value ≤ 1, and
+        # the judge by one.
+        assert np.abs(got - exact(longer)).max() <= 5 * u
+    far = np.array([1e6, -1e9, np.finfo(dtype).max], dtype)
+    for name in ("sin", "cos"):
+        assert np.abs(call(isa, dtype, name, far)).max() <= 1.001
+        assert np.isnan(call(isa, dtype, name, np.array([np.nan], dtype))).all()
+
+
 @pytest.mark.skipif(
     np.finfo(np.longdouble).nmant <= 52, reason="the judge needs a long double longer than double"
 )

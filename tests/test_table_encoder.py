@@ -139,3 +139,11 @@ def test_two_columns_of_one_name() -> None:
     frame = pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"])
     with pytest.raises(ValueError, match="'a'"):
         TableEncoder().fit(frame)
+
+
+def test_a_frame_whose_columns_are_called_by_numbers() -> None:
+    pd = pytest.importorskip("pandas")
+    X = np.arange(12.0).reshape(6, 2) ** 2
+    encoder, frame = TableEncoder(), pd.DataFrame(X)
+    np.testing.assert_array_equal(encoder.fit_transform(frame), TableEncoder().fit_transform(X))
+    np.testing.assert_array_equal(encoder.transform(frame[:3]), encoder.transform(frame)[:3])

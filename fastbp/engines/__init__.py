@@ -118,13 +118,16 @@ class Engine(Protocol):
         learning_rates: NDArray[np.float64],
         losses: NDArray[np.float64],
         penalties: NDArray[np.float64] | None = None,
+        dropouts: NDArray[np.float64] | None = None,
+        decays: NDArray[np.float64] | None = None,
     ) -> int:
         """Train on rows order[0 : batch_size], order[batch_size : 2 batch_size], … of X.
 
         That 0 ≤ order[i] < n is the caller's to see to: a look at all of them would not be O(1).
         Step s uses learning_rates[s] and writes its objective, taken before its update, to losses[s],
         and the part of it that the penalties are to penalties[s], where given; each has at least
-        ⌈len(order) / batch_size⌉ entries. A step whose loss, without the penalties, is not
+        ⌈len(order) / batch_size⌉ entries. `dropouts` and `decays`, where given, are what each step
+        multiplies the stages' dropout (≤ 1) and the optimizer's decay by. A step whose loss, without the penalties, is not
         finite is not applied and ends the epoch. The optimizer's step count goes on from call to
         call. Returns the number of steps applied.
         """

@@ -51,13 +51,21 @@ def check_data(plan: Plan, X: Array | CSR, y: Array, sample_weight: Array | None
 
 
 def check_epoch(
-    plan: Plan, X: Array | CSR, order: Array, rates: Array, losses: Array, penalties: Array | None
+    plan: Plan,
+    X: Array | CSR,
+    order: Array,
+    rates: Array,
+    losses: Array,
+    penalties: Array | None,
+    dropouts: Array | None = None,
+    decays: Array | None = None,
 ) -> None:
     """Raise ValueError unless there are rows for the order, and numbers for each step."""
     if len(X) == 0 and len(order) > 0:
         refuse_shape("order", order, "(0,), as X has no rows")
     steps = -(-len(order) // plan.batch_size)
     named = {"learning_rates": rates, "losses": losses, "penalties": penalties}
+    named |= {"dropouts": dropouts, "decays": decays}
     for name, array in named.items():
         if array is not None and (array.ndim != 1 or len(array) < steps):
             refuse_shape(name, array, f"({steps},), one for each step")

@@ -34,7 +34,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         As in `sklearn.neural_network.MLPClassifier`, with the same defaults and effects.
     activation : str, Activation, or a list of them
         One for all or one for each hidden layer. Beside scikit-learn's identity, logistic, tanh and
-        relu: leaky_relu, elu, softplus, silu, gelu. See `fastbp.Activation`.
+        relu: leaky_relu, elu, softplus, selu, silu, gelu, mish. See `fastbp.Activation`.
     solver : {"lbfgs", "sgd", "adam", "adamw", "rmsprop"} or optimizer
         An optimizer is one of `fastbp.optimizers`, whose parameters are its own.
     learning_rate : {"constant", "invscaling", "adaptive"}, Schedule or callable

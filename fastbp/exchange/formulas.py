@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.activations import ACTIVATIONS, Activation
+from fastbp.activations import ACTIVATIONS, SELU_ALPHA, SELU_SCALE, Activation
 
 __all__ = ["FORMULAS", "LINKS", "Numpy", "Operations", "find", "resolve", "used_by"]
 
@@ -40,8 +40,6 @@ class Operations(Protocol):
 
 Formula = Callable[[Operations, Any, float], Any]
 
-# Of SELU: the fixed point of mean 0 and variance 1 (Klambauer et al. 2017).
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 _ROOT = math.sqrt(2 / math.pi)
 
 
@@ -63,9 +61,9 @@ FORMULAS: dict[str, Formula] = {
     "softplus": lambda o, z, a: o.softplus(z),
     "silu": lambda o, z, a: z * o.sigmoid(z),
     "gelu": lambda o, z, a: z * o.normal_cdf(z),
-    # Not fastbp's own
-    "selu": lambda o, z, a: _elu(o, z, _SELU_ALPHA) * _SELU_SCALE,
+    "selu": lambda o, z, a: _elu(o, z, SELU_ALPHA) * SELU_SCALE,
     "mish": lambda o, z, a: z * o.tanh(o.softplus(z)),
+    # Not fastbp's own
     "softsign": lambda o, z, a: z / (o.abs(z) + 1.0),
     "squareplus": lambda o, z, a: (o.sqrt(z * z + 4.0) + z) * 0.5,
     "relu6": lambda o, z, a: o.minimum(o.maximum(z, 0.0), 6.0),

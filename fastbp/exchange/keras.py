@@ -26,10 +26,12 @@ _FUNCTIONS = {
     "silu": "silu",
     "gelu": "gelu",
     "elu": "elu",
+    "selu": "selu",
+    "mish": "mish",
 }
 _LINKS = {"softmax": "softmax", "sigmoid": "sigmoid", "exponential": "exp", "linear": "identity"}
 # Formulas that only a user's function has: Keras knows them by these names.
-_OTHERS = {"selu": "selu", "mish": "mish", "softsign": "softsign", "relu6": "relu6"}
+_OTHERS = {"softsign": "softsign", "relu6": "relu6"}
 
 
 def to_keras(network: Network) -> Any:

@@ -20,7 +20,7 @@ need("sklearn", "TableEncoder")
 from sklearn.base import BaseEstimator, TransformerMixin  # noqa: E402
 from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
 
-__all__ = ["TableEncoder"]
+__all__ = ["TableEncoder", "table_columns"]
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -94,7 +94,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.scaling not in ("robust", "standard"):
             raise ValueError(nearest_name("scaling", self.scaling, ("robust", "standard")))
         check_integer("max_categories", self.max_categories, minimum=1)
-        columns = self._columns(X, reset=True)
+        columns = table_columns(self, X, reset=True)
         names = list(columns)
         chosen = [names[c] if isinstance(c, int) else c for c in self.cat_features or ()]
         wishes = Wishes(
@@ -126,7 +126,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             If a column is missing, or a value cannot be taken: the message names row, column, value.
         """
         check_is_fitted(self)
-        columns = self._columns(X, reset=False)
+        columns = table_columns(self, X, reset=False)
         pieces = []
         for part in frames.parts_from(columns):
             piece, bad = self.encoding_.encode(part)
@@ -166,33 +166,6 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return overview(self._facts, self.notes_)
 
-    def _columns(self, X: Any, reset: bool) -> dict[str, Any]:
-        is_frame = isinstance(X, dict) or hasattr(X, "columns") or hasattr(X, "schema")
-        if not is_frame or hasattr(X, "toarray"):  # a sparse one is refused there
-            array = validate_data(
-                self,
-                X,
-                reset=reset,
-                dtype=None,
-                ensure_all_finite="allow-nan",
-            )
-            return frames.columns_of(array)
-        columns = frames.columns_of(X)
-        rows = len(next(iter(columns.values()))) if columns else 0
-        if not rows:
-            raise ValueError(f"the table has {rows} rows and {len(columns)} columns: nothing to do")
-        if reset:
-            self.n_features_in_ = len(columns)
-            self.feature_names_in_ = np.array(list(columns), object)
-        elif not hasattr(self, "feature_names_in_"):
-            if len(columns) != self.n_features_in_:
-                raise ValueError(
-                    f"X has {len(columns)} features, but TableEncoder is expecting "
-                    f"{self.n_features_in_} features as input"
-                )
-            columns = {f"x{j}": column for j, column in enumerate(columns.values())}
-        return columns
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
@@ -200,3 +173,35 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.categorical = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def table_columns(estimator: Any, X: Any, *, reset: bool) -> dict[str, Any]:
+    """The columns of a table by name, as an estimator of scikit-learn takes it.
+
+    With reset the estimator learns their number and names, else they are compared with these.
+    """
+    is_frame = isinstance(X, dict) or hasattr(X, "columns") or hasattr(X, "schema")
+    if not is_frame or hasattr(X, "toarray"):  # a sparse one is refused there
+        array = validate_data(
+            estimator,
+            X,
+            reset=reset,
+            dtype=None,
+            ensure_all_finite="allow-nan",
+        )
+        return frames.columns_of(array)
+    columns = frames.columns_of(X)
+    rows = len(next(iter(columns.values()))) if columns else 0
+    if not rows:
+        raise ValueError(f"the table has {rows} rows and {len(columns)} columns: nothing to do")
+    if reset:
+        estimator.n_features_in_ = len(columns)
+        estimator.feature_names_in_ = np.array(list(columns), object)
+    elif not hasattr(estimator, "feature_names_in_"):
+        if len(columns) != estimator.n_features_in_:
+            raise ValueError(
+                f"X has {len(columns)} features, but {type(estimator).__name__} is expecting "
+                f"{estimator.n_features_in_} features as input"
+            )
+        columns = {f"x{j}": column for j, column in enumerate(columns.values())}
+    return columns

@@ -62,7 +62,7 @@ def columns_of(frame: Any) -> dict[str, Any]:
     for name in taken.columns:
         if str(name) in columns:
             raise ValueError(f"column name {str(name)!r} is there twice; rename one of them")
-        columns[str(name)] = _arrow(taken[name])
+        columns[str(name)] = _arrow(taken.get_column(name))
     return columns
 
 

@@ -11,7 +11,7 @@ import functools
 import importlib.util
 from typing import TYPE_CHECKING
 
-from fastbp.stages import Dense
+from fastbp.stages import PLAIN, Dense
 
 if TYPE_CHECKING:
     from fastbp.engines import Engine
@@ -41,6 +41,10 @@ def lacks(plan: Plan) -> str | None:
         if type(stage) is not Dense:
             kind = type(stage).__name__
             return f"has no stage of kind {kind}; engines 'native' and 'reference' have"
+        if stage.factors != PLAIN:
+            return "has no factors of rates; engines 'native' and 'reference' have"
+    if plan.label_smoothing:
+        return "has no label_smoothing; engines 'native' and 'reference' have"
     return None
 
 

@@ -215,7 +215,7 @@ class JitEngine:
             else:
                 layer["activation"] = layout.USER_ACTIVATION
                 layer["function"] = activation_address(activation, plan.dtype)
-            if activation.name in ("silu", "gelu") or activation.function is not None:
+            if activation.name in ("silu", "gelu", "mish") or activation.function is not None:
                 layer["keeps_slope"] = 2  # and its activation writes it
             elif layer["dropout"] > 0:
                 layer["keeps_slope"] = 1
@@ -394,7 +394,11 @@ class JitEngine:
         learning_rates: NDArray[np.float64],
         losses: NDArray[np.float64],
         penalties: NDArray[np.float64] | None = None,
+        dropouts: NDArray[np.float64] | None = None,
+        decays: NDArray[np.float64] | None = None,
     ) -> int:
+        if dropouts is not None or decays is not None:
+            raise ValueError("engine 'jit' has no dropouts and decays that change by step")
         net, steps = self._net, -(-len(order) // self.plan.batch_size)
         self._set_data(X, y, sample_weight)
         check_epoch(self.plan, X, order, learning_rates, losses, penalties)

@@ -19,7 +19,8 @@ import numpy as np
 from fastbp.engines import Array
 
 ACTIVATIONS = (
-    "identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu",
+    "identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "selu", "silu",
+    "gelu", "mish",
 )  # fmt: skip
 USER_ACTIVATION = len(ACTIVATIONS)
 LOSSES = (

@@ -1,18 +1,18 @@
 # The activations φ and their derivatives, applied to a tile while it is in the L1 cache.
 #
-# `activate` turns z into v = φ(z); where φ' cannot be had from v (silu, gelu, functions of the user's)
+# `activate` turns z into v = φ(z); where φ' cannot be had from v (silu, gelu, mish, functions of the user's)
 # it keeps φ'(z) in `slope`. `backward` multiplies what came down through the weights by φ'. They visit every
 # `step`-th real of n: LANES for whole panels, PANEL where only the first vector of each row is wanted.
 
-ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "silu", "gelu")
+ACTIVATIONS = ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "selu", "silu", "gelu",
+               "mish")
 
 cdef enum:
-    IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU, USER_ACTIVATION
+    IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SELU, SILU, GELU, MISH, USER_ACTIVATION
 
 
-cdef void activate(const Layer* layer, real* z, real* slope, int64_t n, int step) noexcept nogil:
-    cdef int activation = layer.activation
-    cdef real a = layer.a
+cdef void activate(int activation, real a, UserActivation user, real* z, real* slope, int64_t n, int step
+                   ) noexcept nogil:
     cdef int64_t i
     cdef vec zero = splat(0), one = splat(1), x, s, d
     if activation == SIGMOID:
@@ -35,6 +35,9 @@ cdef void activate(const Layer* layer, real* z, real* slope, int64_t n, int step
     elif activation == SOFTPLUS:  # log(1 + e^z)
         for i from 0 <= i < n by step:
             store(z + i, softplus_vec(load(z + i)))
+    elif activation == SELU:
+        for i from 0 <= i < n by step:
+            store(z + i, selu_vec(load(z + i)))
     elif activation == SILU:  # φ = z σ(z), φ' = σ + φ (1 − σ)
         for i from 0 <= i < n by step:
             x = load(z + i)
@@ -47,8 +50,12 @@ cdef void activate(const Layer* layer, real* z, real* slope, int64_t n, int step
             s = normal_vec(x, &d)
             store(z + i, x * s)
             store(slope + i, s + x * d)
+    elif activation == MISH:
+        for i from 0 <= i < n by step:
+            store(z + i, mish_vec(load(z + i), &d))
+            store(slope + i, d)
     elif activation == USER_ACTIVATION:
-        layer.user(z, z, slope, n)
+        user(z, z, slope, n)
 
 
 cdef inline vec derivative(int activation, real a, vec v) noexcept nogil:
@@ -66,6 +73,8 @@ cdef inline vec derivative(int activation, real a, vec v) noexcept nogil:
         return select_gt(v, zero, one, v + splat(a))
     if activation == SOFTPLUS:  # σ(z) = 1 − e^−v
         return zero - expm1_vec(zero - v)
+    if activation == SELU:
+        return select_gt(v, zero, splat(SELU_SCALE), v + splat(SELU_FLOOR))
     return one
 
 
@@ -116,12 +125,12 @@ cdef inline uint32_t mix32(uint32_t x) noexcept nogil:
     return x ^ (x >> 16)
 
 
-cdef void drop(Layer* layer, uint64_t key, int64_t row, int64_t unit, real* v, real* slope
+cdef void drop(double p, uint64_t key, int64_t row, int64_t unit, real* v, real* slope
                ) noexcept nogil:
     """v ← mask v / (1 − p) and slope ← mask φ'(z) / (1 − p) for one row of one panel."""
     cdef uint32_t row_key = mix32(<uint32_t> key ^ <uint32_t> row * <uint32_t> 0x9E3779B9)
-    cdef uint32_t threshold = <uint32_t> (layer.dropout * 4294967296.0)
-    cdef real scale = 1 / (1 - layer.dropout), keep
+    cdef uint32_t threshold = <uint32_t> (p * 4294967296.0)
+    cdef real scale = 1 / (1 - p), keep
     cdef int64_t j
     for j in range(PANEL):
         keep = scale if mix32((<uint32_t> (unit + j) * <uint32_t> 0x85EBCA6B + row_key)

@@ -37,7 +37,7 @@ cdef inline int64_t weights_bytes(const Layer* layer) noexcept nogil:
     """Of w, and of all that lies as it does."""
     if layer.kind == SPARSE:
         return layer.weights * layer.width * <int64_t> sizeof(real)
-    return panels_of(layer.n_out) * layer.rows * PANEL * <int64_t> sizeof(real)
+    return panels_of(layer.columns) * layer.rows * PANEL * <int64_t> sizeof(real)
 
 
 cdef int64_t lay_out(Net* net, char* base) noexcept nogil:
@@ -72,7 +72,7 @@ cdef int64_t lay_out(Net* net, char* base) noexcept nogil:
     for s in range(2):
         net.buffers.penalty[s] = <double*> take(base, &used, net.cut.tasks * sizeof(double))
     net.buffers.outputs = <vec*> take(base, &used, net.plan.threads * 2 * top_layer(net).n_out * sizeof(vec))
-    net.buffers.tile = <real*> take(base, &used, net.plan.threads * PANEL * panel)
+    net.buffers.tile = <real*> take(base, &used, net.plan.threads * net.cut.tile * sizeof(real))
     if HALF:
         net.buffers.panel = <real*> take(base, &used, net.plan.threads * HALF_BLOCK * panel)
     return used
@@ -101,6 +101,8 @@ cdef int64_t lay_out_rows(Net* net, int64_t stride, bint inputs, char* base) noe
                 layer.delta = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
             if layer.activation >= SILU or layer.dropout > 0 or (HALF and kept_slope(layer.activation)):
                 layer.slope = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
+            if layer.kind == BLEND:
+                layer.bend = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
     net.buffers.row_loss = <double*> take(base, &used, stride * sizeof(double))
     if inputs:
         net.buffers.delta_input = <real*> take(base, &used, panels_of(net.layer[0].n_in) * stride * panel)

@@ -92,6 +92,8 @@ cdef void take_minibatch(Net* net, Minibatch* batch, int64_t s, int64_t steps) n
     batch.side = batch.step % 2
     batch.spanned = True
     batch.learning_rate = net.call.learning_rates[s]
+    batch.dropout = net.call.dropouts[s] if net.call.dropouts != NULL else 1
+    batch.decay = net.call.decays[s] if net.call.decays != NULL else 1
     batch.eta = step_size(net, batch.step + 1, batch.learning_rate)
     if is_sparse(net):
         start_sparse_step(net, batch, s + 1 == steps)
@@ -206,7 +208,7 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
                     gradient_tile(net, &batch, task, g, False)
                 penalize_tile(net, &batch, task, g)
             else:  # only the value is wanted
-                penalize_tile(net, &batch, task, net.buffers.tile + thread * PANEL * PANEL)
+                penalize_tile(net, &batch, task, net.buffers.tile + thread * net.cut.tile)
 
 
 cdef int64_t take_rows(Net* net, Minibatch* batch) noexcept nogil:

@@ -9,14 +9,17 @@ cdef void choose_cut(Net* net) noexcept nogil:
     """All of net.cut. The layers' shapes are there."""
     cdef Cut* cut = &net.cut
     cdef const Costs* costs = &net.costs
-    cdef int64_t threads = net.plan.threads, l, weights = 0, share, rows, tasks = 0, line_bytes, panels
+    cdef int64_t threads = net.plan.threads, l, weights = 0, share, rows, tasks = 0, tile = 0, line_bytes, panels
     cdef int64_t first = net.layer[0].n_in, hidden = net.layer[0].n_out
     cdef bint dense = all_dense(net), plain = net.plan.optimizer.kind == SGD and no_penalty(net)
+    cdef bint whole = True  # every stage can compute some of its panels at a time
     cdef bint even = columns_divide(net, net.plan.layers)
     cdef Layer* layer
     for l in range(net.plan.layers):
         if net.layer[l].kind != SPARSE:
-            weights += net.layer[l].n_out * net.layer[l].weights
+            weights += net.layer[l].columns * net.layer[l].weights
+        plain = plain and not net.layer[l].factored
+        whole = whole and net.layer[l].kind != PERIODIC and net.layer[l].kind != LOOKUP
     cut.block = HALF_BLOCK if HALF else ROW_BLOCK
     cut.step_at_once = plain and net.plan.clip_norm == 0 and not HALF
     cut.online = costs.online and dense and net.plan.batch == 1 and cut.step_at_once
@@ -30,7 +33,7 @@ cdef void choose_cut(Net* net) noexcept nogil:
         share = first * hidden // threads * (1 + net.plan.optimizer.slots)
         rows = (costs.bytes_of_columns // <int64_t> sizeof(real) - share) // (first + 2 * hidden // threads)
         cut.rows_to_split = max(cut.rows_to_split, rows // threads)
-    if costs.rows_to_split == 0:
+    if costs.rows_to_split == 0 or not whole:
         cut.rows_to_split = 0
     cut.by_columns = net.plan.batch < cut.rows_to_split * threads
     cut.two_barriers = cut.two_barriers and cut.by_columns
@@ -42,7 +45,7 @@ cdef void choose_cut(Net* net) noexcept nogil:
     cut.runs = net.plan.layers if cut.by_columns or cut.online else 1
     for l in range(net.plan.layers):
         layer = &net.layer[l]
-        panels = panels_of(layer.n_out)
+        panels = panels_of(layer.columns)
         layer.rows = layer.weights
         if cut.by_columns and threads > 1 and not HALF:
             layer.rows += costs.bytes_apart // (PANEL * <int64_t> sizeof(real))
@@ -50,9 +53,11 @@ cdef void choose_cut(Net* net) noexcept nogil:
                      and panels * layer.weights * PANEL * <int64_t> sizeof(real) > costs.bytes_near)
         if layer.kind == SPARSE:
             layer.width = (layer.n_out + LANES - 1) // LANES * LANES
-        else:
-            tasks += panels * panels_of(layer.weights)
+            continue
+        tasks += panels * tiles_of(layer)
+        tile = max(tile, inputs_at_once(layer) * PANEL)
     cut.tasks = tasks
+    cut.tile = tile
     line_bytes = first * <int64_t> sizeof(real)
     cut.fetch_most = min(net.plan.batch, 1 + costs.bytes_fetched // line_bytes) if costs.bytes_fetched > 0 else 0
     cut.fetch_lines = 1 + (cut.fetch_most * (line_bytes + 63) // 64 * threads
@@ -95,17 +100,17 @@ cdef void cut_tasks(Net* net) noexcept nogil:
         layer.task = t
         if layer.kind == SPARSE:
             continue
-        for j0 from 0 <= j0 < panels_of(layer.n_out) by together:
-            for k in range(panels_of(layer.weights)):
-                for j in range(j0, min(j0 + together, panels_of(layer.n_out))):
+        for j0 from 0 <= j0 < panels_of(layer.columns) by together:
+            for k in range(tiles_of(layer)):
+                for j in range(j0, min(j0 + together, panels_of(layer.columns))):
                     task = &net.buffers.task[t]
                     task.layer = l
                     task.j = j
                     task.k = k
-                    task.inputs = min(<int64_t> PANEL, layer.weights - k * PANEL)
+                    task.inputs = min(inputs_at_once(layer), layer.weights - k * PANEL)
                     # in vectors of weights; a task's own time is that of about four
                     net.buffers.task_cost[t + 1] = (net.buffers.task_cost[t]
-                                                    + task.inputs * vectors_of(layer.n_out, j) + 4)
+                                                    + task_cost(layer, task))
                     t += 1
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from fastbp.csr import CSR
 from fastbp.engines.arrays import check_gradients, refuse_kind, refuse_restore, refuse_shape
 from fastbp.optimizers import epsilon_in
+from fastbp.stages import PLAIN
 
 
 cdef extern from "Python.h":
@@ -59,6 +60,10 @@ cdef extern from "vecmath.h" nogil:
     vec tanh_vec(vec x)
     vec softplus_vec(vec x)
     vec normal_vec(vec x, vec* density)
+    vec sincos_vec(vec x, vec* cosine)
+    real SELU_SCALE, SELU_FLOOR
+    vec selu_vec(vec x)
+    vec mish_vec(vec x, vec* slope)
 
 
 cdef extern from "tile.h" nogil:
@@ -177,6 +182,10 @@ include "online.pxi"
 include "dense.pxi"
 include "scale.pxi"
 include "sparse.pxi"
+include "blend.pxi"
+include "columns.pxi"
+include "periodic.pxi"
+include "lookup.pxi"
 include "half.pxi"
 include "stages.pxi"
 include "cut.pxi"
@@ -185,6 +194,11 @@ include "weights.pxi"
 include "calls.pxi"
 include "buffers.pxi"
 include "kernels.pxi"
+
+
+cdef int kind_of(activation) except -1:
+    """The kernel of an activation function."""
+    return USER_ACTIVATION if activation.function is not None else ACTIVATIONS.index(activation.name)
 
 
 cdef int raise_pending(bint pending) except -1:
@@ -229,12 +243,14 @@ cdef class Engine:
     cdef Block aside       # parameters, by `keep`
     cdef Block entries     # of a minibatch of sparse rows
     cdef int64_t flops_done  # in this call, or since the threads are kept
+    cdef dict starts         # of each Lookup, where its tables begin
     cdef readonly object plan
 
     def __cinit__(self, plan, costs=None):
         cdef Net* net = &self.net
         cdef int64_t l
         self.plan = plan
+        self.starts = {}
         if HALF and not tiles_granted():
             raise RuntimeError("the operating system does not give this process the registers of AMX")
         wanted = 8 * max(plan.layer_sizes) * (sum(plan.layer_sizes) + 4 * plan.batch_size)
@@ -253,6 +269,7 @@ cdef class Engine:
         net.plan.seed = plan.seed
         if plan.is_sparse and plan.layer_sizes[0] >= 2**32:
             raise ValueError(f"a Sparse stage has fewer than 2³² inputs, got {plan.layer_sizes[0]:,}")
+        net.plan.smoothing = plan.label_smoothing
         self._set_loss(plan.loss)
         self._set_optimizer(plan.optimizer)
         fill(&self.layers, net.plan.layers * sizeof(Layer), "the list of layers")
@@ -291,26 +308,47 @@ cdef class Engine:
     def _set_layer(self, int64_t l):
         cdef Net* net = &self.net
         cdef Layer* layer = &net.layer[l]
+        cdef int64_t[::1] starts
+        cdef int i
         plan = self.plan
         layer.n_in = plan.layer_sizes[l]
         layer.n_out = plan.layer_sizes[l + 1]
-        layer.kind = STAGES.index(type(plan.stages[l]).__name__)
-        layer.weights = plan.stages[l].shapes[0][1]
-        layer.penalized = plan.stages[l].penalized[0]
+        stage = plan.stages[l]
+        layer.kind = STAGES.index(type(stage).__name__)
+        layer.columns, layer.weights = stage.shapes[0]
+        layer.penalized = stage.penalized[0]
+        for i in range(2):
+            layer.factors[i].rate = stage.factors[i].rate
+            layer.factors[i].epsilon = stage.factors[i].epsilon
+            layer.factors[i].decay = stage.factors[i].decay
+        layer.factored = stage.factors != PLAIN
+        if layer.kind == PERIODIC:
+            layer.numbers = stage.numbers
+            layer.frequencies = stage.frequencies
+            layer.waves = stage.waves
+        elif layer.kind == LOOKUP:
+            layer.codes = len(stage.levels)
+            starts = self.starts[l] = np.cumsum((0, *stage.levels), dtype=np.int64)
+            layer.levels = &starts[0]
+        elif layer.kind == BLEND:
+            layer.blended = kind_of(stage.blended)
+            layer.b = stage.blended.parameter
+            if layer.blended == USER_ACTIVATION:
+                layer.blended_user = self._address_of(stage.blended)
         if layer.kind != SPARSE:  # whose work depends on the rows
-            net.plan.flops += (4 if l == 0 else 6) * net.plan.batch * layer.weights * layer.n_out
+            net.plan.flops += flops_of(layer, l) * net.plan.batch
         if l == net.plan.layers - 1:
             return
         layer.dropout = plan.dropout[l] if plan.dropout else 0.0
-        activation = plan.activations[l]
-        layer.a = activation.parameter
-        if activation.function is None:
-            layer.activation = ACTIVATIONS.index(activation.name)
-        else:
-            from fastbp.engines.jit.functions import activation_address
+        layer.a = plan.activations[l].parameter
+        layer.activation = kind_of(plan.activations[l])
+        if layer.activation == USER_ACTIVATION:
+            layer.user = self._address_of(plan.activations[l])
 
-            layer.activation = USER_ACTIVATION
-            layer.user = <UserActivation> <size_t> activation_address(activation, plan.dtype)
+    cdef UserActivation _address_of(self, activation) except NULL:
+        from fastbp.engines.jit.functions import activation_address
+
+        return <UserActivation> <size_t> activation_address(activation, self.plan.dtype)
 
     def _set_loss(self, loss):
         cdef Net* net = &self.net
@@ -646,7 +684,7 @@ cdef class Engine:
 
     def epoch(self, X, y, const real[::1] sample_weight,
               const int64_t[::1] order, const double[::1] learning_rates, double[::1] losses,
-              double[::1] penalties=None):
+              double[::1] penalties=None, const double[::1] dropouts=None, const double[::1] decays=None):
         """Train on X's rows in this order; returns the number of steps applied.
 
         That 0 ≤ order[i] < n is the caller's to see to.
@@ -662,11 +700,17 @@ cdef class Engine:
             refuse_shape("losses", losses, f"({steps},), one for each step")
         if penalties is not None and penalties.shape[0] < steps:
             refuse_shape("penalties", penalties, f"({steps},), one for each step")
+        if dropouts is not None and dropouts.shape[0] < steps:
+            refuse_shape("dropouts", dropouts, f"({steps},), one for each step")
+        if decays is not None and decays.shape[0] < steps:
+            refuse_shape("decays", decays, f"({steps},), one for each step")
         self.net.call.rows = order.shape[0]
         self.net.call.order = &order[0]
         self.net.call.learning_rates = &learning_rates[0]
         self.net.call.losses = &losses[0]
         self.net.call.penalties = &penalties[0] if penalties is not None else NULL
+        self.net.call.dropouts = &dropouts[0] if dropouts is not None else NULL
+        self.net.call.decays = &decays[0] if decays is not None else NULL
         self.net.progress.done = 0
         self._need_entries(self.net.call.order)
         with nogil:

@@ -4,7 +4,8 @@
 def vector_function(str name, const real[::1] x, real[::1] out):
     """Apply a function of vecmath.h to every element of x."""
     cdef int64_t i, n = x.shape[0]
-    cdef int which = ["exp", "expm1", "log", "log1p", "logistic", "tanh", "softplus", "normal"].index(name)
+    cdef int which = ["exp", "expm1", "log", "log1p", "logistic", "tanh", "softplus", "normal", "sin",
+                      "cos", "selu", "mish"].index(name)
     cdef real rest[LANES]
     with nogil:
         for i from 0 <= i < n - LANES + 1 by LANES:
@@ -33,4 +34,9 @@ cdef inline vec call_function(int which, vec x) noexcept nogil:
         return tanh_vec(x)
     if which == 6:
         return softplus_vec(x)
-    return normal_vec(x, &density)
+    if which == 7:
+        return normal_vec(x, &density)
+    if which <= 9:
+        x = sincos_vec(x, &density)
+        return x if which == 8 else density
+    return selu_vec(x) if which == 10 else mish_vec(x, &density)

@@ -153,9 +153,9 @@ cdef bint all_finite(const Layer* layer) noexcept nogil:
     cdef const real* w
     cdef real sums[PANEL]
     memset(sums, 0, sizeof(sums))
-    for j in range(panels_of(layer.n_out)):
+    for j in range(panels_of(layer.columns)):
         w = layer.w + j * layer.rows * PANEL
-        columns = min(<int64_t> PANEL, layer.n_out - j * PANEL)
+        columns = min(<int64_t> PANEL, layer.columns - j * PANEL)
         for k in range(layer.weights):
             if columns == PANEL:
                 for i in range(PANEL):  # the compiler makes it two vectors
@@ -172,7 +172,7 @@ cdef bint all_finite(const Layer* layer) noexcept nogil:
 cdef inline int64_t bytes_kept(const Layer* layer) noexcept nogil:
     if layer.kind == SPARSE:
         return layer.weights * layer.width * <int64_t> sizeof(real)
-    return panels_of(layer.n_out) * layer.weights * PANEL * <int64_t> sizeof(real)
+    return panels_of(layer.columns) * layer.weights * PANEL * <int64_t> sizeof(real)
 
 
 cdef void copy_kept(Net* net, real* kept, bint back) noexcept nogil:
@@ -187,7 +187,7 @@ cdef void copy_kept(Net* net, real* kept, bint back) noexcept nogil:
             kept += layer.weights * layer.width
             continue
         size = layer.weights * PANEL
-        for j in range(panels_of(layer.n_out)):
+        for j in range(panels_of(layer.columns)):
             w = layer.w + j * layer.rows * PANEL
             if back:
                 memcpy(w, kept, size * sizeof(real))

@@ -35,16 +35,24 @@ cdef inline vec within(vec x, real low, real high) noexcept nogil:
     return select_gt(splat(low), x, splat(low), x)
 
 
-cdef vec loss_labels(vec* T, int64_t outputs, ivec label, real low, real high) noexcept nogil:
-    """Softmax cross-entropy with integer labels: ℓ = log Σ e^f − f_label; T ← δ."""
-    cdef vec top, total, chosen = splat(0), zero = splat(0), inverse
+cdef vec loss_labels(vec* T, int64_t outputs, ivec label, real low, real high, real smoothing
+                     ) noexcept nogil:
+    """Softmax cross-entropy with integer labels: ℓ = log Σ e^f − f_label; T ← δ.
+
+    With smoothing s, f_label becomes (1 − s) f_label + s mean f, and so its slopes.
+    """
+    cdef vec top, total, chosen = splat(0), zero = splat(0), inverse, mean = splat(0)
+    cdef real low_share = smoothing / outputs, high_share = 1 - smoothing + low_share
     cdef int64_t j
     for j in range(outputs):
         chosen = select_equal(label, j, T[j], chosen)
+        mean = mean + T[j]
+    if smoothing > 0:
+        chosen = chosen * splat(1 - smoothing) + mean * splat(low_share)
     total = softmax(T, outputs, &top)
     inverse = splat(1) / total
     for j in range(outputs):
-        T[j] = T[j] * inverse - select_equal(label, j, splat(1), zero)
+        T[j] = T[j] * inverse - select_equal(label, j, splat(high_share), splat(low_share))
     return within(log_vec(total) + (top - chosen), low, high)
 
 

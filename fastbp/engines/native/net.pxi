@@ -16,16 +16,29 @@ ctypedef void (*UserActivation)(const real* z, real* v, real* slope, int64_t n) 
 ctypedef void (*UserLoss)(const real* f, const real* y, real* loss, real* slope, int64_t n) noexcept nogil
 
 
+ctypedef struct Factors: # fastbp/stages.py
+    double rate, epsilon, decay
+
+
 ctypedef struct Layer:
     # the plan's stage
     int kind
     int64_t n_in, n_out
-    int64_t weights     # of each unit: n_in + 1 with the bias; 1 in a Scale
+    int64_t columns     # of the parameters' panels: n_out, but for Periodic and Lookup
+    int64_t weights     # of each column: n_in + 1 with the bias; 1 in a Scale
     int64_t penalized   # the first of them, those that penalties and decay are for
     int activation
     real a              # the activation's parameter
     UserActivation user
     double dropout
+    Factors factors[2]  # of the penalized weights, and of the others
+    bint factored       # they are other than 1
+    int blended         # Blend: the function f, its parameter, or the user's
+    real b
+    UserActivation blended_user
+    int64_t numbers, frequencies, waves # Periodic
+    int64_t codes       # Lookup: so many, and where each one's table begins
+    int64_t* levels
     # the cut
     int64_t rows        # from one panel of w to the next
     int64_t width       # of a Sparse stage, whose w lies by inputs: reals from one input to the next
@@ -40,6 +53,7 @@ ctypedef struct Layer:
     real* v             # vˡ; the output layer's is f
     real* delta         # δˡ; the output layer's takes the place of f
     real* slope         # φ'(zˡ) where it is not computed from vˡ
+    real* bend          # Blend: ∂zˡ/∂vˡ⁻¹
     operand* v_rows     # bf16 modules: operands in place of these, see half.pxi
     operand* v_columns
     operand* d_rows
@@ -59,6 +73,7 @@ ctypedef struct Settings:
     double l1, l2
     bint penalty_in_sum
     double clip_norm, beta_1, beta_2
+    real smoothing      # of labels
     uint64_t seed
     int64_t flops       # of a training step
 
@@ -83,6 +98,7 @@ ctypedef struct Cut:
     int64_t fetch_lines # cache lines of them with each task
     int64_t steps_unchecked # steps between two looks at the clock, which says whether to look for signals
     int64_t tasks
+    int64_t tile        # reals of the largest task's gradient
     int64_t runs        # of tasks, each of which is cut among the threads: the layers, or 1
 
 
@@ -91,7 +107,7 @@ ctypedef struct Buffers:
     int64_t* task_cost  # cumulative, tasks + 1 of them
     double* penalty[2]  # of each tile, in even and in odd steps
     vec* outputs        # for each thread: outputs and targets of LANES rows
-    real* tile          # for each thread: a PANEL × PANEL tile of gradient
+    real* tile          # for each thread: a tile of gradient, cut.tile reals
     real* panel         # for each thread, in bf16 modules: HALF_BLOCK rows of a panel before they are rounded
     real* own_inputs    # v⁰ for each thread, or NULL
     real* zeros         # n_0 of them, in place of a row of weight 0 where cut.online
@@ -133,6 +149,8 @@ ctypedef struct Call:
     const double* learning_rates
     double* losses
     double* penalties   # NULL: not wanted
+    const double* dropouts # factors by step, or NULL
+    const double* decays
     real* out
     bint link, back
 
@@ -180,6 +198,8 @@ ctypedef struct Minibatch:
     real* v_in            # v⁰, as this thread has it
     int64_t stride        # rows of a panel of it
     double learning_rate
+    double dropout        # factors of the stages' dropout and of decay
+    double decay
     real eta              # with the bias corrections of Adam
     const int64_t* fetch  # X's rows that this thread gathers in a step that follows,
     int64_t fetches       # so many of them yet to be fetched, the first from column `fetched` on

@@ -17,10 +17,10 @@ ctypedef struct Optimizer:
     int slots
 
 
-cdef void update(const Optimizer* o, real eta, int64_t n, real* w, const real* g, real* first, real* second
+cdef void update(const Optimizer* o, real eta, real epsilon_factor, int64_t n, real* w, const real* g, real* first, real* second
                  ) noexcept nogil:
     cdef int64_t i
-    cdef real mu = o.momentum, beta_2 = o.beta_2, epsilon = o.epsilon, m, s
+    cdef real mu = o.momentum, beta_2 = o.beta_2, epsilon = o.epsilon * epsilon_factor, m, s
     cdef real new_mu = o.new_momentum, new_beta_2 = o.new_beta_2
     if o.kind == SGD:
         for i in range(n):

@@ -32,21 +32,27 @@ cdef void forward_layer(Net* net, const Minibatch* batch, int64_t l, const Share
         p = next
 
 
+cdef inline double dropout_of(const Layer* layer, const Minibatch* batch) noexcept nogil:
+    """Of the step."""
+    return layer.dropout * batch.dropout if batch.training else 0
+
+
 cdef void activate_panel(Net* net, const Minibatch* batch, int64_t l, int64_t p, int64_t first, int64_t last,
                          real* v) noexcept nogil:
     """φ, dropout and the bias node on a panel's rows at v, still in the L1 cache."""
     cdef Layer* layer = &net.layer[l]
     cdef int64_t n = (last - first) * PANEL, r
     cdef real* slope = layer.slope + (p * net.buffers.stride + first) * PANEL if layer.slope != NULL else NULL
-    cdef bint dropping = batch.training and layer.dropout > 0
+    cdef double p_drop = dropout_of(layer, batch)
+    cdef bint dropping = p_drop > 0
     cdef uint64_t key
-    activate(layer, v, slope, n, step_of(layer.n_out, p))
+    activate(layer.activation, layer.a, layer.user, v, slope, n, step_of(layer.n_out, p))
     if slope != NULL and layer.activation < SILU and (dropping or HALF):
         slopes(layer.activation, layer.a, v, slope, n)
     if dropping:
         key = splitmix64(splitmix64(splitmix64(net.plan.seed) ^ <uint64_t> batch.step) ^ <uint64_t> (l + 1))
         for r in range(last - first):
-            drop(layer, key, first + r, p * PANEL, v + r * PANEL, slope + r * PANEL)
+            drop(p_drop, key, first + r, p * PANEL, v + r * PANEL, slope + r * PANEL)
     if (p + 1) * PANEL > layer.n_out:
         for r in range(last - first):
             if HALF:
@@ -61,7 +67,7 @@ cdef void backward_layer(Net* net, const Minibatch* batch, int64_t l, const Shar
     """δˡ⁻¹ = φ'(zˡ⁻¹) ⊙ ∂ℓ/∂vˡ⁻¹, at the input (l = 0 here) without φ': a share of the rows and panels."""
     cdef Layer* below = &net.layer[l - 1] if l > 0 else NULL
     cdef real* out = below.delta if l > 0 else net.buffers.delta_input
-    cdef bint kept = l > 0 and (below.activation >= SILU or (batch.training and below.dropout > 0))
+    cdef bint kept = l > 0 and (below.activation >= SILU or dropout_of(below, batch) > 0)
     cdef int64_t p = share.p, next, at, n = (share.last - share.first) * PANEL
     if HALF:
         half_backward(net, batch, l, share)
@@ -140,7 +146,8 @@ cdef void loss_rows(Net* net, const Minibatch* batch, int64_t first, int64_t las
         if net.call.labels != NULL:
             for i in range(m):
                 labels[i] = <integer> net.call.labels[row_of(batch, r + i)]
-            losses = loss_labels(T, outputs, load_integers(labels), net.plan.loss_low, net.plan.loss_high)
+            losses = loss_labels(T, outputs, load_integers(labels), net.plan.loss_low, net.plan.loss_high,
+                                 net.plan.smoothing)
         else:
             if m < LANES:  # rows that are not there compute with zeros
                 memset(Y, 0, outputs * sizeof(vec))

@@ -212,8 +212,8 @@ cdef void step_column(Net* net, const Minibatch* batch, int64_t k, double factor
     if factor != 1:
         shrink(<real> factor, layer.width, g)
     if net.plan.optimizer.decay > 0 and k < layer.n_in:
-        shrink(<real> (1 - batch.learning_rate * net.plan.optimizer.decay), layer.width, w)
-    update(&net.plan.optimizer, batch.eta, layer.width, w, g, slot_at(net, 0, k), slot_at(net, 1, k))
+        shrink(<real> (1 - batch.learning_rate * batch.decay * net.plan.optimizer.decay), layer.width, w)
+    update(&net.plan.optimizer, batch.eta, 1, layer.width, w, g, slot_at(net, 0, k), slot_at(net, 1, k))
 
 
 cdef void touch_columns(Net* net, const Minibatch* batch, double factor, bint measure) noexcept nogil:

@@ -1,13 +1,41 @@
 # The kinds of stage, and every choice between them: a new one adds a line to each choice below, and a file of its own.
 #
 # The rest of the engine sees a stage by its Layer: n_in, n_out, and parameters of `weights` for each unit, laid out as
-# panels whatever the kind. What a kind computes stands in dense.pxi or scale.pxi, and, for Dense on bf16 operands,
+# panels whatever the kind. What a kind computes stands in a file of its name and, for Dense on bf16 operands, in
 # half.pxi. A Sparse stage is the first, and lies by inputs: it has no tiles, and its part of phase 2 is sparse.pxi's.
 
-STAGES = ("Dense", "Scale", "Sparse")  # by the names of fastbp/stages.py, in the order of the enum
+STAGES = ("Dense", "Scale", "Blend", "Periodic", "Lookup", "Sparse")  # by the names of fastbp/stages.py, in the order of the enum
 
 cdef enum:
-    DENSE, SCALE, SPARSE
+    DENSE, SCALE, BLEND, PERIODIC, LOOKUP, SPARSE
+
+
+cdef inline int64_t inputs_at_once(const Layer* layer) noexcept nogil:
+    """How many of a column's weights are a task, at most: a Periodic's belong together."""
+    return layer.weights if layer.kind == PERIODIC else PANEL
+
+
+cdef inline int64_t tiles_of(const Layer* layer) noexcept nogil:
+    """Tasks of one panel of columns."""
+    return 1 if layer.kind == PERIODIC else panels_of(layer.weights)
+
+
+cdef inline int64_t task_cost(const Layer* layer, const Task* task) noexcept nogil:
+    """In vectors of weights of a Dense stage; a task's own time is that of about four."""
+    if layer.kind == PERIODIC:  # a sine and a cosine for a few weights
+        return 5 * task.inputs * vectors_of(layer.columns, task.j) + 4
+    if layer.kind == LOOKUP:
+        return task.inputs // 4 + 4
+    return task.inputs * vectors_of(layer.columns, task.j) + 4
+
+
+cdef inline int64_t flops_of(const Layer* layer, int64_t l) noexcept nogil:
+    """Of a training step, for each row."""
+    if layer.kind == LOOKUP:
+        return 4 * layer.n_out
+    if layer.kind == PERIODIC:
+        return 20 * layer.columns * layer.weights
+    return (4 if l == 0 else 6) * layer.weights * layer.n_out
 
 
 cdef inline bint all_dense(const Net* net) noexcept nogil:
@@ -26,6 +54,12 @@ cdef inline int64_t forward_panels(const Net* net, const Minibatch* batch, int64
         return scale_forward(net, batch, l, share, p)
     if net.layer[l].kind == SPARSE:
         return sparse_forward(net, batch, l, share, p)
+    if net.layer[l].kind == BLEND:
+        return blend_forward(net, batch, l, share, p)
+    if net.layer[l].kind == PERIODIC:
+        return periodic_forward(net, batch, l, share)
+    if net.layer[l].kind == LOOKUP:
+        return lookup_forward(net, batch, l, share)
     return dense_forward(net, batch, l, share, p)
 
 
@@ -34,6 +68,12 @@ cdef inline int64_t backward_panels(const Net* net, int64_t l, real* out, const 
     """∂ℓ/∂vˡ⁻¹ from δˡ, likewise, into panels of rows at `out`."""
     if net.layer[l].kind == SCALE:
         return scale_backward(net, l, out, share, p)
+    if net.layer[l].kind == BLEND:
+        return blend_backward(net, l, out, share, p)
+    if net.layer[l].kind == PERIODIC:
+        return periodic_backward(net, l, out, share)
+    if net.layer[l].kind == LOOKUP:
+        return lookup_backward(net, l, out, share)
     return dense_backward(net, l, out, share, p)
 
 
@@ -42,8 +82,12 @@ cdef inline void gradient_tile(const Net* net, const Minibatch* batch, const Tas
     """g = the task's tile of the gradient, summed over the minibatch's rows; with add g += it."""
     if HALF:
         half_gradient(net, batch, task, g, add)
-    elif net.layer[task.layer].kind == SCALE:
+    elif net.layer[task.layer].kind == SCALE or net.layer[task.layer].kind == BLEND:
         scale_gradient(net, batch, task, g, add)
+    elif net.layer[task.layer].kind == PERIODIC:
+        periodic_gradient(net, batch, task, g, add)
+    elif net.layer[task.layer].kind == LOOKUP:
+        lookup_gradient(net, batch, task, g, add)
     else:
         dense_gradient(net, batch, task, g, add, False)
 
@@ -79,6 +123,8 @@ cdef inline void mirror_tile(const Net* net, int64_t l, int64_t j, int64_t k, bi
 cdef void mirror_layer(const Net* net, int64_t l, bint down) noexcept nogil:
     """All of them."""
     cdef int64_t j, k
+    if net.layer[l].kind != DENSE:
+        return
     for j in range(panels_of(net.layer[l].n_out)):
         for k in range(panels_of(net.layer[l].weights)):
             mirror_tile(net, l, j, k, down)

@@ -158,4 +158,52 @@ INLINE vec normal_vec(vec x, vec *density) {
     return select_gt(splat(0), x, tail, 1 - tail);
 }
 
+/* sin x and cos x, to within 2e-7 (4e-16) of 1 for |x| up to 10⁴, worse beyond and never out of ±1.001: x = k π/2 + r
+   with |r| ≤ π/4, π/2 in three parts of which the first two times k are exact; Taylor series of sin r and cos r; k says
+   which is which, and the signs. */
+INLINE vec sincos_vec(vec x, vec *cosine) {
+    static const real sines[] = {
+        -1.0 / 6,        1.0 / 120,        -1.0 / 5040,         1.0 / 362880,
+#ifdef FASTBP_FLOAT64
+        -1.0 / 39916800, 1.0 / 6227020800, -1.0 / 1307674368000, 1.0 / 355687428096000,
+#endif
+    };
+    static const real cosines[] = {
+        -1.0 / 2,       1.0 / 24,        -1.0 / 720,          1.0 / 40320,
+#ifdef FASTBP_FLOAT64
+        -1.0 / 3628800, 1.0 / 479001600, -1.0 / 87178291200.0, 1.0 / 20922789888000.0,
+#endif
+    };
+    const vec shift = splat(REAL(12582912.0f, 6755399441055744.0));
+    vec t = x * REAL(0.636619772f, 0.63661977236758134308) + shift;
+    ivec k = (ivec)t - (ivec)shift;
+    t -= shift;
+    vec r = x - t * REAL(1.5703125f, 1.57079632673412561416625976562500);
+    r -= t * REAL(0.00048375129699707031f, 6.0771005063039659765955491366485e-11);
+    r -= t * REAL(7.549789954891882e-08f, 2.0222662487959506e-21);
+    r = clamp(r, (real)-0.79, (real)0.79); /* where t is too large to be an integer */
+    vec q = r * r;
+    vec s = r + r * q * polynomial(q, sines, sizeof sines / sizeof(real));
+    vec c = 1 + q * polynomial(q, cosines, sizeof cosines / sizeof(real));
+    ivec odd = -(k & 1), sign = (k & 2) << (REAL(30, 62)), turn = ((k + 1) & 2) << (REAL(30, 62));
+    *cosine = (vec)((ivec)blend(odd, s, c) ^ turn);
+    return (vec)((ivec)blend(odd, c, s) ^ sign);
+}
+
+/* SELU: SCALE x above 0, SCALE ALPHA (e^x − 1) below. */
+#define SELU_SCALE ((real)1.0507009873554805)
+#define SELU_FLOOR ((real)1.7580993408473766) /* SCALE ALPHA */
+INLINE vec selu_vec(vec x) {
+    return select_gt(x, splat(0), SELU_SCALE * x, SELU_FLOOR * expm1_vec(clamp(x, -40, 0)));
+}
+
+/* Mish, x tanh(log(1 + e^x)), and its slope. With e = e^x and n = e (e + 2) the tanh is t = n / (n + 2), and the
+   slope t + 4 x e (1 + e) / (n + 2)². From x = 20 on t is 1 to the last bit, in float64 from 40 on. */
+INLINE vec mish_vec(vec x, vec *slope) {
+    vec e = exp_vec(clamp(x, REAL(-104, -746), REAL(20, 40))), n = e * (e + 2), r = 1 / (n + 2), t = n * r;
+    vec low = x * t, bend = 4 * (e * r) * ((1 + e) * r);
+    *slope = select_gt(x, splat(REAL(20, 40)), splat(1), t + x * bend);
+    return select_gt(x, splat(REAL(20, 40)), x, low);
+}
+
 #endif

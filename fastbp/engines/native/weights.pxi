@@ -4,7 +4,7 @@
 cdef inline double* penalty_of(Net* net, int64_t step, const Task* task) noexcept nogil:
     """Where a step has the penalty of the task's tile: in an order that is not that of the tasks."""
     cdef Layer* layer = &net.layer[task.layer]
-    return net.buffers.penalty[step % 2] + layer.task + task.j * panels_of(layer.weights) + task.k
+    return net.buffers.penalty[step % 2] + layer.task + task.j * tiles_of(layer) + task.k
 
 
 cdef inline int64_t penalized(Net* net, const Task* task) noexcept nogil:
@@ -12,15 +12,24 @@ cdef inline int64_t penalized(Net* net, const Task* task) noexcept nogil:
     return max(<int64_t> 0, min(task.inputs, net.layer[task.layer].penalized - task.k * PANEL)) * PANEL
 
 
+cdef inline void update_part(Net* net, const Minibatch* batch, Layer* layer, const Factors* factors, int64_t at,
+                             int64_t n, int64_t decaying, const real* g) noexcept nogil:
+    """The optimizer's step on n of a layer's parameters, the first of which decay."""
+    cdef double decay = batch.learning_rate * batch.decay * factors.decay * net.plan.optimizer.decay
+    if decay > 0:
+        shrink(<real> (1 - decay), decaying, layer.w + at)
+    update(&net.plan.optimizer, <real> (batch.eta * factors.rate), <real> factors.epsilon, n, layer.w + at, g,
+           layer.slot[0] + at if net.plan.optimizer.slots > 0 else NULL,
+           layer.slot[1] + at if net.plan.optimizer.slots > 1 else NULL)
+
+
 cdef void update_tile(Net* net, const Minibatch* batch, Task* task, real* g) noexcept nogil:
     """The optimizer's step on one task's tile, and its mirror in wt."""
     cdef Layer* layer = &net.layer[task.layer]
-    cdef int64_t at = weights_at(net, task), n = task.inputs * PANEL
-    if net.plan.optimizer.decay > 0:
-        shrink(<real> (1 - batch.learning_rate * net.plan.optimizer.decay), penalized(net, task), layer.w + at)
-    update(&net.plan.optimizer, batch.eta, n, layer.w + at, g,
-           layer.slot[0] + at if net.plan.optimizer.slots > 0 else NULL,
-           layer.slot[1] + at if net.plan.optimizer.slots > 1 else NULL)
+    cdef int64_t at = weights_at(net, task), n = task.inputs * PANEL, weights = penalized(net, task)
+    update_part(net, batch, layer, &layer.factors[0], at, weights if layer.factored else n, weights, g)
+    if layer.factored and weights < n:
+        update_part(net, batch, layer, &layer.factors[1], at + weights, n - weights, n - weights, g + weights)
     mirror_tile(net, task.layer, task.j, task.k, task.layer > 0)
 
 
@@ -73,7 +82,7 @@ cdef void update_phase(Net* net, Minibatch* batch) noexcept nogil:
             if net.plan.clip_norm > 0:
                 measure_task(net, batch, &net.buffers.task[t])
             else:
-                take_task(net, batch, &net.buffers.task[t], net.buffers.tile + thread * PANEL * PANEL)
+                take_task(net, batch, &net.buffers.task[t], net.buffers.tile + thread * net.cut.tile)
             fetch_some(net, batch)
     if net.cut.online:
         begin_next(net, batch)

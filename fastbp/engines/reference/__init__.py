@@ -1,8 +1,8 @@
 """Reference engine: the mathematics of the notes in NumPy, to be read beside them.
 
 It is the oracle of every test and the baseline of every benchmark. A stage's three formulas stand
-together in the file of its kind (dense.py, scale.py, sparse.py), those of activations and losses in
-functions.py. Here is what holds for all: the forward pass, then the backward pass, which uses every value of it.
+together in the file of its kind (dense.py, scale.py, …), those of activations and losses in functions.py.
+Here is what holds for all: the forward pass, then the backward pass, which uses every value of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fastbp.engines.arrays import (
 )
 from fastbp.engines.dropout import mask
 from fastbp.engines.interrupts import between_steps
-from fastbp.engines.reference import dense, scale, sparse
+from fastbp.engines.reference import blend, dense, lookup, periodic, scale, sparse
 from fastbp.engines.reference.dense import round_to_bf16
 from fastbp.engines.reference.functions import (
     ACTIVATIONS,
@@ -35,14 +35,21 @@ from fastbp.engines.reference.functions import (
 )
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop, epsilon_in, step_sizes
 from fastbp.plan import Plan
-from fastbp.stages import Dense, Scale, Sparse
+from fastbp.stages import Blend, Dense, Factors, Lookup, Periodic, Scale, Sparse
 
 __all__ = ["ACTIVATIONS", "LINKS", "LOSSES", "ReferenceEngine", "round_to_bf16"]
 
 Array = NDArray[Any]
 Layers = list[Array]
 
-KINDS: dict[type, Any] = {Dense: dense, Scale: scale, Sparse: sparse}
+KINDS: dict[type, Any] = {
+    Dense: dense,
+    Scale: scale,
+    Blend: blend,
+    Periodic: periodic,
+    Lookup: lookup,
+    Sparse: sparse,
+}
 
 _quiet = np.errstate(over="ignore", invalid="ignore")  # overflow shows in the loss returned
 
@@ -85,6 +92,7 @@ class ReferenceEngine:
         self._bf16 = plan.precision == "bf16"
         # Of each parameter, how many of its columns are penalized.
         self._penalized = [columns for stage in plan.stages for columns in stage.penalized]
+        self._factors = [stage.factors for stage in plan.stages for _ in stage.shapes]
 
     def _zeros(self) -> Layers:
         return [np.zeros(shape, self.plan.dtype) for shape in self.plan.shapes]
@@ -126,7 +134,7 @@ class ReferenceEngine:
     # The notes: forward, then backward.
 
     def _forward(
-        self, X: Array | CSR, slopes: Layers | None = None, *, dropout: bool = False
+        self, X: Array | CSR, slopes: Layers | None = None, *, dropout: float = 0.0
     ) -> tuple[Layers, list[Any]]:
         """z¹ … zᴸ = f and v⁰ … vᴸ⁻¹; appends φ'(z¹) … φ'(zᴸ⁻¹) to `slopes`.
 
@@ -136,7 +144,7 @@ class ReferenceEngine:
         v: list[Any] = [X]
         units = self._hidden_units(dropout, len(X))
         for stage, parameters in zip(self.plan.stages, self._by_stage(self._W), strict=True):
-            z.append(KINDS[type(stage)].forward(parameters, v[-1], bf16=self._bf16))
+            z.append(KINDS[type(stage)].forward(stage, parameters, v[-1], bf16=self._bf16))
             if len(z) == len(self.plan.stages):
                 break
             phi, phi_slope = functions_of(stage.activation)
@@ -156,24 +164,31 @@ class ReferenceEngine:
         for i, stage in reversed(list(enumerate(self.plan.stages))):
             kind = KINDS[type(stage)]
             for g, value in zip(
-                gradients[i], kind.gradient(v[i], delta, bf16=self._bf16), strict=True
+                gradients[i],
+                kind.gradient(stage, parameters[i], v[i], delta, bf16=self._bf16),
+                strict=True,
             ):
                 g[...] = value
             if i > 0:
-                delta = slopes[i - 1] * kind.backward(parameters[i], delta, bf16=self._bf16)
+                below = kind.backward(stage, parameters[i], v[i], delta, bf16=self._bf16)
+                delta = slopes[i - 1] * below
         l1, l2 = penalty_share * self.plan.l1, penalty_share * self.plan.l2
         if l1 > 0 or l2 > 0:
             for W, g, columns in zip(self._W, out, self._penalized, strict=True):
                 weights = W[:, :columns]
                 g[:, :columns] += l1 * np.sign(weights) + l2 * weights
 
-    def _hidden_units(self, dropout: bool, rows: int) -> list[Array | None]:
-        """Draw the factors, 0 or 1 / (1 − p), of each stage's units; None where all are 1."""
+    def _hidden_units(self, dropout: float, rows: int) -> list[Array | None]:
+        """Draw the factors, 0 or 1 / (1 − p), of each stage's units; None where all are 1.
+
+        p is the stage's dropout times `dropout`.
+        """
         factors: list[Array | None] = [None] * len(self.plan.stages)
         for i, stage in enumerate(self.plan.stages if dropout else ()):
-            if stage.dropout > 0:
-                kept = mask(self.plan.seed, self._step, i + 1, rows, stage.units, stage.dropout)
-                factors[i] = kept.astype(self.plan.dtype) * (1 / (1 - stage.dropout))
+            p = stage.dropout * dropout
+            if p > 0:
+                kept = mask(self.plan.seed, self._step, i + 1, rows, stage.units, p)
+                factors[i] = kept.astype(self.plan.dtype) * (1 / (1 - p))
         return factors
 
     @_quiet
@@ -184,7 +199,7 @@ class ReferenceEngine:
         sample_weight: Array | None,
         out: list[Array] | None = None,
         *,
-        dropout: bool = False,
+        dropout: float = 0.0,
     ) -> tuple[float, float]:
         """Return loss and penalty; the gradient of their sum goes to `out`, if given."""
         slopes: list[Array] | None = None if out is None else []
@@ -192,6 +207,10 @@ class ReferenceEngine:
         # a row of weight 0 says nothing, whatever is in it: 0 times infinity would be NaN
         z, v = self._forward(_without(X, w == 0), slopes, dropout=dropout)
         loss, f = self.plan.loss, z[-1]
+        smoothing = self.plan.label_smoothing
+        if smoothing and y.ndim == 1:
+            y = np.where(y[:, None] == np.arange(f.shape[1]), 1 - smoothing, 0.0).astype(f.dtype)
+            y += f.dtype.type(smoothing / f.shape[1])
         row_losses, delta = loss_function(loss)(f, y, loss.parameter)
         # ℓ may be finite where f is not (e^−∞ is 0, a floor is a bound): 0 Σ f is 0, or else NaN
         row_losses = np.where(np.isfinite(row_losses), row_losses + (0 * f).sum(axis=1), row_losses)
@@ -253,11 +272,11 @@ class ReferenceEngine:
         check_inputs(self.plan, X)
         check_shape("out", out, (len(X), outputs, inputs))
         slopes: Layers = []
-        self._forward(X, slopes)
+        _, v = self._forward(X, slopes)
         J: Array = np.broadcast_to(np.eye(outputs, dtype=X.dtype), (len(X), outputs, outputs))
         parameters = self._by_stage(self._W)
         for i, stage in reversed(list(enumerate(self.plan.stages))):
-            J = KINDS[type(stage)].backward(parameters[i], J, bf16=self._bf16)
+            J = KINDS[type(stage)].backward(stage, parameters[i], v[i], J, bf16=self._bf16)
             if i > 0:
                 J = J * slopes[i - 1][:, None, :]
         out[...] = J
@@ -273,9 +292,11 @@ class ReferenceEngine:
         learning_rates: NDArray[np.float64],
         losses: NDArray[np.float64],
         penalties: NDArray[np.float64] | None = None,
+        dropouts: NDArray[np.float64] | None = None,
+        decays: NDArray[np.float64] | None = None,
     ) -> int:
         check_data(self.plan, X, y, sample_weight)
-        check_epoch(self.plan, X, order, learning_rates, losses, penalties)
+        check_epoch(self.plan, X, order, learning_rates, losses, penalties, dropouts, decays)
         gradient = self._zeros()
         steps = -(-len(order) // self.plan.batch_size)
         etas = step_sizes(self.plan.optimizer, self._step + 1, learning_rates[:steps])
@@ -283,14 +304,19 @@ class ReferenceEngine:
             for s in range(steps):
                 batch = order[s * self.plan.batch_size : (s + 1) * self.plan.batch_size]
                 w = None if sample_weight is None else sample_weight[batch]
-                loss, penalty = self._objective(X[batch], y[batch], w, gradient, dropout=True)
+                dropout = 1.0 if dropouts is None else float(dropouts[s])
+                loss, penalty = self._objective(X[batch], y[batch], w, gradient, dropout=dropout)
                 losses[s] = loss + penalty
                 if penalties is not None:
                     penalties[s] = penalty
                 if not math.isfinite(loss):
                     return s
+                decay = 1.0 if decays is None else float(decays[s])
                 self._update(
-                    gradient, float(learning_rates[s]), float(etas[s]), self._moving(X, batch, w)
+                    gradient,
+                    decay * float(learning_rates[s]),
+                    float(etas[s]),
+                    self._moving(X, batch, w),
                 )
                 self._step += 1
                 let_interrupt()
@@ -305,7 +331,7 @@ class ReferenceEngine:
 
     @_quiet
     def _update(self, gradient: Layers, rate: float, eta: float, moving: Array | None) -> None:
-        """One step of the optimizer, as in the docstrings of `fastbp.optimizers`.
+        """One step of the optimizer; `rate` is that of decay.
 
         What a lazy update does not move has no gradient either, and is put back as it was.
         """
@@ -319,31 +345,39 @@ class ReferenceEngine:
             if norm > self.plan.clip_norm:
                 for g in gradient:
                     g *= self.plan.clip_norm / norm
-        optimizer = self.plan.optimizer
         for i, (W, g) in enumerate(zip(self._W, gradient, strict=True)):
-            state = [slot[i] for slot in self._slots]
-            match optimizer:
-                case SGD(momentum=0):
-                    W -= eta * g
-                case SGD(momentum=mu):
-                    (u,) = state
-                    u[...] = mu * u - eta * g
-                    W += mu * u - eta * g if optimizer.nesterov else u
-                case RMSprop(rho=rho):
-                    (s,) = state
-                    s[...] = rho * s + (1 - rho) * g * g
-                    W -= eta * g / (np.sqrt(s) + epsilon_in(optimizer, self.plan.dtype))
-                case Adam(beta_1=beta_1, beta_2=beta_2):
-                    if isinstance(optimizer, AdamW):
-                        weights = W[:, : self._penalized[i]]
-                        weights -= rate * optimizer.weight_decay * weights
-                    m, s = state
-                    m[...] = beta_1 * m + (1 - beta_1) * g
-                    s[...] = beta_2 * s + (1 - beta_2) * g * g
-                    W -= eta * m / (np.sqrt(s) + epsilon_in(optimizer, self.plan.dtype))
+            parts = np.s_[:, : self._penalized[i]], np.s_[:, self._penalized[i] :]
+            for part, factors in zip(parts, self._factors[i], strict=True):
+                state = [slot[i][part] for slot in self._slots]
+                self._step_of_part(W[part], g[part], state, factors, rate, eta)
         if moving is not None:
             for a, was in zip(first, still, strict=True):
                 a[:, ~moving] = was
+
+    def _step_of_part(
+        self, W: Array, g: Array, state: Layers, factors: Factors, rate: float, eta: float
+    ) -> None:
+        """The same of some parameters, as in the docstrings of `fastbp.optimizers`; all are views."""
+        optimizer = self.plan.optimizer
+        eta *= factors.rate
+        match optimizer:
+            case SGD(momentum=0):
+                W -= eta * g
+            case SGD(momentum=mu):
+                (u,) = state
+                u[...] = mu * u - eta * g
+                W += mu * u - eta * g if optimizer.nesterov else u
+            case RMSprop(rho=rho):
+                (s,) = state
+                s[...] = rho * s + (1 - rho) * g * g
+                W -= eta * g / (np.sqrt(s) + factors.epsilon * epsilon_in(optimizer, W.dtype.name))
+            case Adam(beta_1=beta_1, beta_2=beta_2):
+                if isinstance(optimizer, AdamW):
+                    W -= factors.decay * rate * optimizer.weight_decay * W
+                m, s = state
+                m[...] = beta_1 * m + (1 - beta_1) * g
+                s[...] = beta_2 * s + (1 - beta_2) * g * g
+                W -= eta * m / (np.sqrt(s) + factors.epsilon * epsilon_in(optimizer, W.dtype.name))
 
 
 def _without(X: Array | CSR, rows: Array) -> Array | CSR:

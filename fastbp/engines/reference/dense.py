@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.stages import Dense
+
 Array = NDArray[Any]
 Parameters = list[Array]
 
@@ -22,7 +24,7 @@ def with_bias_node(x: Array) -> Array:
     return v
 
 
-def forward(parameters: Parameters, v: Array, *, bf16: bool) -> Array:
+def forward(stage: Dense, parameters: Parameters, v: Array, *, bf16: bool) -> Array:
     """z = W [v; 1]."""
     (W,) = parameters
     if bf16:
@@ -32,14 +34,16 @@ def forward(parameters: Parameters, v: Array, *, bf16: bool) -> Array:
     return z
 
 
-def backward(parameters: Parameters, delta: Array, *, bf16: bool) -> Array:
+def backward(stage: Dense, parameters: Parameters, v: Array, delta: Array, *, bf16: bool) -> Array:
     """∂ℓ/∂v = Wᵀ δ, W without its bias column; of any number of δ in the last axis."""
     W = parameters[0][:, :-1]
     into: Array = round_to_bf16(delta) @ round_to_bf16(W) if bf16 else delta @ W
     return into
 
 
-def gradient(v: Array, delta: Array, *, bf16: bool) -> Parameters:
+def gradient(
+    stage: Dense, parameters: Parameters, v: Array, delta: Array, *, bf16: bool
+) -> Parameters:
     """∇_W ℓ = Σ δ [v; 1]ᵀ over the rows."""
     v = with_bias_node(v)
     return [round_to_bf16(delta).T @ round_to_bf16(v) if bf16 else delta.T @ v]

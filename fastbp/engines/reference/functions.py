@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.activations import Activation
+from fastbp.activations import SELU_ALPHA, SELU_SCALE, Activation
 from fastbp.losses import Loss
 
 Array = NDArray[Any]
@@ -38,6 +38,12 @@ def _silu_slope(z: Array) -> Array:
     return slope
 
 
+def _mish_slope(z: Array) -> Array:
+    t = np.tanh(np.logaddexp(z, 0))
+    slope: Array = t + z * _sigmoid(z) * (1 - t) * (1 + t)
+    return slope
+
+
 # name: φ(z, a), φ'(z, v, a), where v = φ(z) and a is the activation's parameter
 ACTIVATIONS: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
     "identity": (lambda z, a: z, lambda z, v, a: np.ones_like(v)),
@@ -53,10 +59,20 @@ ACTIVATIONS: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
         lambda z, v, a: np.where(v > 0, 1, v + a),
     ),
     "softplus": (lambda z, a: np.logaddexp(z, 0), lambda z, v, a: -np.expm1(-v)),
+    "selu": (
+        lambda z, a: np.where(
+            z > 0, SELU_SCALE * z, SELU_SCALE * SELU_ALPHA * np.expm1(np.minimum(z, 0))
+        ).astype(z.dtype),
+        lambda z, v, a: np.where(v > 0, SELU_SCALE, v + SELU_SCALE * SELU_ALPHA).astype(v.dtype),
+    ),
     "silu": (lambda z, a: z * _sigmoid(z), lambda z, v, a: _silu_slope(z)),
     "gelu": (
         lambda z, a: z * _normal_cdf(z),
         lambda z, v, a: _normal_cdf(z) + z * _normal_pdf(z),
+    ),
+    "mish": (
+        lambda z, a: z * np.tanh(np.logaddexp(z, 0)),
+        lambda z, v, a: _mish_slope(z),
     ),
 }
 

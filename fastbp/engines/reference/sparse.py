@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastbp.csr import CSR
 from fastbp.engines.reference.dense import backward, round_to_bf16
+from fastbp.stages import Sparse
 
 __all__ = ["backward", "forward", "gradient", "touched", "without"]
 
@@ -19,7 +20,7 @@ Array = NDArray[Any]
 Parameters = list[Array]
 
 
-def forward(parameters: Parameters, v: CSR, *, bf16: bool) -> Array:
+def forward(stage: Sparse, parameters: Parameters, v: CSR, *, bf16: bool) -> Array:
     """z = b + Σ x W[:, k] over the row's nonzeros."""
     (W,) = parameters
     weights, x = W[:, :-1].T, v.values
@@ -30,7 +31,9 @@ def forward(parameters: Parameters, v: CSR, *, bf16: bool) -> Array:
     return z
 
 
-def gradient(v: CSR, delta: Array, *, bf16: bool) -> Parameters:
+def gradient(
+    stage: Sparse, parameters: Parameters, v: CSR, delta: Array, *, bf16: bool
+) -> Parameters:
     """∇_W ℓ: column k is Σ x δ over the nonzeros of that column, the last one Σ δ over the rows."""
     x = v.values
     if bf16:

@@ -1,6 +1,6 @@
 """The activations φ and their derivatives, applied to a tile while it is in the L1 cache.
 
-`activate` turns z into v = φ(z); where φ' cannot be had from v (silu, gelu, a user's function) it
+`activate` turns z into v = φ(z); where φ' cannot be had from v (silu, gelu, mish, a user's function) it
 keeps φ'(z) in `slope`. `backward` multiplies what came down through the weights by φ'.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from numba import types
 
+from fastbp.activations import SELU_ALPHA, SELU_SCALE
 from fastbp.engines.jit.kernels.intrinsics import call, fma, inline, kernel, lanes, number, select
 from fastbp.engines.jit.kernels.vecmath import (
     expm1,
@@ -19,7 +20,10 @@ from fastbp.engines.jit.kernels.vecmath import (
 )
 from fastbp.engines.jit.layout import ACTIVATIONS, USER_ACTIVATION
 
-IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SILU, GELU = range(len(ACTIVATIONS))
+(
+    IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTPLUS, SELU, SILU, GELU, MISH,
+) = range(len(ACTIVATIONS))  # fmt: skip
+SELU_FLOOR = SELU_SCALE * SELU_ALPHA
 
 
 @kernel
@@ -43,6 +47,10 @@ def activate(activation, function, a, z, slope, n):
     elif activation == SOFTPLUS:  # log(1 + e^z)
         for i in range(n):
             z[i] = softplus(z[i])
+    elif activation == SELU:  # z > 0 ? λ z : λ α (e^z − 1)
+        scale, floor = number(z, SELU_SCALE), number(z, SELU_FLOOR)
+        for i in range(n):
+            z[i] = select(z[i] > zero, scale * z[i], floor * expm1(z[i]))
     elif activation == SILU:  # φ = z σ(z), φ' = σ + φ (1 − σ)
         for i in range(n):
             x = z[i]
@@ -55,6 +63,12 @@ def activate(activation, function, a, z, slope, n):
             s, density = normal(x)
             z[i] = x * s
             slope[i] = fma(x, density, s)
+    elif activation == MISH:  # φ = z t, φ' = t + z σ (1 − t²), t = tanh(softplus(z))
+        for i in range(n):
+            x = z[i]
+            t = tanh(softplus(x))
+            z[i] = x * t
+            slope[i] = fma(x * logistic(x), (one - t) * (one + t), t)
     elif activation == USER_ACTIVATION:
         call(function, (z, z, slope, n))
 
@@ -81,6 +95,10 @@ def backward(activation, a, v, delta, n):
     elif activation == SOFTPLUS:  # σ(z) = 1 − e^−v
         for i in range(n):
             delta[i] = (zero - expm1(zero - v[i])) * delta[i]
+    elif activation == SELU:
+        scale, floor = number(v, SELU_SCALE), number(v, SELU_FLOOR)
+        for i in range(n):
+            delta[i] = select(v[i] > zero, scale, v[i] + floor) * delta[i]
 
 
 @kernel

@@ -1,0 +1,365 @@
+"""What `TabularClassifier` and `TabularRegressor` share: from a frame to members, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from fastbp._validation import check_finite_number, check_integer, nearest_name
+from fastbp.estimators.parallel import threads_for
+from fastbp.holder import Holder
+from fastbp.losses import Loss
+from fastbp.plan import Plan
+from fastbp.tables import frames
+from fastbp.tables.encoder import table_columns
+from fastbp.tabular import recipes
+from fastbp.tabular.inputs import Inputs, learn_inputs
+from fastbp.tabular.metrics import Criterion
+from fastbp.tabular.recipes import MODELS, Recipe
+from fastbp.tabular.splits import folds, holdout
+from fastbp.tabular.training import Data, Job, Member, Rows, train_all
+
+__all__ = ["BaseTabular"]
+
+Array = NDArray[Any]
+_CELLS = 1 << 22  # inputs that are predicted at a time
+
+
+class BaseTabular(BaseEstimator):  # type: ignore[misc]
+    """Base of the two estimators; see there."""
+
+    # What a subclass says
+
+    @abstractmethod
+    def _learn_targets(self, y: Array) -> None:
+        """Check targets, and keep what is needed to encode them."""
+
+    @abstractmethod
+    def _targets(self, y: Array) -> Array:
+        """Targets as the engine takes them."""
+
+    @abstractmethod
+    def _loss(self) -> Loss:
+        """The engine's."""
+
+    @abstractmethod
+    def _recipe(self) -> Recipe:
+        """The model's, as the metric wants it."""
+
+    @abstractmethod
+    def _criterion(self) -> Criterion:
+        """What decides the best epoch."""
+
+    @abstractmethod
+    def _check_metric(self) -> None:
+        """Raise unless the metric is one for this task."""
+
+    @property
+    @abstractmethod
+    def _outputs(self) -> int:
+        """Of the network."""
+
+    @property
+    def _bounds(self) -> tuple[float, float] | None:
+        return None
+
+    # Fitting
+
+    def _check_parameters(self) -> None:
+        if self.model not in MODELS:
+            raise ValueError(nearest_name("model", self.model, MODELS))
+        self._check_metric()
+        check_integer("n_members", self.n_members, minimum=1)
+        if self.n_folds is not None:
+            check_integer("n_folds", self.n_folds, minimum=2)
+        for name in ("epochs", "batch_size", "patience"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), minimum=1)
+        for name, high in (("learning_rate", None), ("weight_decay", None), ("dropout", 1.0)):
+            value = getattr(self, name)
+            if value is not None:
+                check_finite_number(name, value, minimum=0.0, maximum=high, open_maximum=True)
+        share = check_finite_number(
+            "validation_fraction",
+            self.validation_fraction,
+            minimum=0.0,
+            maximum=1.0,
+            open_maximum=True,
+        )
+        if share == 0 and self.patience is not None and self.n_folds is None:
+            raise ValueError("patience needs validation_fraction > 0, n_folds or eval_set")
+        if self.time_limit is not None:
+            check_finite_number("time_limit", self.time_limit, minimum=0.0, open_minimum=True)
+        if self.hidden_layer_sizes is not None:
+            for width in self.hidden_layer_sizes:
+                check_integer("hidden_layer_sizes", width, minimum=1)
+
+    def _fit(self, X: Any, y: Any, weight: Any, eval_set: Any, groups: Any) -> Self:
+        started = time.monotonic()
+        self._check_parameters()
+        threads = threads_for(self.n_jobs)
+        y, weight, groups = self._check_rows(X, y, weight, groups)
+        columns = table_columns(self, X, reset=True)
+        rows = len(next(iter(columns.values()))) if columns else 0
+        if rows != len(y):
+            raise ValueError(f"X has {rows} rows, but y has {len(y)}")
+        kept = np.arange(rows)
+        if weight is not None:
+            kept = np.flatnonzero(weight > 0)
+            if not len(kept):
+                raise ValueError("sample_weight is zero for every row: there is nothing to learn")
+            weight = weight.astype(np.float32)
+        self._learn_targets(y[kept])
+        recipe = self._changed(self._recipe())
+        parts = frames.parts_from(columns)
+        names = list(columns)
+        chosen = [names[c] if isinstance(c, int) else c for c in self.cat_features or ()]
+        inputs, notes = learn_inputs(parts, names, chosen, codes=recipe.waves, scaled=recipe.scaled)
+        data = (inputs.encode(parts), self._all_targets(y, kept), weight)
+        del parts, columns
+        aside = self._eval_data(inputs, eval_set)
+        stages = recipes.stages(
+            recipe, len(inputs.numbers), len(inputs.plain), inputs.levels, self._outputs
+        )
+        splits = self._splits(kept, y, groups, aside)
+        jobs = [
+            self._job(recipe, stages, data, train, held, aside, seed)
+            for (train, held), seed in zip(splits, self._seeds(len(splits)), strict=True)
+        ]
+        members, told = train_all(jobs, data, threads, self.time_limit, started)
+        self.inputs_, self.notes_ = inputs, [*notes, *told]
+        self.stages_ = stages
+        self._adopt(members)
+        self._learn_from_held_out(data, [held for _, held in splits[: len(members)]], aside)
+        self.fit_seconds_ = time.monotonic() - started
+        self._say(members, told)
+        return self
+
+    def _check_rows(self, X: Any, y: Any, weight: Any, groups: Any) -> tuple[Any, Any, Any]:
+        if y is None:
+            raise ValueError(
+                f"requires y to be passed, but the target y is None: {type(self).__name__}"
+            )
+        y = self._check_y(y)
+        if weight is not None:
+            weight = np.asarray(weight, np.float64)
+            if weight.shape != y.shape[:1]:
+                raise ValueError(
+                    f"sample_weight must have shape ({len(y)},), as many as y, got {weight.shape}"
+                )
+            if not (np.isfinite(weight).all() and (weight >= 0).all()):
+                raise ValueError("sample_weight must be finite and ≥ 0")
+        if groups is not None:
+            groups = np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
+            if len(groups) != len(y):
+                raise ValueError(f"groups must have {len(y)} entries, as many as y")
+        return y, self._class_weighted(y, weight), groups
+
+    def _class_weighted(self, y: Array, weight: Array | None) -> Array | None:
+        return weight
+
+    @abstractmethod
+    def _check_y(self, y: Any) -> Array:
+        """y as an array of one dimension, all of it values that a target may have."""
+
+    def _all_targets(self, y: Array, kept: Rows) -> Array:
+        """Targets of all rows; where a row has no weight they are of no account."""
+        if len(kept) == len(y):
+            return self._targets(y)
+        some = self._targets(y[kept])
+        found = np.zeros((len(y), *some.shape[1:]), some.dtype)
+        found[kept] = some
+        return found
+
+    def _changed(self, recipe: Recipe) -> Recipe:
+        """The recipe with what the user wants otherwise."""
+        wanted = {
+            "hidden": None if self.hidden_layer_sizes is None else tuple(self.hidden_layer_sizes),
+            "epochs": self.epochs,
+            "batch": self.batch_size,
+            "rate": self.learning_rate,
+            "dropout": self.dropout,
+            "decay": self.weight_decay,
+        }
+        return dataclasses.replace(recipe, **{k: v for k, v in wanted.items() if v is not None})
+
+    def _eval_data(self, inputs: Inputs, eval_set: Any) -> Data | None:
+        if eval_set is None:
+            return None
+        if isinstance(eval_set, list) and len(eval_set) == 1:
+            eval_set = eval_set[0]
+        if not isinstance(eval_set, tuple) or len(eval_set) not in (2, 3):
+            raise ValueError("eval_set must be (X, y) or (X, y, sample_weight)")
+        X, y, *rest = eval_set
+        y = self._check_y(y)
+        weight = np.asarray(rest[0], np.float64) if rest and rest[0] is not None else None
+        encoded = inputs.encode(frames.parts_from(table_columns(self, X, reset=False)))
+        if len(encoded) != len(y) or (weight is not None and weight.shape != y.shape):
+            raise ValueError(
+                f"eval_set: X has {len(encoded)} rows, y {len(y)}"
+                + ("" if weight is None else f", sample_weight {len(weight)}")
+            )
+        return encoded, self._targets(y), weight
+
+    def _splits(
+        self, kept: Rows, y: Array, groups: Array | None, aside: Data | None
+    ) -> list[tuple[Rows, Rows]]:
+        """Of every member the rows to train on and those to validate on."""
+        labels = self._labels(y[kept])
+        of_groups = None if groups is None else groups[kept]
+        found: list[tuple[Rows, Rows]] = []
+        for seed in self._seeds(self.n_members):
+            generator = np.random.default_rng(seed)
+            if self.n_folds is not None:
+                pairs = folds(len(kept), self.n_folds, labels, of_groups, generator)
+            elif aside is not None:
+                pairs = [(np.arange(len(kept)), np.arange(0))]
+            else:
+                share = self.validation_fraction
+                pairs = [holdout(len(kept), share, labels, of_groups, generator)]
+            found += [(kept[a], kept[b]) for a, b in pairs]
+        return found
+
+    def _labels(self, y: Array) -> Array | None:
+        """Classes that splits are to have alike, or None."""
+        return None
+
+    def _seeds(self, n: int) -> list[int]:
+        """Numbers that follow from random_state."""
+        state = self._random_words()
+        return [int(s) for s in np.random.SeedSequence(state).generate_state(n, np.uint64)]
+
+    def _random_words(self) -> Any:
+        if not hasattr(self, "_words"):
+            raise RuntimeError("no random_state was drawn")
+        return self._words
+
+    def _job(
+        self,
+        recipe: Recipe,
+        stages: Any,
+        data: Data,
+        train: Rows,
+        held: Rows,
+        aside: Data | None,
+        seed: int,
+    ) -> Job:
+        if aside is None and len(held):
+            X, y, weight = data
+            aside = X[held], y[held], None if weight is None else weight[held]
+        return Job(
+            recipe,
+            stages,
+            self._loss(),
+            train,
+            aside,
+            self._criterion(),
+            self.patience,
+            self._bounds if recipe.clamp else None,
+            seed,
+        )
+
+    def _adopt(self, members: Sequence[Member]) -> None:
+        self.members_ = list(members)
+        self._clamps = self._changed(self._recipe()).clamp
+        self._holders = [Holder(m.parameters) for m in members]
+
+    def _learn_from_held_out(self, data: Data, held: Sequence[Rows], aside: Data | None) -> None:
+        """Outputs for rows that members did not train on, and what follows from them."""
+        X = data[0]
+        sums = np.zeros((len(X), self._outputs))
+        counts = np.zeros(len(X))
+        for holder, rows in zip(self._holders, held, strict=True):
+            if len(rows):
+                sums[rows] += self._member_prediction(holder, X[rows])
+                counts[rows] += 1
+        with np.errstate(invalid="ignore"):
+            found = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], np.nan)
+        self.oof_prediction_ = self._readable(found)
+        self._held_out(found, data, aside)
+
+    def _held_out(self, found: Array, data: Data, aside: Data | None) -> None:
+        """What else is learnt of them."""
+
+    def _readable(self, found: Array) -> Array:
+        """A mean of members' predictions as the user sees it."""
+        return found
+
+    def _say(self, members: Sequence[Member], told: Sequence[str]) -> None:
+        self.n_iter_ = max(len(m.values) for m in members)
+        stopped = {m.stopped for m in members}
+        if any(not m.values for m in members) and "time" not in stopped:
+            warnings.warn(
+                "a member has not finished an epoch: it is as it began",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        if "time" in stopped:
+            shortest = min(len(m.values) for m in members)
+            warnings.warn(
+                f"time_limit={self.time_limit:g} s cut a member short, after {shortest} epochs",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        if "diverged" in stopped:
+            warnings.warn(
+                "a member diverged, its best epoch is kept; a lower learning_rate may help",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        if "interrupt" in stopped:
+            warnings.warn(
+                "training was interrupted: the model is the best so far",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    # Predicting
+
+    def _plan(self) -> Plan:
+        return Plan(self.stages_, self._loss(), batch_size=256, threads=threads_for(self.n_jobs))
+
+    def _inputs_of(self, X: Any) -> Array:
+        check_is_fitted(self)
+        return self.inputs_.encode(frames.parts_from(table_columns(self, X, reset=False)))
+
+    def _mean_prediction(self, X: Any) -> Array:
+        """The mean of the members' predictions, shape (rows, outputs)."""
+        encoded = self._inputs_of(X)
+        total = np.zeros((len(encoded), self._outputs))
+        for holder in self._holders:
+            total += self._member_prediction(holder, encoded)
+        return total / len(self._holders)
+
+    def _member_outputs(self, holder: Holder, encoded: Array, *, link: bool) -> Array:
+        out = np.empty((len(encoded), self._outputs), np.float32)
+        step = max(1024, _CELLS // encoded.shape[1])
+        with holder.lock:
+            engine = holder.engine or holder.use(self._plan())
+            for start in range(0, len(encoded), step):
+                engine.forward(encoded[start : start + step], out[start : start + step], link=link)
+        return out
+
+    def _member_prediction(self, holder: Holder, encoded: Array) -> Array:
+        """On the scale on which members are averaged."""
+        return self._member_outputs(holder, encoded, link=True).astype(np.float64)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "members_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.non_deterministic = False
+        return tags

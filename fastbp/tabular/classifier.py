@@ -1,0 +1,273 @@
+"""`TabularClassifier`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from fastbp import losses
+from fastbp._validation import nearest_name
+from fastbp.holder import Holder
+from fastbp.losses import Loss
+from fastbp.tabular import calibration
+from fastbp.tabular.base import BaseTabular
+from fastbp.tabular.importance import Importance
+from fastbp.tabular.metrics import CLASSIFICATION, Criterion, criterion
+from fastbp.tabular.recipes import Recipe, recipe
+from fastbp.tabular.saving import Saved
+from fastbp.tabular.training import Data
+
+__all__ = ["TabularClassifier"]
+
+Array = NDArray[Any]
+
+
+class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):
+    """A network, or several, that tells classes of a table's rows; good without a thought.
+
+    It takes frames as they are: numbers, names and dates, with missing values. A share of the rows is
+    set aside to find each member's best epoch; probabilities are the members' mean.
+
+    Parameters
+    ----------
+    model : {"realmlp", "realmlp-s", "mlp"}
+        RealMLP-TD; its short form, with fewer parts; a plain network. See `docs/tabular.md`.
+    metric : {"log_loss", "accuracy", "roc_auc"}
+        What is to be good. It decides which epoch is best (for "roc_auc" the log-loss does, which says
+        nearly the same with less noise), and whether labels are smoothed (for "accuracy").
+    n_members : int
+        Networks to be averaged, each with its own first values, order and validation rows.
+    n_folds : int or None
+        Members for each part of so many, which is their validation; `oof_prediction_` then has all rows.
+    validation_fraction : float
+        Share of the rows for validation where there are neither folds nor an `eval_set`; 0: none, and
+        the last epoch is taken.
+    time_limit : float or None
+        Seconds that `fit` may take: fewer members and then shorter trainings, as `notes_` says.
+    calibrate : bool
+        Have a temperature, found on the rows of validation, sharpen or soften the probabilities.
+    class_weight : "balanced", dict or None
+        As in scikit-learn; it multiplies `sample_weight`.
+    cat_features : sequence of str or int, or None
+        Columns (names, or indices of an array) that are categories, whatever is in them.
+    hidden_layer_sizes, epochs, batch_size, learning_rate, dropout, weight_decay
+        None: those of the model.
+    patience : int or None
+        Epochs without a better one, after which a member stops.
+    n_jobs : int or None
+        Threads, as in `fastbp.MLPClassifier`; results do not depend on them.
+    random_state : int, RandomState or None
+
+    Attributes
+    ----------
+    classes_ : ndarray
+    members_ : list of Member
+        What was trained: parameters, values of validation, best epoch, why it stopped.
+    oof_prediction_ : ndarray of shape (rows, classes)
+        Probabilities of training rows by those members that had them for validation; NaN elsewhere.
+    notes_ : list of str
+        What may be worth a look: of columns, and of the time limit.
+    inputs_ : Inputs
+        How columns become inputs.
+    n_features_in_, feature_names_in_, n_iter_, fit_seconds_
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> from fastbp.data import load_digits
+    >>> X, y = load_digits()
+    >>> model = fastbp.TabularClassifier("mlp", epochs=20, random_state=0).fit(X[:500], y[:500])
+    >>> model.score(X[500:], y[500:]) > 0.85
+    True
+    """
+
+    def __init__(
+        self,
+        model: str = "realmlp",
+        *,
+        metric: str = "log_loss",
+        n_members: int = 1,
+        n_folds: int | None = None,
+        validation_fraction: float = 0.2,
+        time_limit: float | None = None,
+        calibrate: bool = False,
+        class_weight: Any = None,
+        cat_features: Sequence[str | int] | None = None,
+        hidden_layer_sizes: Sequence[int] | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        dropout: float | None = None,
+        weight_decay: float | None = None,
+        patience: int | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.model = model
+        self.metric = metric
+        self.n_members = n_members
+        self.n_folds = n_folds
+        self.validation_fraction = validation_fraction
+        self.time_limit = time_limit
+        self.calibrate = calibrate
+        self.class_weight = class_weight
+        self.cat_features = cat_features
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.dropout = dropout
+        self.weight_decay = weight_decay
+        self.patience = patience
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        eval_set: Any = None,
+        groups: Any = None,
+    ) -> Self:
+        """Train on the rows of a table.
+
+        Parameters
+        ----------
+        X : frame, dict of columns, or array of shape (rows, columns)
+            pandas, polars, Arrow and modin frames are taken as they are.
+        y : array_like of shape (rows,)
+            Labels.
+        sample_weight : array_like of shape (rows,) or None
+            Rows of weight 0 are left out.
+        eval_set : (X, y) or (X, y, sample_weight), or None
+            For validation, in place of a share of the rows.
+        groups : array_like of shape (rows,) or None
+            Rows of one group are either trained or validated on.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If something cannot be taken, before any training.
+
+        Warns
+        -----
+        RuntimeWarning
+            If training was cut short, by `time_limit` or Ctrl-C, or diverged.
+        """
+        self._words = check_random_state(self.random_state).randint(2**31, size=4).tolist()
+        return self._fit(X, y, sample_weight, eval_set, groups)
+
+    def predict(self, X: Any) -> Array:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Columns of frames go by their names.
+
+        Returns
+        -------
+        ndarray of shape (rows,)
+        """
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
+
+    def predict_proba(self, X: Any) -> Array:
+        """Predict the probability of every class.
+
+        Parameters
+        ----------
+        X : as in `predict`
+
+        Returns
+        -------
+        ndarray of shape (rows, classes)
+        """
+        return self._readable(self._mean_prediction(X))
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """The logarithms of `predict_proba`."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    # What the base asks for
+
+    @property
+    def _outputs(self) -> int:
+        return len(self.classes_)
+
+    def _check_metric(self) -> None:
+        if self.metric not in CLASSIFICATION:
+            raise ValueError(nearest_name("metric", self.metric, CLASSIFICATION))
+
+    def _check_y(self, y: Any) -> Array:
+        y = column_or_1d(np.asarray(y), warn=True)
+        check_classification_targets(y)
+        return y
+
+    def _learn_targets(self, y: Array) -> None:
+        self.classes_ = np.unique(y)
+        self.temperature_ = 1.0
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y has one class only, {self.classes_[0]!r}: a classifier needs two or more"
+            )
+
+    def _targets(self, y: Array) -> Array:
+        found = np.searchsorted(self.classes_, y).clip(0, len(self.classes_) - 1)
+        if (new := self.classes_[found] != y).any():
+            raise ValueError(f"y has a label that training has not: {y[new.argmax()]!r}")
+        return found.astype(np.int64)
+
+    def _class_weighted(self, y: Array, weight: Array | None) -> Array | None:
+        if self.class_weight is None:
+            return weight
+        classes, codes = np.unique(y, return_inverse=True)
+        factors = compute_class_weight(self.class_weight, classes=classes, y=y)
+        return factors[codes] * (1.0 if weight is None else weight)
+
+    def _labels(self, y: Array) -> Array | None:
+        return y
+
+    def _loss(self) -> Loss:
+        return losses.get("softmax_cross_entropy")
+
+    def _recipe(self) -> Recipe:
+        found = recipe(self.model, regression=False)
+        smooth = found.smoothing if self.metric == "accuracy" else 0.0
+        return dataclasses.replace(found, smoothing=smooth)
+
+    def _criterion(self) -> Criterion:
+        return criterion(self.metric)
+
+    def _held_out(self, found: Array, data: Data, aside: Data | None) -> None:
+        if not self.calibrate:
+            return
+        y, weight = data[1:]
+        known = np.isfinite(found[:, 0])
+        if aside is not None:
+            total = sum(self._member_prediction(h, aside[0]) for h in self._holders)
+            found, y, weight = total / len(self._holders), aside[1], aside[2]
+            known = np.ones(len(found), bool)
+        if not known.any():
+            raise ValueError("calibrate needs rows of validation: validation_fraction is 0")
+        weights = None if weight is None else weight[known]
+        self.temperature_ = calibration.temperature(found[known], y[known], weights)
+        self.oof_prediction_ = self._readable(self.oof_prediction_)
+
+    def _readable(self, found: Array) -> Array:
+        return calibration.tempered(found, self.temperature_)
+
+    def _member_prediction(self, holder: Holder, encoded: Array) -> Array:
+        check_is_fitted(self)
+        return super()._member_prediction(holder, encoded)

@@ -1,0 +1,206 @@
+"""Recipes of networks for tables: their stages, first values, and what changes from step to step.
+
+RealMLP-TD and its short form TD-S are those of Holzmüller, Grinsztajn & Steinwart (2024). Its layers
+z = W v / √d + b are plain Dense stages here, with factors (`fastbp.stages.Factors`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp import activations
+from fastbp.engines.reference import KINDS
+from fastbp.engines.reference.functions import functions_of
+from fastbp.optimizers import AdamW
+from fastbp.stages import PLAIN, Blend, Dense, Factors, Lookup, Periodic, Scale, Stage
+
+__all__ = ["MODELS", "Recipe", "dropouts_and_decays", "first_values", "rates", "recipe", "stages"]
+
+Array = NDArray[Any]
+FIRST_ROWS = 8192  # training rows that first values are fitted to
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network for a table is made and trained.
+
+    Attributes
+    ----------
+    hidden : tuple of int
+        Widths.
+    activation : str
+    blended : bool
+        How much of the activation is taken is trained, unit by unit.
+    waves : bool
+        Numbers are embedded, and categories of many values have vectors.
+    scaled : bool
+        A trained factor for each input, and the parametrisation W / √d.
+    fitted : bool
+        First values are fitted to the data.
+    cycles : bool
+        The rate goes up and down four times, each time as long as all before; else down once.
+    rate, dropout, decay, smoothing : float
+    epochs, batch : int
+    clamp : bool
+        Predicted numbers stay within those of training.
+    """
+
+    hidden: tuple[int, ...] = (256, 256, 256)
+    activation: str = "selu"
+    blended: bool = True
+    waves: bool = True
+    scaled: bool = True
+    fitted: bool = True
+    cycles: bool = True
+    rate: float = 0.04
+    dropout: float = 0.15
+    decay: float = 0.02
+    smoothing: float = 0.1
+    epochs: int = 256
+    batch: int = 256
+    clamp: bool = True
+    spread: float = 0.1
+    scale_factor: float = 6.0
+    wave_factor: float = 0.1
+
+    @property
+    def optimizer(self) -> AdamW:
+        """Adam with a short memory of squares."""
+        beta_2 = 0.95 if self.scaled else 0.999
+        return AdamW(beta_1=0.9, beta_2=beta_2, epsilon=1e-8, weight_decay=self.decay)
+
+
+_TD = Recipe()
+_TD_S = Recipe(blended=False, waves=False, fitted=False, dropout=0, decay=0, clamp=False)
+_MLP = Recipe(
+    hidden=(256, 256),
+    activation="relu",
+    blended=False,
+    waves=False,
+    scaled=False,
+    fitted=False,
+    cycles=False,
+    rate=1e-3,
+    dropout=0.1,
+    decay=0.1,
+    smoothing=0.0,
+    epochs=100,
+)
+# name: for classification, for regression
+MODELS: dict[str, tuple[Recipe, Recipe]] = {
+    "realmlp": (_TD, Recipe(activation="mish", rate=0.2)),
+    "realmlp-s": (
+        _TD_S,
+        Recipe(**{**_TD_S.__dict__, "activation": "mish", "rate": 0.07}),
+    ),
+    "mlp": (_MLP, _MLP),
+}
+
+
+def recipe(model: str, *, regression: bool) -> Recipe:
+    """The recipe of that name."""
+    return MODELS[model][regression]
+
+
+def stages(
+    recipe: Recipe, numbers: int, plain: int, levels: Sequence[int], outputs: int
+) -> tuple[Stage, ...]:
+    """The network for so many numbers, other columns, and tables of so many rows."""
+    phi = activations.get(recipe.activation)
+    inputs = max(numbers + plain + len(levels), 1)
+    made: list[Stage] = []
+    if numbers and recipe.waves:
+        made.append(
+            Periodic(inputs, numbers, spread=recipe.spread, factors=_factors(recipe.wave_factor))
+        )
+        inputs = made[-1].units
+    if levels:
+        made.append(Lookup(inputs, tuple(levels)))
+        inputs = made[-1].units
+    if recipe.scaled:
+        made.append(Scale(inputs, factors=_factors(recipe.scale_factor)))
+    for width in recipe.hidden:
+        factors = _dense_factors(recipe, inputs)
+        if recipe.blended:
+            made.append(Dense(inputs, width, factors=factors))
+            made.append(Blend(width, phi, dropout=recipe.dropout, factors=_factors(0.1)))
+        else:
+            made.append(Dense(inputs, width, phi, recipe.dropout, factors))
+        inputs = width
+    made.append(Dense(inputs, outputs, factors=_dense_factors(recipe, inputs)))
+    return tuple(made)
+
+
+def _factors(rate: float) -> tuple[Factors, Factors]:
+    """Decay goes with the square of the rate's factor, as in the authors' package."""
+    return Factors(), Factors(rate, 1.0, rate**2)
+
+
+def _dense_factors(recipe: Recipe, inputs: int) -> tuple[Factors, Factors]:
+    if not recipe.scaled:
+        return PLAIN
+    root = math.sqrt(inputs)
+    return Factors(1 / root, root), Factors(0.1, decay=0.0)
+
+
+def first_values(
+    recipe: Recipe, stages: Sequence[Stage], X: Array, generator: np.random.Generator
+) -> list[Array]:
+    """Parameters to begin with, for training rows X.
+
+    Fitted ones give every unit of a Dense stage a standard deviation of 1 over the rows, and as its
+    bias minus a random mean of its values at five rows; else W and b are from N(0, 1), and those of the
+    last stage 0.
+    """
+    if not recipe.scaled:
+        return [p for s in stages for p in s.first_values("auto", "float32", generator)]
+    rows = generator.permutation(len(X))[:FIRST_ROWS]
+    v: Array = X[rows]
+    found: list[Array] = []
+    for stage in stages:
+        if isinstance(stage, Dense):
+            W = generator.standard_normal(stage.shapes[0]).astype(np.float32)
+            W[:, :-1] /= math.sqrt(stage.inputs)
+            if recipe.fitted:
+                z = v @ W[:, :-1].T
+                spread = z.std(axis=0)
+                spread[spread == 0] = 1
+                W[:, :-1] /= spread[:, None]
+                z /= spread
+                some = z[generator.integers(0, len(z), (5, stage.units)), np.arange(stage.units)]
+                W[:, -1] = -(generator.dirichlet(np.ones(5), stage.units).T * some).sum(axis=0)
+            elif stage is stages[-1]:
+                W[...] = 0
+            values = [W]
+        else:
+            values = stage.first_values("auto", "float32", generator)
+        found += values
+        if recipe.fitted and stage is not stages[-1]:
+            v = KINDS[type(stage)].forward(stage, values, v, bf16=False)
+            phi, _ = functions_of(stage.activation)
+            v = phi(v, stage.activation.parameter)
+    return found
+
+
+def rates(recipe: Recipe, steps: int) -> NDArray[np.float64]:
+    """The learning rate of every step of a training."""
+    t = np.arange(steps) / steps
+    if not recipe.cycles:
+        return recipe.rate * 0.5 * (1 + np.cos(np.pi * t))
+    wave: NDArray[np.float64] = 1 - np.cos(2 * np.pi * np.log2(1 + 15 * t))
+    return recipe.rate * 0.5 * wave
+
+
+def dropouts_and_decays(recipe: Recipe, steps: int) -> NDArray[np.float64]:
+    """Factors of dropout and decay of every step: 1 for half of the training, then down to 0."""
+    t = np.arange(steps) / steps
+    if not recipe.cycles:
+        return np.ones(steps)
+    factor: NDArray[np.float64] = 0.5 * (1 + np.cos(np.pi * (np.maximum(1, 2 * t) - 1)))
+    return factor

@@ -1,0 +1,264 @@
+"""Training of one member: epochs, validation, the best epoch; and of many members side by side."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.engines import create
+from fastbp.losses import Loss
+from fastbp.plan import Plan
+from fastbp.stages import Stage
+from fastbp.tabular import recipes
+from fastbp.tabular.metrics import Criterion
+from fastbp.tabular.recipes import Recipe
+
+__all__ = ["Job", "Member", "Watch", "train_all"]
+
+Array = NDArray[Any]
+Rows = NDArray[np.int64]
+Data = tuple[Array, Array, Array | None]  # X, y, weight
+
+_PROBE = 8  # steps that a time limit's guess is made of
+_MOST_SHARE = 0.9  # of a time limit that is planned for
+
+
+@dataclass(frozen=True)
+class Job:
+    """A member to be trained.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    stages : tuple of stages
+    loss : Loss
+    rows : ndarray of int
+        Of the data, those to train on.
+    aside : tuple or None
+        X, y, weight of validation.
+    criterion : Criterion
+    patience : int or None
+        Epochs without a lower value, after which training ends.
+    bounds : tuple of float or None
+        What outputs are clamped to when they are validated.
+    seed : int
+    """
+
+    recipe: Recipe
+    stages: tuple[Stage, ...]
+    loss: Loss
+    rows: Rows
+    aside: Data | None
+    criterion: Criterion
+    patience: int | None
+    bounds: tuple[float, float] | None
+    seed: int
+
+    def plan(self, threads: int) -> Plan:
+        """For an engine."""
+        classes = self.loss.name == "softmax_cross_entropy"
+        return Plan(
+            self.stages,
+            self.loss,
+            self.recipe.optimizer,
+            batch_size=max(1, min(self.recipe.batch, len(self.rows))),
+            threads=threads,
+            seed=self.seed,
+            label_smoothing=self.recipe.smoothing if classes else 0.0,
+        )
+
+
+@dataclass
+class Member:
+    """A trained network.
+
+    Attributes
+    ----------
+    parameters : list of ndarray
+    values : list of float
+        What validation said after every epoch.
+    best_epoch : int
+        From 0; −1: the first values.
+    stopped : {"epochs", "patience", "time", "diverged", "interrupt"}
+    """
+
+    parameters: list[Array]
+    values: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+    stopped: str = "epochs"
+
+
+@dataclass
+class Watch:
+    """When to stop: at a time, or when somebody says so."""
+
+    until: float = float("inf")
+    told: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def over(self) -> bool:
+        return self.told.is_set() or time.monotonic() >= self.until
+
+
+def train_all(
+    jobs: Sequence[Job], data: Data, threads: int, time_limit: float | None, started: float
+) -> tuple[list[Member], list[str]]:
+    """Train members side by side, as many at a time as there are threads; the same bits on any number.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    data : tuple
+        X, y, weight as the engine takes them.
+    threads : int
+    time_limit : float or None
+        Seconds from `started` on, by `time.monotonic`.
+
+    Returns
+    -------
+    list of Member
+        Fewer than jobs where time was short.
+    list of str
+        What was done about the time limit.
+    """
+    watch = Watch()
+    notes: list[str] = []
+    workers = max(1, min(threads, len(jobs)))
+    if time_limit is not None:
+        watch.until = started + time_limit
+        jobs, notes = _within(jobs, data, threads, time_limit - (time.monotonic() - started))
+        workers = max(1, min(threads, len(jobs)))
+    each = max(1, threads // workers)
+    if workers == 1:
+        members = []
+        for job in jobs:
+            if members and watch.over:
+                break
+            members.append(train(job, data, threads, watch))
+            if members[-1].stopped == "interrupt":
+                break
+        return members, notes
+    with ThreadPoolExecutor(workers, "fastbp-tabular") as pool:
+        futures = [pool.submit(_if_time, job, data, each, watch, i) for i, job in enumerate(jobs)]
+        try:
+            wait(futures)
+        except KeyboardInterrupt:  # comes to this thread alone
+            watch.told.set()
+            wait(futures)
+            for future in futures:
+                if future.result() is not None:
+                    future.result().stopped = "interrupt"
+    return [m for m in (future.result() for future in futures) if m is not None], notes
+
+
+def _if_time(job: Job, data: Data, threads: int, watch: Watch, index: int) -> Member | None:
+    return None if index and watch.over else train(job, data, threads, watch)
+
+
+def _within(
+    jobs: Sequence[Job], data: Data, threads: int, seconds: float
+) -> tuple[Sequence[Job], list[str]]:
+    """Fewer members, or shorter trainings, such that they take so many seconds; and what was done."""
+    each = _seconds_of_epoch(jobs[0], data)
+    epochs = jobs[0].recipe.epochs
+    workers = max(1, min(threads, len(jobs)))
+    possible = max(0.0, _MOST_SHARE * seconds / each)  # epochs, of each worker
+    rounds = int(possible / epochs)
+    if rounds * workers >= len(jobs):
+        return jobs, []
+    if rounds >= 1:
+        kept = rounds * workers
+        return jobs[:kept], [f"time_limit: {kept} of {len(jobs)} members"]
+    shorter = max(1, int(possible))
+    jobs = [replace(j, recipe=replace(j.recipe, epochs=shorter)) for j in jobs[:workers]]
+    return jobs, [f"time_limit: {len(jobs)} members of {shorter} of {epochs} epochs"]
+
+
+def _seconds_of_epoch(job: Job, data: Data) -> float:
+    """On one thread, by a few steps of a copy."""
+    engine = create(job.plan(1))
+    generator = np.random.default_rng(job.seed)
+    engine.set_parameters(
+        [p for s in job.stages for p in s.first_values("auto", "float32", generator)]
+    )
+    steps, size = _steps(job), engine.plan.batch_size
+    some = min(_PROBE, steps)
+    order = job.rows[: some * size]
+    rates, losses = np.zeros(some), np.empty(some)
+    engine.epoch(*data, order[:size], rates, losses)  # what is done once
+    start = time.perf_counter()
+    engine.epoch(*data, order, rates, losses)
+    seconds = (time.perf_counter() - start) * steps / some
+    if job.aside is not None:
+        n = min(len(job.aside[0]), 4 * size)
+        out = np.empty((n, engine.plan.layer_sizes[-1]), np.float32)
+        start = time.perf_counter()
+        engine.forward(job.aside[0][:n], out)
+        seconds += (time.perf_counter() - start) * len(job.aside[0]) / n
+    return max(seconds, 1e-6)
+
+
+def _steps(job: Job) -> int:
+    """Of an epoch; a last minibatch that is not full is left out."""
+    return max(1, len(job.rows) // job.recipe.batch)
+
+
+def train(job: Job, data: Data, threads: int, watch: Watch) -> Member:
+    """Train a member; at the end it is as it was after its best epoch, the last of equals."""
+    generator = np.random.default_rng(job.seed)
+    engine = create(job.plan(threads))
+    first = recipes.first_values(job.recipe, job.stages, data[0][job.rows], generator)
+    engine.set_parameters(first)
+    engine.keep()
+    engine.keep_threads(True)
+    member = Member(first)
+    steps, size = _steps(job), engine.plan.batch_size
+    rates = recipes.rates(job.recipe, steps * job.recipe.epochs)
+    factors = recipes.dropouts_and_decays(job.recipe, len(rates))
+    losses = np.empty(steps)
+    best = np.inf
+    try:
+        for epoch in range(job.recipe.epochs):
+            order = generator.permutation(job.rows)[: steps * size]
+            now = slice(epoch * steps, (epoch + 1) * steps)
+            applied = engine.epoch(
+                *data, order, rates[now], losses, None, factors[now], factors[now]
+            )
+            if applied < steps:
+                member.stopped = "diverged"
+                break
+            value = _validate(engine, job)
+            member.values.append(value)
+            if value <= best and engine.keep():
+                best, member.best_epoch = value, epoch
+            if job.patience is not None and epoch - max(member.best_epoch, 0) >= job.patience:
+                member.stopped = "patience"
+                break
+            if watch.over and epoch + 1 < job.recipe.epochs:
+                member.stopped = "interrupt" if watch.told.is_set() else "time"
+                break
+    except KeyboardInterrupt:
+        member.stopped = "interrupt"
+    engine.restore()
+    engine.keep_threads(False)
+    member.parameters = engine.get_parameters()
+    return member
+
+
+def _validate(engine: Any, job: Job) -> float:
+    """Without validation every epoch is as good as the one before, and so the last is kept."""
+    if job.aside is None:
+        return 0.0
+    X, y, weight = job.aside
+    f = np.empty((len(X), engine.plan.layer_sizes[-1]), np.float32)
+    engine.forward(X, f)
+    if job.bounds is not None:
+        np.clip(f, *job.bounds, out=f)
+    return job.criterion(f, y, weight)
