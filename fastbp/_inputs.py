@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp import _frames
+from fastbp import _frames, csr
 from fastbp._validation import check_finite_number, check_integer
 from fastbp.losses import Loss
 from fastbp.plan import Plan
 
 Array = NDArray[Any]
-Data = tuple[Array, Array, Array | None]  # X, y, sample_weight
+Rows = Any  # an Array or a CSR
+Data = tuple[Rows, Array, Array | None]  # X, y, sample_weight
 
 
 def all_finite(a: Array) -> bool:
@@ -84,6 +85,13 @@ def as_matrix(name: str, value: object, columns: int, dtype: np.dtype[Any]) -> A
         hint = " (pass a single row as [row])" if value.shape == (columns,) else ""
         raise ValueError(f"{name} must have shape (n, {columns}), got {value.shape}{hint}")
     return check_finite(name, value, source)
+
+
+def as_rows(name: str, value: object, columns: int, dtype: np.dtype[Any]) -> Rows:
+    """Return the same, or for a sparse matrix a checked `fastbp.csr.CSR`."""
+    if type(value) is not np.ndarray and csr.is_sparse(value):
+        return csr.as_csr(name, value, columns, dtype)
+    return as_matrix(name, value, columns, dtype)
 
 
 def as_targets(
@@ -172,9 +180,9 @@ def check_weight_sum(name: str, weight: Array | None) -> None:
 def as_data(plan: Plan, X: object, y: object, sample_weight: object, prefix: str = "") -> Data:
     """Return X, y, sample_weight as the engine of `plan` takes them; `prefix` is for messages."""
     dtype = np.dtype(plan.dtype)
-    X = as_matrix(f"{prefix}X", X, plan.layer_sizes[0], dtype)
-    y = as_targets(f"{prefix}y", y, len(X), plan.layer_sizes[-1], plan.loss, dtype)
-    return X, y, as_sample_weight(f"{prefix}sample_weight", sample_weight, len(X), dtype)
+    rows = as_rows(f"{prefix}X", X, plan.layer_sizes[0], dtype)
+    y = as_targets(f"{prefix}y", y, len(rows), plan.layer_sizes[-1], plan.loss, dtype)
+    return rows, y, as_sample_weight(f"{prefix}sample_weight", sample_weight, len(rows), dtype)
 
 
 def as_training_data(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastbp import _inputs, model_file
 from fastbp._validation import check_integer
+from fastbp.csr import CSR
 from fastbp.history import History
 
 __all__ = ["Training", "fingerprints", "make_generator", "read", "write"]
@@ -78,8 +79,13 @@ def fingerprints(data: _inputs.Data, validation: _inputs.Data | None) -> dict[st
 _SMALL = 1 << 16  # values
 
 
-def _checksum(a: Array) -> str:
+def _checksum(a: Array | CSR) -> str:
     """Of shape, dtype and a sample of the rows."""
+    if isinstance(a, CSR):
+        wanted = np.unique(np.linspace(0, max(0, len(a) - 1), 256, dtype=np.int64))
+        sampled = a[wanted[: len(a)]]
+        parts = sampled.counts(), sampled.columns.astype(np.int64), sampled.values
+        return f"{a.shape} {len(a.values)} {' '.join(map(_checksum, parts))}"
     sample = a
     if a.size > _SMALL:
         rows, width = len(a), a.size // len(a)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import checkpoint as checkpoints
+from fastbp import rows as passes
 from fastbp import saving, schedules, scores
 from fastbp.engines import Engine
 from fastbp.history import DivergenceError, History
@@ -24,7 +25,6 @@ from fastbp.training import (
     Order,
     call_all,
     norm,
-    run_epoch,
     wants_gradient_norm,
 )
 
@@ -133,7 +133,7 @@ class NetworkFit:
             model, history, holder = self.model, self.history, self.model._holder
             X, y, weight = self.held_out
             with holder.lock:
-                loss = holder.use(self.plan).loss(X, y, weight)
+                loss = passes.loss_of(holder.use(self.plan), self.held_out)
             history.validation_loss.append(loss)
             score = scores.of_link(self.plan.loss.link).function
             history.validation_score.append(score(model.predict(X), y, weight))
@@ -208,7 +208,7 @@ def step(holder: Holder, plan: Plan, data: Data, order: Order, rates: Floats, wh
         engine = holder.use(plan)
         try:
             with holder.changing():
-                epoch = run_epoch(engine, data, order, rates)
+                epoch = passes.epoch_of(engine, data, order, rates)
                 whole = epoch.applied == len(rates)
                 if whole and engine.keep():
                     holder.steps += epoch.applied

@@ -94,6 +94,8 @@ class Holder:
         if parameters is None:
             parameters = self._present_parameters()
         new.set_parameters(parameters)
+        if engine is not None and self.is_training:  # others ask for rows of another kind meanwhile
+            new.keep()
         step, slots = self.state
         self.steps = 0
         same = self._optimizer == plan.optimizer
@@ -112,6 +114,11 @@ class Holder:
         if self.engine is not None:
             with self.changing():
                 self.engine.set_optimizer_state(0, _zeros(self.engine.plan))
+
+    @property
+    def is_training(self) -> bool:
+        """Whether a training is on."""
+        return self._training_lock.locked()
 
     @property
     def parameters(self) -> list[Array]:

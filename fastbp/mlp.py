@@ -28,9 +28,11 @@ from fastbp import (
     scores,
 )
 from fastbp import checkpoint as checkpoints
+from fastbp import rows as passes
 from fastbp._validation import check_finite_number, check_integer
 from fastbp.activations import Activation
-from fastbp.engines import check_precision
+from fastbp.csr import CSR, from_dense
+from fastbp.engines import Rows, check_precision
 from fastbp.exchange.methods import Conversions
 from fastbp.fitting import Checkpoints, NetworkFit, mean_loss, step
 from fastbp.history import History
@@ -238,16 +240,19 @@ class MLP(Conversions, Network):
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 1,
         resume: str | os.PathLike[str] | None = None,
+        sparse_update: str = "exact",
     ) -> History:
         """Train from the present parameters on, with a fresh optimizer.
 
         Parameters
         ----------
-        X : array_like of shape (n, n_0)
+        X : array_like or sparse matrix of shape (n, n_0)
             Finite numbers. Used in place if C-contiguous and of the model's dtype (a memory-mapped
             file is then read as it is needed), else converted once. Never written to. A DataFrame may
             have columns of any types of numbers, nullable ones too, and bools; a missing value is
-            an error that names its row and column.
+            an error that names its row and column. A sparse matrix of SciPy is taken by rows (CSR), at
+            the cost of its nonzeros, and never made dense as a whole; CSR arrays of the model's dtype
+            are used in place.
         y : array_like
             softmax_cross_entropy: integer labels of shape (n,), from 0 to n_L − 1, or
             distributions of shape (n, n_L). Other losses: shape (n, n_L), or (n,) if n_L = 1.
@@ -294,6 +299,12 @@ class MLP(Conversions, Network):
             options: the weights come out the same, bit for bit, on any number of threads. `epochs`
             counts those that the checkpoint has behind it. A function written in Python must be the
             same, and the Python version. Other data are noticed by a sample of their rows.
+        sparse_update : {"exact", "lazy"}
+            For a sparse X. ``"exact"``: every step updates every weight of the first layer, as with a
+            dense X; plain SGD without penalties does so at the cost of the nonzeros. ``"lazy"``: the
+            weights of an input, their penalty, decay and the optimizer's state, move only in the
+            steps in whose rows the input occurs, so that a step's cost does not depend on the number
+            of inputs.
 
         Returns
         -------
@@ -352,6 +363,9 @@ class MLP(Conversions, Network):
         n = len(data[0])
         held_out, fraction_rows = _inputs.as_validation(self._plan, validation, n)
         data = _inputs.weigh_classes(self._plan, data, class_weight)
+        rows_plan = passes.plan_for(plan, data[0], self._holder.engine_name, sparse_update)
+        if held_out is not None:
+            held_out = (_like(held_out[0], rows_plan), *held_out[1:])
         train_rows = n - fraction_rows
         # A batch larger than the data would only make the engine's buffers larger.
         plan = replace(plan, batch_size=min(plan.batch_size, train_rows))
@@ -360,7 +374,7 @@ class MLP(Conversions, Network):
             schedules.rates(rate, 0, steps)  # a callable that returns nonsense fails here
 
         with self._holder.training():
-            options = {
+            options: dict[str, Any] = {
                 "rows": n,
                 "validation_rows": fraction_rows if held_out is None else len(held_out[0]),
                 "shuffle": bool(shuffle),
@@ -370,6 +384,8 @@ class MLP(Conversions, Network):
                 "clip_norm": plan.clip_norm,
                 "penalty_in_sum": plan.penalty_in_sum,
             }
+            if sparse_update != "exact":
+                options["sparse_update"] = sparse_update
             resumed, kept, kept_data = None, None, {}
             if checkpoint is not None or resume is not None:
                 kept_data = checkpoints.fingerprints(data, held_out)
@@ -402,7 +418,8 @@ class MLP(Conversions, Network):
                 _inputs.check_weight_sum("sample_weight", data[2][rows])
 
             with self._holder.lock:
-                engine = self._holder.use(plan, parameters=kept, fresh=True)
+                rows_plan = replace(rows_plan, batch_size=plan.batch_size, seed=plan.seed)
+                engine = self._holder.use(rows_plan, parameters=kept, fresh=True)
                 self._plan = plan
                 engine.keep_threads(True)
                 engine.keep()
@@ -418,7 +435,7 @@ class MLP(Conversions, Network):
                 self.history = resumed.history
             fit = NetworkFit(
                 model=self,
-                plan=plan,
+                plan=rows_plan,
                 data=data,
                 rows=rows,
                 held_out=held_out,
@@ -450,6 +467,7 @@ class MLP(Conversions, Network):
         learning_rate: Rate | None = None,
         shuffle: bool = True,
         clip_norm: float = 0.0,
+        sparse_update: str = "exact",
     ) -> float:
         """Train for one pass over the data, going on from the optimizer's state of the last call.
 
@@ -459,7 +477,7 @@ class MLP(Conversions, Network):
 
         Parameters
         ----------
-        X, y, sample_weight, batch_size, optimizer, learning_rate, shuffle, clip_norm
+        X, y, sample_weight, batch_size, optimizer, learning_rate, shuffle, clip_norm, sparse_update
             As in `fit`.
 
         Returns
@@ -492,14 +510,15 @@ class MLP(Conversions, Network):
         # As in `fit`; to the next power of 2, so that the engine need not change with every n.
         plan = replace(plan, batch_size=min(plan.batch_size, 1 << (n - 1).bit_length()))
         holder = self._holder
+        rows_plan = passes.plan_for(plan, data[0], holder.engine_name, sparse_update)
         with holder.training():
             start = holder.steps if plan.optimizer == self._plan.optimizer else 0
             rates = schedules.rates(schedule, start, -(-n // plan.batch_size))
             with holder.lock:
-                holder.use(plan).keep()
+                holder.use(rows_plan).keep()
                 self._plan = plan
             order = self._generator.permutation(n) if shuffle else np.arange(n)
-            epoch = step(holder, plan, data, order, rates, "partial_fit")
+            epoch = step(holder, rows_plan, data, order, rates, "partial_fit")
         return mean_loss(epoch, plan.batch_size, order, data[2])
 
     def _training_plan(
@@ -599,3 +618,10 @@ class MLP(Conversions, Network):
             "threads": _options.check_threads(threads),
         }
         return saving.load(path, cls, run)
+
+
+def _like(X: Rows, plan: Plan) -> Rows:
+    """Rows to validate on of the kind that an engine of the plan takes."""
+    if plan.is_sparse:
+        return X if isinstance(X, CSR) else from_dense(X)
+    return X

@@ -13,8 +13,9 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastbp import _inputs, _options, optimizers, scores
-from fastbp.engines import Engine
+from fastbp import _inputs, _options, optimizers, rows, scores
+from fastbp.csr import CSR
+from fastbp.engines import Engine, Rows
 from fastbp.holder import Holder
 from fastbp.plan import Plan
 from fastbp.threads import get_num_threads
@@ -99,7 +100,7 @@ class Network:
 
         Parameters
         ----------
-        X : array_like of shape (n, n_0)
+        X : array_like or sparse matrix of shape (n, n_0)
 
         Returns
         -------
@@ -130,7 +131,7 @@ class Network:
 
         Parameters
         ----------
-        X : array_like of shape (n, n_0)
+        X : array_like or sparse matrix of shape (n, n_0)
 
         Returns
         -------
@@ -178,8 +179,8 @@ class Network:
         >>> model.score([[5], [-5], [3]], [0, 1, 1]).__round__(3)
         0.667
         """
-        X, y, weight = _inputs.as_training_data(self._plan, X, y, sample_weight)
-        return scores.of_link(self._plan.loss.link).function(self.predict(X), y, weight)
+        given, y, weight = _inputs.as_training_data(self._plan, X, y, sample_weight)
+        return scores.of_link(self._plan.loss.link).function(self.predict(given), y, weight)
 
     def evaluate(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -203,16 +204,16 @@ class Network:
         >>> model.evaluate([[1], [2]], [2, 5])
         {'loss': 0.25, 'R2': 0.7777777777777778}
         """
-        X, y, weight = _inputs.as_training_data(self._plan, X, y, sample_weight)
+        given, y, weight = _inputs.as_training_data(self._plan, X, y, sample_weight)
         name = scores.of_link(self._plan.loss.link).name
-        return {"loss": self.loss(X, y, weight), name: self.score(X, y, weight)}
+        return {"loss": self.loss(given, y, weight), name: self.score(given, y, weight)}
 
     def forward(self, X: ArrayLike) -> tuple[list[Array], list[Array]]:
         """Return every value of the forward pass, computed by the reference engine.
 
         Parameters
         ----------
-        X : array_like of shape (n, n_0)
+        X : array_like or sparse matrix of shape (n, n_0)
 
         Returns
         -------
@@ -237,17 +238,18 @@ class Network:
         """
         from fastbp.engines.reference import ReferenceEngine
 
-        X = _inputs.as_matrix("X", X, self._plan.layer_sizes[0], self._dtype)
-        engine = ReferenceEngine(replace(self._plan, optimizer=optimizers.SGD()))
+        given = _inputs.as_rows("X", X, self._plan.layer_sizes[0], self._dtype)
+        plan = replace(self._plan, optimizer=optimizers.SGD())
+        engine = ReferenceEngine(plan.with_sparse() if isinstance(given, CSR) else plan)
         engine.set_parameters(self.parameters)
-        return engine.trace(X)
+        return engine.trace(given)
 
     def jacobian(self, X: ArrayLike) -> Array:
         """Return df/dx at every row of X, f being the network's output before the link.
 
         Parameters
         ----------
-        X : array_like of shape (n, n_0)
+        X : array_like or sparse matrix of shape (n, n_0)
 
         Returns
         -------
@@ -260,11 +262,12 @@ class Network:
         >>> model.jacobian([[1], [-1]]).ravel()
         array([6., 0.], dtype=float32)
         """
-        X = _inputs.as_matrix("X", X, self._plan.layer_sizes[0], self._dtype)
+        given = _inputs.as_rows("X", X, self._plan.layer_sizes[0], self._dtype)
         sizes = self._plan.layer_sizes
-        out = np.empty((len(X), sizes[-1], sizes[0]), self._dtype)
+        out = np.empty((len(given), sizes[-1], sizes[0]), self._dtype)
         with self._holder.lock:
-            self._present().jacobian(X, out)
+            engine = self._present(given)
+            engine.jacobian(given if rows.takes(engine, given) else given.toarray(), out)
         return out
 
     def loss(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -288,7 +291,7 @@ class Network:
         """
         data = _inputs.as_data(self._plan, X, y, sample_weight)
         with self._holder.lock:
-            return self._present().loss(*data)
+            return rows.loss_of(self._present(data[0]), data)
 
     @overload
     def gradient(
@@ -344,23 +347,28 @@ class Network:
         data = _inputs.as_data(self._plan, X, y, sample_weight)
         out = [np.zeros(shape, self._dtype) for shape in self._plan.shapes]
         with self._holder.lock:
-            self._present().gradient(*data, out)
+            rows.gradient_of(self._present(data[0]), data, out)
         if split:
             return [g[:, :-1].copy() for g in out], [g[:, -1].copy() for g in out]
         return out
 
     def _output(self, X: ArrayLike, *, link: bool) -> Array:
-        X = _inputs.as_matrix("X", X, self._plan.layer_sizes[0], self._dtype)
-        out = np.empty((len(X), self._plan.layer_sizes[-1]), self._dtype)
+        given = _inputs.as_rows("X", X, self._plan.layer_sizes[0], self._dtype)
         with self._holder.lock:
-            self._present().forward(X, out, link=link)
-        return out
+            return rows.outputs_of(self._present(given), given, link=link)
 
-    def _present(self) -> Engine:
-        """The engine that there is, or a first one; for who has the holder's lock."""
-        if self._holder.engine is None:
+    def _present(self, X: Rows) -> Engine:
+        """An engine for such rows, if it takes them the one that there is; for who has the lock."""
+        holder = self._holder
+        engine = holder.engine
+        if engine is None:
             self._plan = replace(self._plan, threads=self._threads or get_num_threads())
-        return self._holder.engine or self._holder.use(self._plan)
+            return holder.use(rows.plan_for(self._plan, X, holder.engine_name))
+        # Parameters take a while from one engine to another. So in a training sparse rows are made dense
+        # where its engine takes dense ones.
+        if rows.takes(engine, X) or (isinstance(X, CSR) and holder.is_training):
+            return engine
+        return holder.use(rows.plan_for(engine.plan, X, holder.engine_name))
 
 
 def _squeeze(a: Array) -> Array:

@@ -128,6 +128,14 @@ class Plan:
         sparse = Sparse(first.inputs, first.units, first.activation, first.dropout, update)
         return replace(self, stages=(sparse, *self.stages[1:]))
 
+    def with_dense(self) -> Plan:
+        """The same network for X that is an array."""
+        first = self.stages[0]
+        if not isinstance(first, Sparse):
+            return self
+        dense = Dense(first.inputs, first.units, first.activation, first.dropout)
+        return replace(self, stages=(dense, *self.stages[1:]))
+
     @functools.cached_property
     def activations(self) -> tuple[Activation, ...]:
         """φ of every stage but the last."""

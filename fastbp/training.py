@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.engines import Engine
+from fastbp.engines import Engine, Rows
 from fastbp.history import History
 from fastbp.stopping import Stopping
 
@@ -34,7 +34,7 @@ __all__ = [
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Order = NDArray[np.int64]
-Data = tuple[Array, Array, Array | None]  # X, y, sample_weight
+Data = tuple[Rows, Array, Array | None]  # X, y, sample_weight
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from fastbp import _options, activations, optimizers
+from fastbp import _options, activations, csr, optimizers, rows
 from fastbp._inputs import all_finite
 from fastbp._validation import check_integer
 from fastbp.activations import Activation
@@ -42,12 +42,12 @@ from fastbp.estimators.callbacks import CallbackSupportMixin, FitTask
 from fastbp.estimators.fitting import EstimatorFit
 from fastbp.estimators.parallel import threads_for
 from fastbp.estimators.parameters import join, sizes_of, split
-from fastbp.estimators.rows import Data, outputs_of
 from fastbp.estimators.solver import Solver
 from fastbp.exchange.methods import EstimatorExports
 from fastbp.losses import CROSS_ENTROPIES, Loss
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
 from fastbp.plan import Plan
+from fastbp.rows import Data
 from fastbp.schedules import Schedule
 from fastbp.stages import dense
 from fastbp.training import run
@@ -81,6 +81,7 @@ def constraints(peer: Any) -> dict[str, list[Any]]:
     own["progress"] = ["boolean"]
     own["precision"] = [StrOptions({"auto", "float32", "float64", "bf16"})]
     own["engine"] = [StrOptions(set(ENGINES))]
+    own["sparse_update"] = [StrOptions({"exact", "lazy"})]
     return own
 
 
@@ -184,7 +185,7 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
             )
         self.n_outputs_ = outputs
         dtype = self._compute_dtype()
-        X = _as_matrix(X, dtype)
+        X = _as_rows(X, dtype)
         if y.dtype.kind == "f":
             y = np.ascontiguousarray(y, dtype)
         if weight is not None:
@@ -399,7 +400,7 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
         by_score = getattr(self, "best_loss_", ()) is None
         if not hasattr(self, "loss_curve_") or by_score != bool(self.early_stopping):
             self._begin_record()  # goes on from what was fitted by another solver or rule
-        order = np.arange(X.shape[0])
+        order = np.arange(len(X))
         validation = None
         if self.early_stopping:
             order, aside = train_test_split(
@@ -414,7 +415,12 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
                     "of your dataset."
                 )
             validation = X[aside], y[aside], None if weight is None else weight[aside]
-        plan = make_plan(optimizer=solver.optimizer, batch_size=self._batch_size(len(order)))
+        plan = rows.plan_for(
+            make_plan(optimizer=solver.optimizer, batch_size=self._batch_size(len(order))),
+            X,
+            self.engine,
+            self.sparse_update,
+        )
         scored = len(self.validation_scores_ or ()) if self.early_stopping else 0
         holder = solver.holder
         holder.engine_name = self.engine
@@ -513,8 +519,10 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
             threads=threads_for(self.n_jobs),
         )
         kept = self.__dict__.setdefault("_engines", [])
+        given = _as_rows(X, dtype)
+        plan = rows.plan_for(plan, given, self.engine)
         with prediction.engine_for(kept, plan, self.engine, coefs, intercepts) as engine:
-            return outputs_of(engine, _as_matrix(X, dtype), link=link)
+            return rows.outputs_of(engine, given, link=link)
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
@@ -540,8 +548,8 @@ def _finite(arrays: list[Array]) -> bool:
     return all(map(all_finite, arrays))
 
 
-def _as_matrix(X: Any, dtype: np.dtype[Any]) -> Any:
+def _as_rows(X: Any, dtype: np.dtype[Any]) -> Any:
     """X of that dtype: C-contiguous, or sparse by rows (CSR)."""
     if scipy.sparse.issparse(X):
-        return X.tocsr().astype(dtype, copy=False)
+        return csr.as_csr("X", X, X.shape[1], dtype)
     return np.require(X, dtype, ["C_CONTIGUOUS", "ALIGNED"])

@@ -63,6 +63,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     engine : {"auto", "native", "jit", "reference"}
         What computes; "auto" takes the fastest one available, and NumPy for predictions of up to 32
         rows: the last bits of a row's outputs may then be others than among more rows.
+    sparse_update : {"exact", "lazy"}
+        For a sparse X and a stochastic solver: see `fastbp.MLP.fit`.
 
     Attributes
     ----------
@@ -120,6 +122,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         progress: bool = False,
         precision: str = "auto",
         engine: str = "auto",
+        sparse_update: str = "exact",
     ) -> None:
         store(self, locals())
 
@@ -129,7 +132,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Parameters
         ----------
         X : array_like or sparse matrix of shape (n, features)
-            A sparse X is taken by rows (CSR) and made dense some batches at a time.
+            A sparse X is taken by rows (CSR), at the cost of its nonzeros.
         y : array_like of shape (n,) or (n, labels)
             Class labels, or 0 and 1 for each of several labels.
         sample_weight : array_like of shape (n,) or None

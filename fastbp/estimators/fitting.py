@@ -16,10 +16,10 @@ from fastbp._inputs import all_finite
 from fastbp.engines import Engine
 from fastbp.estimators.parallel import let_interrupt
 from fastbp.estimators.parameters import join, sizes_of, split
-from fastbp.estimators.rows import Data, epoch_of, loss_of, outputs_of
 from fastbp.estimators.solver import Solver
 from fastbp.history import History
 from fastbp.plan import Plan
+from fastbp.rows import Data, epoch_of, loss_of, outputs_of
 from fastbp.stopping import Stopping
 from fastbp.training import Order, call_all, norm, wants_gradient_norm
 

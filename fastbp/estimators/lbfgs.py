@@ -11,9 +11,9 @@ import numpy as np
 import scipy.optimize
 from numpy.typing import NDArray
 
-from fastbp.engines import Array, Plan, create
+from fastbp.engines import Array, Plan, Rows, create
 from fastbp.estimators.parallel import let_interrupt
-from fastbp.estimators.rows import dense_rows, row_blocks
+from fastbp.rows import gradient_of, plan_for
 
 Vector = NDArray[np.float64]
 STOPPED = 99  # SciPy's status for a callback that raised StopIteration
@@ -22,18 +22,18 @@ STOPPED = 99  # SciPy's status for a callback that raised StopIteration
 class Objective:
     """Loss and gradient as functions of one vector: all weights (n_in, n_out), then all biases.
 
-    The penalty is added here, so that blocks of rows can be summed, and the loss of several outputs
-    averaged over them, as scikit-learn reports it (its gradient is that of the sum).
+    The penalty is added here, so that the loss of several outputs can be averaged over them, as
+    scikit-learn reports it (its gradient is that of the sum).
     """
 
     def __init__(
-        self, plan: Plan, engine: str, X: Any, y: Array, weight: Array | None, share: float
+        self, plan: Plan, engine: str, X: Rows, y: Array, weight: Array | None, share: float
     ) -> None:
-        self.engine = create(replace(plan, l2=0.0), engine)
+        self.engine = create(plan_for(replace(plan, l2=0.0), X, engine), engine)
         self._alpha = plan.l2
         self._data = X, y, weight
         self._share = share  # of the sum over the outputs in the reported loss
-        self._total = X.shape[0] if weight is None else float(weight.sum())
+        self._total = len(X) if weight is None else float(weight.sum())
         sizes = plan.layer_sizes
         pairs = list(itertools.pairwise(sizes))
         self._parameters = [np.empty((n_out, n_in + 1), plan.dtype) for n_in, n_out in pairs]
@@ -50,15 +50,10 @@ class Objective:
         """The reported loss, and the gradient."""
         let_interrupt()
         self.engine.set_parameters(self.unpack(packed))
-        X, y, weight = self._data
-        loss = 0.0
-        gradient = np.zeros_like(packed)
-        for rows, block in row_blocks(X, dense_rows(X.shape[1])):
-            w = None if weight is None else weight[rows]
-            share = (len(block) if w is None else float(w.sum())) / self._total
-            loss += share * self.engine.gradient(block, y[rows], w, self._gradient)
-            for vector, part in self._parts(gradient, self._gradient):
-                vector += share * part
+        loss = gradient_of(self.engine, self._data, self._gradient)
+        gradient = np.empty_like(packed)
+        for vector, part in self._parts(gradient, self._gradient):
+            vector[...] = part
         weights = packed[: self._weights]
         squares = float(np.einsum("i,i->", weights, weights))  # BLAS would wake threads of its own
         loss = self._share * loss + 0.5 * self._alpha * squares / self._total

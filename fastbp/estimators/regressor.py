@@ -29,7 +29,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
  random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping,\
  validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         As there, with the same defaults and effects.
-    activation, solver, learning_rate, dropout, callbacks, n_jobs, progress, precision, engine
+    activation, solver, learning_rate, dropout, callbacks, n_jobs, progress, precision, engine,\
+ sparse_update
         As in `MLPClassifier`.
 
     Attributes
@@ -88,6 +89,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         progress: bool = False,
         precision: str = "auto",
         engine: str = "auto",
+        sparse_update: str = "exact",
     ) -> None:
         store(self, locals())
 
@@ -97,7 +99,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Parameters
         ----------
         X : array_like or sparse matrix of shape (n, features)
-            A sparse X is taken by rows (CSR) and made dense some batches at a time.
+            A sparse X is taken by rows (CSR), at the cost of its nonzeros.
         y : array_like of shape (n,) or (n, outputs)
         sample_weight : array_like of shape (n,) or None
 
