@@ -363,7 +363,7 @@ class Lookup:
         return [generator.standard_normal(self.shapes[0]).astype(dtype)]
 
 
-Stage = Dense | Scale | Blend | Periodic | Lookup
+Stage = Dense | Scale | Blend | Periodic | Lookup | Sparse
 
 
 def dense(
