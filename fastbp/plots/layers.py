@@ -115,7 +115,7 @@ class LayersDisplay:
         ax : matplotlib Axes or None
             None: of a new figure.
         kind : {"activations", "gradients"}
-            Values vˡ, or |∂ℓ/∂wˡ| on a logarithmic scale, without those that are 0.
+            Values vˡ, or sizes of ∂ℓ/∂wˡ on a logarithmic scale, without those that are 0.
 
         Returns
         -------
