@@ -1,7 +1,6 @@
 """The documentation site: ``.ci/docs.sh`` builds it, from here and from ``examples/``.
 
-Formulas become MathML (`_ext/mathml.py`), which browsers draw themselves: no script and no font is
-fetched when a page is read.
+Formulas become pictures within the page (`_ext/formulas.py`): nothing is fetched when a page is read.
 """
 
 import os
@@ -28,7 +27,7 @@ REPOSITORY = os.environ.get("FASTBP_REPOSITORY", "")
 html_baseurl = SITE
 
 extensions = [
-    "mathml",
+    "formulas",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",

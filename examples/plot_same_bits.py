@@ -21,7 +21,7 @@ def weights(threads, nudge=False):
     model = fastbp.MLP([64, 256, 256, 10], seed=0, threads=threads)
     if nudge:
         parameters = model.parameters
-        parameters[0][0, 0] = np.nextafter(parameters[0][0, 0], np.float32(1))
+        parameters[0][0, 28] = np.nextafter(parameters[0][0, 28], np.float32(1))
         model.parameters = parameters
     seen = []
     model.fit(X, y, epochs=25, batch_size=64, optimizer="adam", learning_rate=0.003,
