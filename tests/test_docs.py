@@ -1,4 +1,4 @@
-"""Examples in docstrings of the installed package, in README and in the pages of the site say what happens."""
+"""Examples in docstrings of the package, in README and in the pages of the site say what happens."""
 
 from __future__ import annotations
 
