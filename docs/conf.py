@@ -63,6 +63,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "abort_on_example_error": True,
     "show_signature": False,
+    "capture_repr": (),
     "min_reported_time": 0,
     "write_computation_times": False,
     "image_scrapers": ("matplotlib",),
