@@ -21,7 +21,9 @@ def main() -> None:
         help="make the page from what an earlier run measured (the JSON beside its page)",
     )
     report.add_argument(
-        "--readme", action="store_true", help="also replace README's table and docs/ratios.svg"
+        "--docs",
+        action="store_true",
+        help="also replace the table of docs/benchmarks.md, and docs/ratios.svg",
     )
 
     compare = commands.add_parser("compare", help="compare this checkout with another revision")
@@ -42,7 +44,7 @@ def main() -> None:
             arguments.out,
             quick=arguments.quick,
             measured=arguments.measured,
-            readme=arguments.readme,
+            docs=arguments.docs,
         )
     elif arguments.command == "files":
         from benchmarks import files as files_

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -101,7 +102,7 @@ def ratios(records: Sequence[Record], name: str = "ratios") -> str:
     axes.set_yticks([t for t in ticks if bottom / 1.5 <= t <= top * 1.5])
     axes.set_xlim(-0.5, len(rows) - 0.5)
     axes.grid(axis="x", visible=False)
-    axes.set_xticks(range(len(rows)), [case.replace(", ", "\nbatch ") for case in rows], fontsize=8)
+    axes.set_xticks(range(len(rows)), [_in_lines(case) for case in rows], fontsize=8)
     axes.set_ylabel("time, in fastbp's (log scale)")
     axes.legend(
         *_without_bars(axes),
@@ -113,6 +114,15 @@ def ratios(records: Sequence[Record], name: str = "ratios") -> str:
         handleheight=1.2,
     )
     return svg(figure, name)
+
+
+def _in_lines(case: str) -> str:
+    """Net and batch below each other; a run of layers of one width as 1024 (×4)."""
+    net, _, batch = case.partition(", ")
+    runs = [(width, len(list(same))) for width, same in itertools.groupby(net.split("-"))]
+    return (
+        "-".join(f"{w}(×{n})" if n > 2 else "-".join([w] * n) for w, n in runs) + f"\nbatch {batch}"
+    )
 
 
 def _without_bars(axes: Any) -> tuple[list[Any], list[str]]:

@@ -27,7 +27,7 @@ from benchmarks.interleave import Spread
 from benchmarks.report_tables import Results
 from benchmarks.worker import ROOT, available_threads
 
-MARKS = "<!-- speed: python -m benchmarks report --readme -->", "<!-- end of speed -->"
+MARKS = "<!-- speed: python -m benchmarks report --docs -->", "<!-- end of speed -->"
 PICTURE = ROOT / "docs" / "ratios.svg"
 
 
@@ -366,10 +366,10 @@ in shuffled order, forward, loss, backward, update. Making the order is not.</li
 </ul>"""
 
 
-# The README's part
+# The documentation's part
 
 
-def readme_table(results: Results) -> str:
+def docs_table(results: Results) -> str:
     """Markdown: a table of the nets, and where and when it was measured."""
     rows, limits = tables.by_case(results["training"]), results["limits"]
     columns = ("fastbp", "fastbp-bf16", "numpy", "sklearn", "torch", "torch-bf16", "jax-scan")
@@ -403,7 +403,7 @@ def readme_table(results: Results) -> str:
         "Microseconds for one training step (ReLU, softmax cross-entropy, plain SGD, shuffled "
         "minibatches); lower is better.\n\n"
         f"{table}\n\n"
-        "![How many times as long as fastbp each library takes](docs/ratios.svg)\n\n"
+        "![How many times as long as fastbp each library takes](ratios.svg)\n\n"
         f"Measured on {m['date']} on {m['cpu']}, {m['threads']} threads{disturbed}, "
         f"with {libraries}. The best "
         "float32 peer is the fastest of all that run (two ways of using JAX and of PyTorch among "
@@ -412,21 +412,21 @@ def readme_table(results: Results) -> str:
     )
 
 
-def write_readme(results: Results) -> None:
-    """Replace README's table and picture."""
+def write_docs(results: Results) -> None:
+    """Replace the table and picture of docs/benchmarks.md."""
     from benchmarks import charts
 
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(MARKS[0])
+    target = ROOT / "docs" / "benchmarks.md"
+    before, _, rest = target.read_text().partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
     if not after:
-        raise SystemExit(f"{readme} lacks the lines {MARKS[0]} and {MARKS[1]}")
-    readme.write_text(f"{before}{MARKS[0]}\n{readme_table(results)}{MARKS[1]}{after}")
+        raise SystemExit(f"{target} lacks the lines {MARKS[0]} and {MARKS[1]}")
+    target.write_text(f"{before}{MARKS[0]}\n{docs_table(results)}{MARKS[1]}{after}")
     PICTURE.parent.mkdir(exist_ok=True)
     PICTURE.write_text(charts.ratios(results["training"]))
 
 
-def main(out: Path, *, quick: bool, measured: Path | None, readme: bool) -> None:
+def main(out: Path, *, quick: bool, measured: Path | None, docs: bool) -> None:
     """Measure (or take what was measured), and write the page with its figures beside it."""
     if measured is None:
         try:
@@ -439,6 +439,6 @@ def main(out: Path, *, quick: bool, measured: Path | None, readme: bool) -> None
         results = json.loads(measured.read_text())
     out.write_text(page(results))
     print(f"{out} ({out.stat().st_size / 1e3:.0f} kB), and {out.with_suffix('.json')}")
-    if readme:
-        write_readme(results)
-        print("README.md and docs/ratios.svg are up to date with it")
+    if docs:
+        write_docs(results)
+        print("docs/benchmarks.md and docs/ratios.svg are up to date with it")

@@ -388,7 +388,7 @@ def test_numbers_are_printed_with_two_or_three_digits():
     assert tables.microseconds(9.99e-6) == "10"
 
 
-def test_readme_says_what_was_measured():
+def test_the_documentation_says_what_was_measured():
     common = {"flops": 40e9, "bytes": 500, "precision": "float32", "threads": 2, "most_threads": 2}
     training = [
         record("fastbp", [2.0], **common),
@@ -402,14 +402,14 @@ def test_readme_says_what_was_measured():
         "versions": {"numpy": {"numpy": "9.9"}},
         "others": 0.0,
     }
-    text = report.readme_table(results)
+    text = report.docs_table(results)
     assert "| c | 2,000,000 | 6,000,000 | 5,000,000 | **2.50×** | 20 % |" in text
-    both = report.readme_table(results | small_results())
+    both = report.docs_table(results | small_results())
     assert "| net, batch | fastbp | fastbp, bf16 | PyTorch | PyTorch, bf16 autocast |" in both
     line = "| c | 2,000,000 | 1,000,000 | 3,000,000 | 5,000,000 | **1.50×** | **5.00×** | 20 % | 20 % |"
     assert line in both
     assert "Measured on 2000-01-01 on a CPU, 2 threads, with numpy 9.9." in text
-    assert "other programs kept 0.7 CPUs busy" in report.readme_table(results | {"others": 0.7})
+    assert "other programs kept 0.7 CPUs busy" in report.docs_table(results | {"others": 0.7})
 
 
 # The probe

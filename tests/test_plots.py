@@ -115,7 +115,7 @@ def test_layers_find_dead_units(plt: Any):
     display = LayersDisplay.from_estimator(model, X, Y)
     assert display.dead[0].tolist() == [True] * 3 + [False] * 5
     assert [t.get_text() for t in display.ax_.get_xticklabels()] == [
-        "layer 1\n3 of 8 dead",
+        "layer 1\n3/8 dead",
         "layer 2",
     ]
     assert display.gradients is not None
@@ -127,6 +127,19 @@ def test_layers_find_dead_units(plt: Any):
         LayersDisplay.from_estimator(model, X, kind="gradients")
     with pytest.raises(ValueError, match="hidden layer"):
         LayersDisplay.from_estimator(fastbp.MLP([64, 10]), X)
+
+
+def test_layers_without_any_gradient(plt: Any):
+    from fastbp.plots import LayersDisplay
+
+    model = fastbp.MLP([64, 4, 10], seed=0)
+    biases = model.biases
+    biases[0][:] = -1e6
+    model.biases = biases
+    display = LayersDisplay.from_estimator(model, X, Y)
+    assert display.dead[0].all()
+    medians = [line.get_ydata()[0] for line in display.boxes_["medians"]]
+    assert np.isfinite(medians).tolist() == [False, True]  # the biases of the outputs have one
 
 
 def test_layers_of_saturated_sigmoids_are_not_dead_by_rounding_alone():

@@ -16,7 +16,7 @@ __all__ = ["AttributionsDisplay"]
 
 
 class AttributionsDisplay:
-    """Bars of what each input adds to, or takes from, the predictions: the mean of |attribution|.
+    """Bars of what each input adds to, or takes from, the predictions: the mean size of its attribution.
 
     Make one with `from_estimator`. Of a classifier it is the likeliest class's output, before softmax.
 

@@ -115,7 +115,7 @@ class LayersDisplay:
         ax : matplotlib Axes or None
             None: of a new figure.
         kind : {"activations", "gradients"}
-            Values vˡ, or |∂ℓ/∂wˡ| on a logarithmic scale, without those that are 0.
+            Values vˡ, or sizes of ∂ℓ/∂wˡ on a logarithmic scale, without those that are 0.
 
         Returns
         -------
@@ -143,10 +143,11 @@ class LayersDisplay:
         self.figure_ = self.ax_.figure
         boxes = []
         for layer, found in enumerate(values, 1):
+            found = found if len(found) else np.array([np.nan])  # no box
             low, q1, median, q3, high = np.quantile(found, (0.01, 0.25, 0.5, 0.75, 0.99))
             label = f"layer {layer}"
             if layer <= len(self.dead):
-                label += f"\n{self.dead[layer - 1].sum()} of {len(self.dead[layer - 1])} dead"
+                label += f"\n{self.dead[layer - 1].sum()}/{len(self.dead[layer - 1])} dead"
             boxes.append(
                 {"whislo": low, "q1": q1, "med": median, "q3": q3, "whishi": high, "label": label}
             )

@@ -89,7 +89,7 @@ class WeightsDisplay:
         return display.plot(ax) if plot else display
 
     def plot(self, ax: Any = None, *, cmap: str = "RdBu") -> Self:
-        """Draw; white is 0, and the two ends of `cmap` are the largest |weight|.
+        """Draw; white is 0, and the ends of `cmap` are the largest weight, by size, with either sign.
 
         Parameters
         ----------
