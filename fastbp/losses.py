@@ -27,7 +27,10 @@ class Loss:
     parameter : float
         The width δ of the quadratic zone of ``huber``. Of the cross-entropies a floor: ℓ is reported
         as if no probability were nearer to 0 or 1, its gradient is not changed (0: no floor; for
-        softmax_cross_entropy with integer labels). 0 for the others.
+        softmax_cross_entropy with integer labels). The quantile τ of ``pinball``, where `levels` says
+        none. 0 for the others.
+    levels : tuple of float
+        Of ``pinball``: τ of each output.
     function, derivative, fingerprint, user_link
         Of a function of the user's: made by `fastbp.loss`.
 
@@ -42,6 +45,7 @@ class Loss:
                              r = fⱼ − yⱼ
     softmax_cross_entropy    −Σⱼ yⱼ log softmax(f)ⱼ                         softmax(f)
     binary_cross_entropy     −Σⱼ yⱼ log pⱼ + (1 − yⱼ) log(1 − pⱼ)           p = sigmoid(f)
+    pinball                  Σⱼ max(τⱼ r, (τⱼ − 1) r), r = yⱼ − fⱼ           f
     poisson                  Σⱼ yⱼ log(yⱼ / μⱼ) − yⱼ + μⱼ                   μ = exp(f)
                              (half the Poisson deviance)
     ======================== ============================================== =====================
@@ -61,6 +65,7 @@ class Loss:
     derivative: Function | None = field(default=None, compare=False, repr=False)
     fingerprint: str = field(default="", repr=False)
     user_link: str = field(default="identity", repr=False)
+    levels: tuple[float, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.function is None and self.name not in LOSSES:
@@ -68,7 +73,13 @@ class Loss:
         check_finite_number("loss parameter", self.parameter, minimum=0.0)
         if self.name in CROSS_ENTROPIES and self.parameter >= 0.5:
             raise ValueError(f"the floor of {self.name} must be < 0.5, got {self.parameter!r}")
-        if self.parameter and self.name not in ("huber", *CROSS_ENTROPIES):
+        if self.name == "pinball":
+            for level in (self.parameter, *self.levels):
+                if not 0 < level < 1:
+                    raise ValueError(f"the quantile of pinball must be > 0 and < 1, got {level!r}")
+        elif self.levels:
+            raise ValueError(f"loss {self.name!r} has no levels, got {self.levels!r}")
+        if self.parameter and self.name not in ("huber", "pinball", *CROSS_ENTROPIES):
             raise ValueError(f"loss {self.name!r} has no parameter, got {self.parameter!r}")
         if self.name == "huber" and self.parameter == 0:
             raise ValueError("the parameter of huber (its width δ) must be > 0, got 0")
@@ -93,6 +104,7 @@ LOSSES: dict[str, tuple[float, str, tuple[float, float]]] = {
     "softmax_cross_entropy": (0.0, "softmax", (0.0, 1.0)),
     "binary_cross_entropy": (0.0, "sigmoid", (0.0, 1.0)),
     "poisson": (0.0, "exp", (0.0, inf)),
+    "pinball": (0.5, "identity", EVERYTHING),
 }
 
 # Those whose parameter is a floor of the probabilities.

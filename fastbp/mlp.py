@@ -69,7 +69,7 @@ class MLP(Conversions, Network):
         relu, leaky_relu, elu, softplus, selu, silu, gelu, mish.
     loss : str or Loss
         squared_error, absolute_error, huber, softmax_cross_entropy, binary_cross_entropy (one
-        output, or several independent ones) or poisson. See `fastbp.Loss`.
+        output, or several independent ones), poisson or pinball. See `fastbp.Loss`.
     dropout : float or sequence of float
         Probability, for all or for each hidden layer, that a unit is dropped in a training step.
     l1, l2 : float

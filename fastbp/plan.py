@@ -102,6 +102,8 @@ class Plan:
                 f"'softmax_cross_entropy', got {self.label_smoothing!r} with {self.loss.name!r}"
             )
         last = self.stages[-1] if self.stages else None
+        if self.loss.levels and (last is None or len(self.loss.levels) != last.units):
+            raise ValueError(f"as many outputs as levels of the loss are needed, got {last}")
         if not isinstance(last, Dense) or last.activation.name != "identity" or last.dropout:
             raise ValueError(
                 f"the last stage must be Dense, without activation and dropout, got {last}"

@@ -30,6 +30,8 @@ def describe(plan: Plan) -> dict[str, Any]:
         "l2": plan.l2,
         "dtype": plan.dtype,
     }
+    if plan.loss.levels:
+        description["levels"] = plan.loss.levels
     if plan.precision is not None:
         description["precision"] = plan.precision
     return description
@@ -78,7 +80,8 @@ def load(path: str | os.PathLike[str], make: Callable[..., Model], run: dict[str
         users = {d[0] for d in declared if isinstance(d, list) and d[1:] and isinstance(d[-1], str)}
         if not users:
             network["activation"] = [Activation(*a) for a in network["activation"]]
-            network["loss"] = Loss(*network["loss"])
+            levels = tuple(map(float, network.pop("levels", ())))
+            network["loss"] = Loss(*network["loss"], levels=levels)
             return make(**network, weight_init=parameters, **run)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error

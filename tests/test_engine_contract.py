@@ -192,6 +192,9 @@ def scalar_loss(loss: Loss, f: list[float], y: list[float]) -> float:
                 (a - b) ** 2 / 2 if abs(a - b) <= width else width * (abs(a - b) - width / 2)
                 for a, b in pairs
             )
+        case "pinball":
+            tau = loss.parameter
+            return sum(max(tau * (b - a), (tau - 1) * (b - a)) for a, b in pairs)
         case "softmax_cross_entropy":
             total = sum(math.exp(a) for a in f)
             return -sum(b * math.log(math.exp(a) / total) for a, b in pairs)

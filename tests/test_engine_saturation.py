@@ -22,7 +22,7 @@ from engine_cases import (
 )
 
 from fastbp import losses
-from fastbp.activations import ACTIVATIONS, Activation
+from fastbp.activations import ACTIVATIONS, SELU_ALPHA, SELU_SCALE, Activation
 from fastbp.losses import Loss
 
 engines = pytest.mark.parametrize("name", EACH_ENGINE)
@@ -153,8 +153,10 @@ LIMITS: dict[str, tuple[float, float, float, float]] = {
     "leaky_relu": (FAR, -FAR / 4, 1, 0.25),
     "elu": (FAR, -0.25, 1, 0),
     "softplus": (FAR, 0, 1, 0),
+    "selu": (SELU_SCALE * FAR, -SELU_SCALE * SELU_ALPHA, SELU_SCALE, 0),
     "silu": (FAR, 0, 1, 0),
     "gelu": (FAR, 0, 1, 0),
+    "mish": (FAR, 0, 1, 0),
 }
 
 

@@ -428,3 +428,33 @@ def test_the_oracle_of_smoothing_is_that_of_smoothed_targets() -> None:
         np.testing.assert_allclose(a[0], b[0], rtol=1e-13)
         for got, wanted in zip(a[1], b[1], strict=True):
             np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_pinball_of_several_quantiles(name: str) -> None:
+    levels = (0.1, 0.5, 0.9)
+    case = table_case(SIZES[1], labels=False, loss="squared_error", weighted=True)
+    loss = losses.Loss("pinball", 0.5, levels=levels)
+    case = replace(case, plan=replace(case.plan, loss=loss))
+    engine = make_engine(name, case)
+    value, got = gradient(engine, case)
+    r = case.y - forward(engine, case.X)
+    tau = np.array(levels)
+    rows = np.maximum(tau * r, (tau - 1) * r).sum(axis=1)
+    np.testing.assert_allclose(value, np.average(rows, weights=case.sample_weight), rtol=1e-13)
+    # That of the output layer's biases is Σ δ: the share of rows above minus the quantile.
+    above = np.average(r > 0, axis=0, weights=case.sample_weight)
+    np.testing.assert_allclose(got[-1][:, -1], 1 - tau - above, rtol=1e-12, atol=1e-13)
+
+
+def test_levels_are_one_for_each_output() -> None:
+    loss = losses.Loss("pinball", 0.5, levels=(0.1, 0.9))
+    with pytest.raises(ValueError, match="as many outputs as levels"):
+        Plan((Dense(3, 3),), loss)
+    with pytest.raises(ValueError, match="quantile of pinball"):
+        losses.Loss("pinball", 1.0)
+    with pytest.raises(ValueError, match="has no levels"):
+        losses.Loss("huber", 1.0, levels=(0.5,))
+    if jit.available():
+        with pytest.raises(ValueError, match="has no levels"):
+            create(Plan((Dense(3, 2),), loss), "jit")

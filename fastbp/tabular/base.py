@@ -84,10 +84,11 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         for name in ("epochs", "batch_size", "patience"):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name), minimum=1)
-        for name, high in (("learning_rate", None), ("weight_decay", None), ("dropout", 1.0)):
-            value = getattr(self, name)
-            if value is not None:
-                check_finite_number(name, value, minimum=0.0, maximum=high, open_maximum=True)
+        for name in ("learning_rate", "weight_decay"):
+            if getattr(self, name) is not None:
+                check_finite_number(name, getattr(self, name), minimum=0.0)
+        if self.dropout is not None:
+            check_finite_number("dropout", self.dropout, minimum=0.0, maximum=1.0, open_maximum=True)
         share = check_finite_number(
             "validation_fraction",
             self.validation_fraction,
@@ -303,8 +304,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
                 RuntimeWarning,
                 stacklevel=4,
             )
-        if "time" in stopped:
-            shortest = min(len(m.values) for m in members)
+        shortest = min(len(m.values) for m in members)
+        if "time" in stopped or (told and shortest <= 1 < self._changed(self._recipe()).epochs):
             warnings.warn(
                 f"time_limit={self.time_limit:g} s cut a member short, after {shortest} epochs",
                 RuntimeWarning,

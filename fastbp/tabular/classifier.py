@@ -193,7 +193,8 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):
         -------
         ndarray of shape (rows, classes)
         """
-        return self._readable(self._mean_prediction(X))
+        p = self._readable(self._mean_prediction(X))
+        return p / p.sum(axis=1, keepdims=True)
 
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithms of `predict_proba`."""

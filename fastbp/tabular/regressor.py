@@ -258,7 +258,7 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):
 
     def _loss(self) -> Loss:
         if self.metric == "quantile":
-            return Loss("pinball", levels=tuple(map(float, self.quantiles)))
+            return Loss("pinball", 0.5, levels=tuple(map(float, self.quantiles)))
         return losses.get(_LOSSES[self.metric])
 
     def _recipe(self) -> Recipe:

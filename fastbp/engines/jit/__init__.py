@@ -43,6 +43,8 @@ def lacks(plan: Plan) -> str | None:
             return f"has no stage of kind {kind}; engines 'native' and 'reference' have"
         if stage.factors != PLAIN:
             return "has no factors of rates; engines 'native' and 'reference' have"
+    if plan.loss.levels:
+        return "has no levels of a loss; engines 'native' and 'reference' have"
     if plan.label_smoothing:
         return "has no label_smoothing; engines 'native' and 'reference' have"
     return None

@@ -25,7 +25,7 @@ ACTIVATIONS = (
 USER_ACTIVATION = len(ACTIVATIONS)
 LOSSES = (
     "squared_error", "absolute_error", "huber", "softmax_cross_entropy", "binary_cross_entropy",
-    "poisson",
+    "poisson", "pinball",
 )  # fmt: skip
 USER_LOSS = len(LOSSES)
 LINKS = ("identity", "softmax", "sigmoid", "exp")

@@ -87,6 +87,9 @@ cdef void backward(int activation, real a, const real* v, real* delta, int64_t n
     if activation == RELU:
         for i from 0 <= i < n by step:
             store(delta + i, select_gt(load(v + i), splat(0), load(delta + i), splat(0)))
+    elif activation == SELU:
+        for i from 0 <= i < n by step:
+            store(delta + i, derivative(SELU, a, load(v + i)) * load(delta + i))
     else:
         for i from 0 <= i < n by step:
             store(delta + i, derivative(activation, a, load(v + i)) * load(delta + i))
@@ -102,8 +105,12 @@ cdef void backward_slope(const real* slope, real* delta, int64_t n) noexcept nog
 cdef void slopes(int activation, real a, const real* v, real* slope, int64_t n) noexcept nogil:
     """φ'(z) from v, into slope."""
     cdef int64_t i
-    for i from 0 <= i < n by LANES:
-        store(slope + i, derivative(activation, a, load(v + i)))
+    if activation == SELU:
+        for i from 0 <= i < n by LANES:
+            store(slope + i, derivative(SELU, a, load(v + i)))
+    else:
+        for i from 0 <= i < n by LANES:
+            store(slope + i, derivative(activation, a, load(v + i)))
 
 
 # ---- dropout -----------------------------------------------------------------------------------------
@@ -125,9 +132,9 @@ cdef inline uint32_t mix32(uint32_t x) noexcept nogil:
     return x ^ (x >> 16)
 
 
-cdef void drop(double p, uint64_t key, int64_t row, int64_t unit, real* v, real* slope
-               ) noexcept nogil:
-    """v ← mask v / (1 − p) and slope ← mask φ'(z) / (1 − p) for one row of one panel."""
+cdef inline void drop(double p, uint64_t key, int64_t row, int64_t unit, real* v, real* slope, bint linear
+                      ) noexcept nogil:
+    """v ← mask v / (1 − p) and slope ← mask φ'(z) / (1 − p) for one row of one panel; linear: φ' is 1."""
     cdef uint32_t row_key = mix32(<uint32_t> key ^ <uint32_t> row * <uint32_t> 0x9E3779B9)
     cdef uint32_t threshold = <uint32_t> (p * 4294967296.0)
     cdef real scale = 1 / (1 - p), keep
@@ -136,4 +143,4 @@ cdef void drop(double p, uint64_t key, int64_t row, int64_t unit, real* v, real*
         keep = scale if mix32((<uint32_t> (unit + j) * <uint32_t> 0x85EBCA6B + row_key)
                               ^ <uint32_t> (key >> 32)) >= threshold else 0
         v[j] *= keep
-        slope[j] *= keep
+        slope[j] = keep if linear else slope[j] * keep

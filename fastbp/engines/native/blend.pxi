@@ -13,22 +13,35 @@ cdef int64_t blend_forward(const Net* net, const Minibatch* batch, int64_t l, co
     cdef real* v = x.start + p * x.apart + share.first * PANEL
     cdef real* z = layer.v + at
     cdef real* bend = layer.bend + at
-    cdef vec low = load(alpha), high = load(alpha + LANES), one = splat(1), f
-    for i from 0 <= i < n by PANEL:  # what few columns leave out is never read, but it is to be numbers
+    cdef int64_t h
+    cdef vec one = splat(1), a, x_, f, slope
+    if layer.blended == SELU or layer.blended == MISH:
+        for h from 0 <= h < PANEL by step:
+            a = load(alpha + h)
+            for i from h <= i < n by PANEL:
+                x_ = load(v + i)
+                if layer.blended == SELU:
+                    f = selu_vec(x_)
+                    slope = derivative(SELU, 0, f)
+                else:
+                    f = mish_vec(x_, &slope)
+                f = f - x_
+                store(z + i, x_ + a * f)
+                store(v + i, f)
+                store(bend + i, one + a * (slope - one))
+        return p + 1
+    for i from 0 <= i < n by PANEL:
         memcpy(z + i, v + i, PANEL * sizeof(real))
     activate(layer.blended, layer.b, layer.blended_user, z, bend, n, step)
     if layer.blended < SILU:
         slopes(layer.blended, layer.b, z, bend, n)
-    for i from 0 <= i < n by PANEL:
-        f = load(z + i) - load(v + i)
-        store(z + i, load(v + i) + low * f)
-        store(v + i, f)
-        store(bend + i, one + low * (load(bend + i) - one))
-        if step == LANES:
-            f = load(z + i + LANES) - load(v + i + LANES)
-            store(z + i + LANES, load(v + i + LANES) + high * f)
-            store(v + i + LANES, f)
-            store(bend + i + LANES, one + high * (load(bend + i + LANES) - one))
+    for h from 0 <= h < PANEL by step:
+        a = load(alpha + h)
+        for i from h <= i < n by PANEL:
+            f = load(z + i) - load(v + i)
+            store(z + i, load(v + i) + a * f)
+            store(v + i, f)
+            store(bend + i, one + a * (load(bend + i) - one))
     return p + 1
 
 

@@ -243,6 +243,7 @@ cdef class Engine:
     cdef Block aside       # parameters, by `keep`
     cdef Block entries     # of a minibatch of sparse rows
     cdef int64_t flops_done  # in this call, or since the threads are kept
+    cdef object levels       # of a pinball loss
     cdef dict starts         # of each Lookup, where its tables begin
     cdef readonly object plan
 
@@ -352,8 +353,12 @@ cdef class Engine:
 
     def _set_loss(self, loss):
         cdef Net* net = &self.net
+        cdef real[::1] levels
         net.plan.link_kind = LINKS.index(loss.link)
         net.plan.loss_width = loss.parameter
+        if loss.levels:
+            levels = self.levels = np.array(loss.levels, self.plan.dtype)
+            net.plan.levels = &levels[0]
         net.plan.loss_low, net.plan.loss_high = -INFINITY, INFINITY
         if loss.function is None:
             net.plan.loss = LOSSES.index(loss.name)

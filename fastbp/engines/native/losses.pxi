@@ -5,10 +5,10 @@
 
 LINKS = ("identity", "softmax", "sigmoid", "exp")
 LOSSES = ("squared_error", "absolute_error", "huber", "softmax_cross_entropy", "binary_cross_entropy",
-          "poisson")
+          "poisson", "pinball")
 
 cdef enum:
-    SQUARED_ERROR, ABSOLUTE_ERROR, HUBER, SOFTMAX_CROSS_ENTROPY, BINARY_CROSS_ENTROPY, POISSON
+    SQUARED_ERROR, ABSOLUTE_ERROR, HUBER, SOFTMAX_CROSS_ENTROPY, BINARY_CROSS_ENTROPY, POISSON, PINBALL
     USER_LOSS
 
 
@@ -103,6 +103,11 @@ cdef vec loss_targets(const Net* net, vec* T, const vec* Y, int64_t outputs) noe
             e = log1p_vec(exp_vec(zero - vabs(f)))
             total = total + (y * within(e + vmax(zero, zero - f), low, high)
                              + (one - y) * within(e + vmax(zero, f), low, high))
+        elif loss == PINBALL:  # max(τ r, (τ − 1) r), r = y − f
+            e = y - f
+            mass = splat(net.plan.levels[j] if net.plan.levels != NULL else width)
+            T[j] = select_gt(e, zero, zero - mass, select_gt(zero, e, one - mass, zero * e))
+            total = total + vmax(mass * e, (mass - one) * e)
         elif loss == USER_LOSS:
             net.plan.user_loss(<real*> &f, <real*> &y, <real*> &e, <real*> &T[j], LANES)
             total = total + e

@@ -67,7 +67,8 @@ ctypedef struct Settings:
     int loss
     int link_kind
     UserLoss user_loss
-    real loss_width     # of huber's quadratic zone
+    real loss_width     # of huber's quadratic zone; the quantile of pinball
+    const real* levels  # the same, of each output, or NULL
     real loss_low, loss_high # bounds of −log p in a cross-entropy
     Optimizer optimizer
     double l1, l2

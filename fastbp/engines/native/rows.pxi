@@ -44,15 +44,18 @@ cdef void activate_panel(Net* net, const Minibatch* batch, int64_t l, int64_t p,
     cdef int64_t n = (last - first) * PANEL, r
     cdef real* slope = layer.slope + (p * net.buffers.stride + first) * PANEL if layer.slope != NULL else NULL
     cdef double p_drop = dropout_of(layer, batch)
-    cdef bint dropping = p_drop > 0
+    cdef bint dropping = p_drop > 0, linear = layer.activation == IDENTITY and not HALF
     cdef uint64_t key
     activate(layer.activation, layer.a, layer.user, v, slope, n, step_of(layer.n_out, p))
-    if slope != NULL and layer.activation < SILU and (dropping or HALF):
+    if slope != NULL and layer.activation < SILU and (dropping or HALF) and not linear:
         slopes(layer.activation, layer.a, v, slope, n)
     if dropping:
         key = splitmix64(splitmix64(splitmix64(net.plan.seed) ^ <uint64_t> batch.step) ^ <uint64_t> (l + 1))
         for r in range(last - first):
-            drop(p_drop, key, first + r, p * PANEL, v + r * PANEL, slope + r * PANEL)
+            if linear:
+                drop(p_drop, key, first + r, p * PANEL, v + r * PANEL, slope + r * PANEL, True)
+            else:
+                drop(p_drop, key, first + r, p * PANEL, v + r * PANEL, slope + r * PANEL, False)
     if (p + 1) * PANEL > layer.n_out:
         for r in range(last - first):
             if HALF:

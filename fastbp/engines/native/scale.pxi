@@ -31,15 +31,24 @@ cdef void multiply_by_scale(const real* s, const Panels* a, const Panels* c, con
 
 
 cdef void scale_gradient(const Net* net, const Minibatch* batch, const Task* task, real* g, bint add) noexcept nogil:
-    """g = Σ_rows δ ⊙ v of a panel (added to g, or over it), in the order of the rows."""
+    """g = Σ_rows δ ⊙ v of a panel (added to g, or over it): of every fourth row, in their order, and those four."""
     cdef Layer* layer = &net.layer[task.layer]
     cdef Panels v = inputs_of(net, batch, task.layer), d = by_rows(net, layer.delta)
     cdef const real* x = v.start + task.j * v.apart
     cdef const real* delta = d.start + task.j * d.apart
-    cdef int64_t r, i, columns = min(<int64_t> PANEL, layer.n_out - task.j * PANEL)
+    cdef int64_t r, i, h, columns = min(<int64_t> PANEL, layer.n_out - task.j * PANEL), n = batch.count * PANEL
+    cdef int64_t fours = n // (4 * PANEL) * (4 * PANEL)
+    cdef vec a, b, c, d_, zero = splat(0)
     if not add:
         memset(g, 0, PANEL * sizeof(real))
-    for r from 0 <= r < batch.count * PANEL by PANEL:
-        for i in range(PANEL):
-            g[i] += delta[r + i] * x[r + i]
+    for h from 0 <= h < PANEL by LANES:
+        a = b = c = d_ = zero
+        for r from h <= r < fours by 4 * PANEL:
+            a = a + load(delta + r) * load(x + r)
+            b = b + load(delta + r + PANEL) * load(x + r + PANEL)
+            c = c + load(delta + r + 2 * PANEL) * load(x + r + 2 * PANEL)
+            d_ = d_ + load(delta + r + 3 * PANEL) * load(x + r + 3 * PANEL)
+        for r from fours + h <= r < n by PANEL:
+            a = a + load(delta + r) * load(x + r)
+        store(g + h, load(g + h) + ((a + b) + (c + d_)))
     memset(g + columns, 0, (PANEL - columns) * sizeof(real))  # v has its bias node there, and what was before

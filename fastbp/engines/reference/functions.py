@@ -160,6 +160,13 @@ def _poisson(f: Array, y: Array, _: float) -> tuple[Array, Array]:
     return (y_log_y - y * f - y + mu).sum(axis=1), mu - y
 
 
+def _pinball(f: Array, y: Array, level: Any) -> tuple[Array, Array]:
+    r = y - f
+    level = np.asarray(level, f.dtype)  # one for all outputs, or one for each
+    slope = np.where(r > 0, -level, np.where(r < 0, 1 - level, 0)).astype(f.dtype)
+    return np.maximum(level * r, (level - 1) * r).sum(axis=1), slope
+
+
 # name: (ℓ of every row, δᴸ = ∂ℓ/∂f) of (f, y, the loss's parameter)
 LOSSES: dict[str, Callable[[Array, Array, float], tuple[Array, Array]]] = {
     "squared_error": _squared_error,
@@ -168,6 +175,7 @@ LOSSES: dict[str, Callable[[Array, Array, float], tuple[Array, Array]]] = {
     "softmax_cross_entropy": _softmax_cross_entropy,
     "binary_cross_entropy": _binary_cross_entropy,
     "poisson": _poisson,
+    "pinball": _pinball,
 }
 
 
@@ -175,6 +183,8 @@ def loss_function(loss: Loss) -> Callable[[Array, Array, float], tuple[Array, Ar
     """ℓ of every row and δᴸ of a built-in loss, or of a user's, called number by number."""
     function, derivative = loss.function, loss.derivative
     if function is None:
+        if loss.levels:
+            return lambda f, y, _: _pinball(f, y, loss.levels)
         return LOSSES[loss.name]
     ell = np.vectorize(function, otypes=[np.float64])
 

@@ -24,6 +24,7 @@ from fastbp.engines.jit.layout import LINKS, LOSSES, USER_LOSS
 
 (
     SQUARED_ERROR, ABSOLUTE_ERROR, HUBER, SOFTMAX_CROSS_ENTROPY, BINARY_CROSS_ENTROPY, POISSON,
+    PINBALL,
 ) = range(len(LOSSES))  # fmt: skip
 _, SOFTMAX, SIGMOID, EXP = range(len(LINKS))
 
@@ -139,6 +140,11 @@ def loss_targets(net, T, Y, V, size):
             far = fabs(r) > width
             T[i] = select(far, copysign(width, r), r)
             V[i] = select(far, width * (fabs(r) - half * width), half * r * r)
+    elif loss == PINBALL:  # max(τ r, (τ − 1) r), r = y − f
+        for i in range(size):
+            r = Y[i] - T[i]
+            T[i] = select(r > zero, -width, select(zero > r, one - width, zero * r))
+            V[i] = maximum(width * r, (width - one) * r)
     elif (
         loss == BINARY_CROSS_ENTROPY
     ):  # y log(1 + e^−f) + (1 − y) log(1 + e^f), without cancellation
