@@ -29,4 +29,5 @@ if ! "$2/bin/python" -m pip install --quiet --only-binary :all: "$1" "${oldest[@
 fi
 "$2/bin/pytest" -q -p no:cacheprovider tests/test_estimators_extras.py tests/test_estimators_misuse.py \
     tests/test_jit_functions.py tests/test_network.py tests/test_tables.py tests/test_encoding.py \
-    tests/test_bad_input.py tests/test_model_file.py
+    tests/test_bad_input.py tests/test_model_file.py tests/test_callbacks.py tests/test_plots.py \
+    tests/test_report.py
