@@ -53,9 +53,7 @@ def results(engine: Any, case: Case, rate: float, order: Array, epochs: int = 2)
     losses = np.full((epochs, steps), np.nan)
     penalties = np.full((epochs, steps), np.nan)
     for found, parts in zip(losses, penalties, strict=True):
-        engine.epoch(
-            case.X, case.y, case.sample_weight, order, np.full(steps, rate), found, parts
-        )
+        engine.epoch(case.X, case.y, case.sample_weight, order, np.full(steps, rate), found, parts)
     g = [np.full(W.shape, np.nan, W.dtype) for W in case.parameters]
     f = np.full((len(case.X), outputs), np.nan, engine.plan.dtype)
     J = np.full((len(case.X), outputs, case.X.shape[1]), np.nan, engine.plan.dtype)
