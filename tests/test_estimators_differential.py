@@ -233,9 +233,11 @@ def test_partial_fit_goes_on_from_a_fit_and_from_changed_coefficients():
 @pytest.mark.parametrize("layout", [scipy.sparse.csr_array, scipy.sparse.csc_matrix])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("case", ["multiclass", "three outputs"])
-def test_sparse(case, solver, layout, monkeypatch):
-    # several blocks of rows in an epoch, and in a prediction
-    monkeypatch.setattr("fastbp.estimators.rows.DENSE_VALUES", 100 * 64)
+@pytest.mark.parametrize("share", [0, 2], ids=["dense way", "sparse way"])
+def test_sparse(case, solver, layout, share, monkeypatch):
+    # the dense way in several blocks of rows in an epoch, and in a prediction
+    monkeypatch.setattr("fastbp.rows.DENSE_VALUES", 100 * 64)
+    monkeypatch.setattr("fastbp.rows.SPARSE_SHARE", share)
     name, X, y = DATA[case]
     theirs, ours = both(name, batch_size=30, max_iter=8, **SOLVERS[solver])
     S = layout(X)

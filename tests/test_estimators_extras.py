@@ -23,7 +23,7 @@ from fastbp import MLPClassifier, MLPRegressor, optimizers, schedules
 from fastbp.activations import ACTIVATIONS, Activation
 from fastbp.data import load_digits
 from fastbp.engines.reference import ReferenceEngine
-from fastbp.estimators.rows import DENSE_VALUES
+from fastbp.rows import DENSE_VALUES
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -13,6 +13,7 @@ from fuzzing import (
     spoil,
     spoil_graph,
 )
+from fuzzing_rows import call_spoilt_rows
 from hypothesis import HealthCheck, given, settings
 
 import fastbp
@@ -35,6 +36,12 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("fuzz"))
         yield
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_any_sparse_rows():
+    generator = random.Random(0)
+    assert {call_spoilt_rows(generator) for _ in range(1000)} == {"done", "refused"}
 
 
 def test_any_file(tmp_path):

@@ -25,6 +25,7 @@ from fuzzing import (
     spoil,
     spoil_graph,
 )
+from fuzzing_rows import call_spoilt_rows
 
 
 def fuzz_calls(count: int, chosen_seed: int) -> None:
@@ -51,6 +52,16 @@ def fuzz_calls(count: int, chosen_seed: int) -> None:
     for name, times in sorted(outcomes.items()):
         print(f"{times:8,}  {name}")
     print(f"{outcomes.total():8,}  calls, each with a documented outcome")
+
+
+def fuzz_rows(count: int, chosen_seed: int) -> None:
+    outcomes: collections.Counter[str] = collections.Counter()
+    generator = random.Random(chosen_seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(count):
+            outcomes[call_spoilt_rows(generator)] += 1
+    print(f"{count:8,}  calls with sparse rows: {dict(outcomes)}")
 
 
 def fuzz_files(count: int, chosen_seed: int) -> None:
@@ -86,5 +97,6 @@ if __name__ == "__main__":
     arguments = [int(a) for a in sys.argv[1:]]
     n_calls, n_files, chosen, n_onnx = arguments + [50_000, 100_000, 0, 20_000][len(arguments) :]
     fuzz_calls(n_calls, chosen)
+    fuzz_rows(n_calls, chosen)
     fuzz_files(n_files, chosen)
     fuzz_onnx(n_onnx, chosen)
