@@ -84,12 +84,13 @@ class Plan:
                 raise ValueError(
                     f"a stage of {above.inputs} inputs cannot follow one of {below.units} units"
                 )
-        for below, stage in zip((None, *self.stages), self.stages, strict=False):
-            linear = below and below.activation.name == "identity" and not below.dropout
+        for i, stage in enumerate(self.stages):
+            before = self.stages[i - 1] if i > 0 else None
+            linear = before and before.activation.name == "identity" and not before.dropout
             if isinstance(stage, Blend) and not linear:
                 raise ValueError(
                     "a Blend must follow a stage without activation and dropout, "
-                    f"but {stage} follows {below}"
+                    f"but {stage} follows {before}"
                 )
         if not 0 <= self.label_smoothing < 1 or (
             self.label_smoothing and self.loss.name != "softmax_cross_entropy"

@@ -29,7 +29,7 @@ IDENTITY = Activation("identity")
 
 @dataclass(frozen=True)
 class Factors:
-    """By what a training multiplies its rate, its optimizer's ε, and rate times decay, for some parameters.
+    """Factors of a training's rate, of its optimizer's ε, and of rate times decay, for some parameters.
 
     With a rate of 1/√d, an ε of √d and a decay of 1, a Dense stage of d inputs trains as
     z = W [v; 1] / √d does ("neural-tangent parametrisation").
@@ -231,7 +231,9 @@ class Periodic:
 
     def __post_init__(self) -> None:
         if not 0 < self.numbers <= self.inputs or self.frequencies < 1 or not 0 < self.waves <= 16:
-            raise ValueError(f"1 ≤ numbers ≤ inputs, 1 ≤ frequencies, 1 ≤ waves ≤ 16, but got {self}")
+            raise ValueError(
+                f"1 ≤ numbers ≤ inputs, 1 ≤ frequencies, 1 ≤ waves ≤ 16, but got {self}"
+            )
 
     @property
     def units(self) -> int:

@@ -88,7 +88,9 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             if getattr(self, name) is not None:
                 check_finite_number(name, getattr(self, name), minimum=0.0)
         if self.dropout is not None:
-            check_finite_number("dropout", self.dropout, minimum=0.0, maximum=1.0, open_maximum=True)
+            check_finite_number(
+                "dropout", self.dropout, minimum=0.0, maximum=1.0, open_maximum=True
+            )
         share = check_finite_number(
             "validation_fraction",
             self.validation_fraction,
@@ -124,9 +126,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         parts = frames.parts_from(columns)
         names = list(columns)
         chosen = [names[c] if isinstance(c, int) else c for c in self.cat_features or ()]
-        inputs, notes = learn_inputs(
-            parts, names, chosen, codes=recipe.waves, scaled=recipe.scaled
-        )
+        inputs, notes = learn_inputs(parts, names, chosen, codes=recipe.waves, scaled=recipe.scaled)
         data = (inputs.encode(parts), self._all_targets(y, kept), weight)
         del parts, columns
         aside = self._eval_data(inputs, eval_set)
@@ -276,9 +276,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         self._clamps = self._changed(self._recipe()).clamp
         self._holders = [Holder(m.parameters) for m in members]
 
-    def _learn_from_held_out(
-        self, data: Data, held: Sequence[Rows], aside: Data | None
-    ) -> None:
+    def _learn_from_held_out(self, data: Data, held: Sequence[Rows], aside: Data | None) -> None:
         """Outputs for rows that members did not train on, and what follows from them."""
         X = data[0]
         sums = np.zeros((len(X), self._outputs))
@@ -304,7 +302,9 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         stopped = {m.stopped for m in members}
         if any(not m.values for m in members) and "time" not in stopped:
             warnings.warn(
-                "a member has not finished an epoch: it is as it began", RuntimeWarning, stacklevel=4
+                "a member has not finished an epoch: it is as it began",
+                RuntimeWarning,
+                stacklevel=4,
             )
         shortest = min(len(m.values) for m in members)
         if "time" in stopped or (told and shortest <= 1 < self._changed(self._recipe()).epochs):
@@ -321,7 +321,9 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             )
         if "interrupt" in stopped:
             warnings.warn(
-                "training was interrupted: the model is the best so far", RuntimeWarning, stacklevel=4
+                "training was interrupted: the model is the best so far",
+                RuntimeWarning,
+                stacklevel=4,
             )
 
     # Predicting
@@ -335,7 +337,10 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
 
     def _mean_prediction(self, X: Any) -> Array:
         """The mean of the members' predictions, shape (rows, outputs)."""
-        encoded = self._inputs_of(X)
+        return self._mean_of(self._inputs_of(X))
+
+    def _mean_of(self, encoded: Array) -> Array:
+        """The same of rows that are encoded."""
         total = np.zeros((len(encoded), self._outputs))
         for holder in self._holders:
             total += self._member_prediction(holder, encoded)

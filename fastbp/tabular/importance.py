@@ -77,7 +77,9 @@ class Importance:
                 falls[j, i] = whole - estimator.score(
                     _Columns({**columns, name: _taken(columns[name], order)}), y
                 )
-        found = Importances(names, falls.mean(axis=1), falls.std(axis=1, ddof=min(1, n_repeats - 1)))
+        found = Importances(
+            names, falls.mean(axis=1), falls.std(axis=1, ddof=min(1, n_repeats - 1))
+        )
         self.feature_importances_ = found.mean
         return found
 

@@ -117,9 +117,7 @@ def stages(
     made: list[Stage] = []
     if numbers and recipe.waves:
         made.append(
-            Periodic(
-                inputs, numbers, spread=recipe.spread, factors=_factors(recipe.wave_factor)
-            )
+            Periodic(inputs, numbers, spread=recipe.spread, factors=_factors(recipe.wave_factor))
         )
         inputs = made[-1].units
     if levels:

@@ -16,12 +16,11 @@ Parameters = list[Array]
 def forward(stage: Blend, parameters: Parameters, v: Array, *, bf16: bool) -> Array:
     """z = v + α ⊙ (f(v) − v)."""
     (alpha,) = parameters
-    return v + alpha[:, 0] * _bend(stage, v)
+    z: Array = v + alpha[:, 0] * _bend(stage, v)
+    return z
 
 
-def backward(
-    stage: Blend, parameters: Parameters, v: Array, delta: Array, *, bf16: bool
-) -> Array:
+def backward(stage: Blend, parameters: Parameters, v: Array, delta: Array, *, bf16: bool) -> Array:
     """∂ℓ/∂v = (1 + α ⊙ (f'(v) − 1)) ⊙ δ; of any number of δ in the last axis but one."""
     (alpha,) = parameters
     f, slope = functions_of(stage.blended)

@@ -34,9 +34,7 @@ def forward(stage: Dense, parameters: Parameters, v: Array, *, bf16: bool) -> Ar
     return z
 
 
-def backward(
-    stage: Dense, parameters: Parameters, v: Array, delta: Array, *, bf16: bool
-) -> Array:
+def backward(stage: Dense, parameters: Parameters, v: Array, delta: Array, *, bf16: bool) -> Array:
     """∂ℓ/∂v = Wᵀ δ, W without its bias column; of any number of δ in the last axis."""
     W = parameters[0][:, :-1]
     into: Array = round_to_bf16(delta) @ round_to_bf16(W) if bf16 else delta @ W

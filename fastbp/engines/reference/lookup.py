@@ -21,9 +21,7 @@ def forward(stage: Lookup, parameters: Parameters, v: Array, *, bf16: bool) -> A
     return np.hstack([v[:, :others], vectors.reshape(len(v), stage.units - others)])
 
 
-def backward(
-    stage: Lookup, parameters: Parameters, v: Array, delta: Array, *, bf16: bool
-) -> Array:
+def backward(stage: Lookup, parameters: Parameters, v: Array, delta: Array, *, bf16: bool) -> Array:
     """∂ℓ/∂v = δ of the other inputs, and 0 for codes; of any number of δ in the last axis."""
     into = np.zeros((*delta.shape[:-1], stage.inputs), delta.dtype)
     others = stage.inputs - len(stage.levels)
@@ -48,4 +46,6 @@ def _columns(stage: Lookup, v: Array) -> NDArray[np.int64]:
     levels = np.array(stage.levels)
     codes = v[:, stage.inputs - len(levels) :]
     known = (codes >= 0) & (codes < levels)  # not so NaN
-    return np.where(known, codes, 0).astype(np.int64) + (np.cumsum(levels) - levels)
+    starts = np.cumsum(levels) - levels
+    columns: NDArray[np.int64] = np.where(known, codes, 0).astype(np.int64) + starts
+    return columns

@@ -18,9 +18,7 @@ def forward(stage: Scale, parameters: Parameters, v: Array, *, bf16: bool) -> Ar
     return v * s[:, 0]
 
 
-def backward(
-    stage: Scale, parameters: Parameters, v: Array, delta: Array, *, bf16: bool
-) -> Array:
+def backward(stage: Scale, parameters: Parameters, v: Array, delta: Array, *, bf16: bool) -> Array:
     """∂ℓ/∂v = s ⊙ δ; of any number of δ in the last axis."""
     (s,) = parameters
     return delta * s[:, 0]
