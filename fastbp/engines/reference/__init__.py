@@ -2,7 +2,8 @@
 
 It is the oracle of every test and the baseline of every benchmark. A stage's three formulas stand
 together in the file of its kind (dense.py, scale.py, …), those of activations and losses in
-functions.py. Here is what holds for all: the forward pass, then the backward pass, which uses every value of it.
+functions.py. Here is what holds for all: the forward pass, then the backward pass, which uses every
+value of it.
 """
 
 from __future__ import annotations
