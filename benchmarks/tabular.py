@@ -290,8 +290,8 @@ def _ready(frame: Any, contender: str) -> Any:
             column = column.astype(str)
         if not pd.api.types.is_numeric_dtype(column):
             filled = column.astype(object).where(column.notna(), "(missing)").astype(str)
-            made[name] = filled.astype(object) if contender == "catboost" else filled.astype(
-                "category"
+            made[name] = (
+                filled.astype(object) if contender == "catboost" else filled.astype("category")
             )
         elif contender.startswith("pytabkit"):
             made[name] = column.fillna(column.median())

@@ -41,9 +41,7 @@ VARIATIONS: dict[str, Callable[[bool, int], Any]] = {
     "fastbp 2 × 64": _variation(epochs=64, n_members=2),
     "fastbp 4 × 64": _variation(epochs=64, n_members=4),
     "fastbp 2 × 128": _variation(epochs=128, n_members=2),
-    "fastbp 4 × 128, narrow": _variation(
-        epochs=128, n_members=4, hidden_layer_sizes=NARROW
-    ),
+    "fastbp 4 × 128, narrow": _variation(epochs=128, n_members=4, hidden_layer_sizes=NARROW),
     "fastbp 8 × 64, narrow": _variation(epochs=64, n_members=8, hidden_layer_sizes=NARROW),
     "fastbp 4 × 32": _variation(epochs=32, n_members=4),
     "catboost": CONTENDERS["catboost"],

@@ -87,12 +87,13 @@ class Plan:
                 )
         if any(isinstance(stage, Sparse) for stage in self.stages[1:]):
             raise ValueError("only the first stage may be Sparse: it takes the rows of X")
-        for below, stage in zip((None, *self.stages), self.stages, strict=False):
-            linear = below and below.activation.name == "identity" and not below.dropout
+        for i, stage in enumerate(self.stages):
+            before = self.stages[i - 1] if i > 0 else None
+            linear = before and before.activation.name == "identity" and not before.dropout
             if isinstance(stage, Blend) and not linear:
                 raise ValueError(
                     "a Blend must follow a stage without activation and dropout, "
-                    f"but {stage} follows {below}"
+                    f"but {stage} follows {before}"
                 )
         if not 0 <= self.label_smoothing < 1 or (
             self.label_smoothing and self.loss.name != "softmax_cross_entropy"

@@ -81,7 +81,10 @@ def load(path: str | os.PathLike[str], make: Callable[..., Model], run: dict[str
         if not users:
             network["activation"] = [Activation(*a) for a in network["activation"]]
             levels = tuple(map(float, network.pop("levels", ())))
-            network["loss"] = Loss(*network["loss"], levels=levels)
+            name, parameter, *more = network["loss"]
+            if more:
+                raise ValueError(f"its loss {name!r} has more than a parameter")
+            network["loss"] = Loss(name, parameter, levels=levels)
             return make(**network, weight_init=parameters, **run)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error

@@ -39,7 +39,7 @@ IDENTITY = Activation("identity")
 
 @dataclass(frozen=True)
 class Factors:
-    """By what a training multiplies its rate, its optimizer's ε, and rate times decay, for some parameters.
+    """Factors of a training's rate, of its optimizer's ε, and of rate times decay, for some parameters.
 
     With a rate of 1/√d, an ε of √d and a decay of 1, a Dense stage of d inputs trains as
     z = W [v; 1] / √d does ("neural-tangent parametrisation").

@@ -137,7 +137,7 @@ def test_values_are_those_of_torch(name: str, dtype: str, sizes: Sizes) -> None:
     torch = pytest.importorskip("torch")
     case = table_case(sizes, dtype, label_smoothing=0.2)
     exact = case.astype("float64")
-    numbers, plain, levels, width, _ = sizes
+    numbers, plain, levels, _, _ = sizes
     P, T, s, W, alpha, V = (torch.tensor(p, requires_grad=True) for p in exact.parameters)
     X = torch.tensor(exact.X)
     # by number: w, b, W₁ … W₃ of every frequency, then c
@@ -356,13 +356,16 @@ def test_first_values() -> None:
     w, b, W = each[:, :, 0], each[:, :, 1], each[:, :, 2:]
     n = w.size
     # standard errors of a mean and of a standard deviation, five of them
-    assert abs(w.mean()) <= 5 * 0.1 / n**0.5 and abs(w.std() - 0.1) <= 5 * 0.1 / (2 * n) ** 0.5
-    assert np.abs(b).max() <= np.pi and abs(b.std() - np.pi / 3**0.5) <= 5 / n**0.5
+    assert abs(w.mean()) <= 5 * 0.1 / n**0.5
+    assert abs(w.std() - 0.1) <= 5 * 0.1 / (2 * n) ** 0.5
+    assert np.abs(b).max() <= np.pi
+    assert abs(b.std() - np.pi / 3**0.5) <= 5 / n**0.5
     for values in (W, P[:, 80:]):
         assert np.abs(values).max() <= 0.25
         assert abs(values.std() - 0.25 / 3**0.5) <= 5 * 0.25 / values.size**0.5
     (T,) = Lookup(2, (500, 300)).first_values("auto", "float64", rng)
-    assert T.shape == (8, 800) and abs(T.std() - 1) <= 5 / (2 * T.size) ** 0.5
+    assert T.shape == (8, 800)
+    assert abs(T.std() - 1) <= 5 / (2 * T.size) ** 0.5
     (alpha,) = Blend(3, MISH).first_values("auto", "float64", rng)
     np.testing.assert_array_equal(alpha, np.ones((3, 1)))
 

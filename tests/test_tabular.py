@@ -1,4 +1,4 @@
-"""`TabularClassifier` and `TabularRegressor`: frames in, good predictions out, and all that goes wrong."""
+"""`TabularClassifier` and `TabularRegressor`: frames in, good predictions out, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -123,10 +123,13 @@ def test_rates_dropouts_and_decays() -> None:
     rates = recipes.rates(recipe, 1500)
     # 1 − cos 2π log₂(1 + 15 t): 0 at t = 0, 1/15, 3/15, 7/15; highest in between
     np.testing.assert_allclose(rates[[0, 100, 300, 700]], 0, atol=1e-12)
-    assert rates.max() == pytest.approx(2.0, abs=1e-3) and rates.min() >= 0
+    assert rates.max() == pytest.approx(2.0, abs=1e-3)
+    assert rates.min() >= 0
     factors = recipes.dropouts_and_decays(recipe, 1000)
-    assert (factors[:501] == 1).all() and factors[750] == pytest.approx(0.5)
-    assert (np.diff(factors[500:]) <= 0).all() and factors[-1] < 1e-4
+    assert (factors[:501] == 1).all()
+    assert factors[750] == pytest.approx(0.5)
+    assert (np.diff(factors[500:]) <= 0).all()
+    assert factors[-1] < 1e-4
 
 
 # The same on any number of threads, and from anywhere
@@ -161,7 +164,8 @@ def test_pickles_clones_and_files(tmp_path: Path) -> None:
         path = tmp_path / f"{i}.safetensors"
         model.save(path)
         again = tabular.load(path)
-        assert type(again) is type(model) and again.get_params() == model.get_params()
+        assert type(again) is type(model)
+        assert again.get_params() == model.get_params()
         np.testing.assert_array_equal(again.predict(data), wanted)
         if isinstance(model, fastbp.TabularClassifier):
             np.testing.assert_array_equal(again.predict_proba(data), model.predict_proba(data))
@@ -171,7 +175,8 @@ def test_pickles_clones_and_files(tmp_path: Path) -> None:
             )
         assert [m.best_epoch for m in again.members_] == [m.best_epoch for m in model.members_]
         copy = clone(model)
-        assert not hasattr(copy, "members_") and copy.get_params() == model.get_params()
+        assert not hasattr(copy, "members_")
+        assert copy.get_params() == model.get_params()
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
@@ -182,12 +187,16 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for cut in (0, 10, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:cut])
-        with pytest.raises(ValueError, match="model.safetensors"):
+        with pytest.raises(ValueError, match=r"model.safetensors"):
             tabular.load(path)
-    for word, other in ((b"mlp", b"mlq"), (b'"width', b'"wirth'), (b"TabularClassifier", b"TabularClassifieR")):
+    for word, other in (
+        (b"mlp", b"mlq"),
+        (b'"width', b'"wirth'),
+        (b"TabularClassifier", b"TabularClassifieR"),
+    ):
         if word in whole:
             path.write_bytes(whole.replace(word, other))
-            with pytest.raises(ValueError, match="model.safetensors"):
+            with pytest.raises(ValueError, match=r"model.safetensors"):
                 tabular.load(path)
     net = fastbp.MLP([2, 3, 2], seed=0)
     net.save(path)
@@ -239,14 +248,16 @@ def test_patience_stops() -> None:
     X, label, _ = mixed()
     quick = QUICK | {"epochs": 400}
     (member,) = fastbp.TabularClassifier("mlp", patience=5, **quick).fit(X, label).members_
-    assert member.stopped == "patience" and len(member.values) == member.best_epoch + 6
+    assert member.stopped == "patience"
+    assert len(member.values) == member.best_epoch + 6
 
 
 def test_folds_and_groups() -> None:
     X, label, score = mixed()
     groups = np.arange(400) // 8
     model = fastbp.TabularRegressor(n_folds=4, **QUICK).fit(X, score, groups=groups)
-    assert len(model.members_) == 4 and np.isfinite(model.oof_prediction_).all()
+    assert len(model.members_) == 4
+    assert np.isfinite(model.oof_prediction_).all()
     assert len(model.residuals_) == 400
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -258,14 +269,16 @@ def test_folds_and_groups() -> None:
         pairs = splits.folds(400, 5, label, None, rng)
         assert sorted(np.concatenate([held for _, held in pairs])) == list(range(400))
         for train, held in pairs:
-            assert abs((label[held] == "low").sum() - 40) <= 1 and len(train) + len(held) == 400
+            assert abs((label[held] == "low").sum() - 40) <= 1
+            assert len(train) + len(held) == 400
 
 
 def test_a_class_of_one_row_is_trained_on() -> None:
     y = np.array(["a"] * 30 + ["b"] * 30 + ["c"])
     X = np.c_[np.arange(61.0), np.arange(61.0) % 7]
     model = fastbp.TabularClassifier(**QUICK).fit(X, y)
-    assert list(model.classes_) == ["a", "b", "c"] and model.predict_proba(X).shape == (61, 3)
+    assert list(model.classes_) == ["a", "b", "c"]
+    assert model.predict_proba(X).shape == (61, 3)
 
 
 # Weights
@@ -371,7 +384,8 @@ def test_calibration_lowers_the_loss_of_what_it_is_fitted_to() -> None:
         fastbp.TabularClassifier(n_folds=3, calibrate=c, **QUICK).fit(X, y) for c in (False, True)
     )
     losses = [log_loss(y, m.oof_prediction_) for m in (plain, calibrated)]
-    assert calibrated.temperature_ != 1 and losses[1] <= losses[0] + 1e-9
+    assert calibrated.temperature_ != 1
+    assert losses[1] <= losses[0] + 1e-9
 
 
 # Columns
@@ -382,8 +396,10 @@ def test_importances() -> None:
     model = fastbp.TabularClassifier(**QUICK).fit(X[:400], label[:400])
     assert not hasattr(model, "feature_importances_")
     found = model.permutation_importance(X[400:], label[400:], n_repeats=3)
-    assert isinstance(found, Importances) and found.names == list(X.columns)
-    assert found.mean[0] > 0.05 > abs(found.mean[3]) and (found.spread >= 0).all()
+    assert isinstance(found, Importances)
+    assert found.names == list(X.columns)
+    assert found.mean[0] > 0.05 > abs(found.mean[3])
+    assert (found.spread >= 0).all()
     np.testing.assert_array_equal(model.feature_importances_, found.mean)
 
 
@@ -424,7 +440,8 @@ def test_a_time_limit_too_short_for_an_epoch_warns() -> None:
         model = fastbp.TabularClassifier(
             hidden_layer_sizes=(32,), epochs=500, time_limit=1e-6, random_state=0
         ).fit(X, label)
-    assert len(model.members_) >= 1 and np.isfinite(model.predict_proba(X)).all()
+    assert len(model.members_) >= 1
+    assert np.isfinite(model.predict_proba(X)).all()
 
 
 @pytest.mark.parametrize("members", [1, 2])
@@ -495,7 +512,7 @@ def test_bad_data() -> None:
     classifier, regressor = fastbp.TabularClassifier(**QUICK), fastbp.TabularRegressor(**QUICK)
     with pytest.raises(ValueError, match="one class"):
         classifier.fit(X, ["a"] * 50)
-    with pytest.raises(ValueError, match="50 rows.*y has 49"):
+    with pytest.raises(ValueError, match=r"50 rows.*y has 49"):
         classifier.fit(X, label[:49])
     with pytest.raises(ValueError, match="sample_weight"):
         classifier.fit(X, label, np.ones(49))
@@ -513,9 +530,10 @@ def test_bad_data() -> None:
         regressor.fit(X, label)
     with pytest.raises(ValueError, match="NaN or infinity"):
         regressor.fit(X, np.where(np.arange(50) == 3, np.nan, score))
-    with pytest.raises(ValueError, match="size.*infinite"):
+    with pytest.raises(ValueError, match=r"size.*infinite"):
         regressor.fit(X.assign(size=np.inf), score)
-    assert not hasattr(classifier, "members_") and not hasattr(regressor, "members_")
+    assert not hasattr(classifier, "members_")
+    assert not hasattr(regressor, "members_")
     with pytest.raises(ValueError, match="predict_quantiles needs metric"):
         fastbp.TabularRegressor("mlp", **QUICK).fit(X, score).predict_quantiles(X)
     with pytest.raises(ValueError, match="calibrate needs rows of validation"):

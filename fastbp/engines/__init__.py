@@ -127,9 +127,9 @@ class Engine(Protocol):
         Step s uses learning_rates[s] and writes its objective, taken before its update, to losses[s],
         and the part of it that the penalties are to penalties[s], where given; each has at least
         ⌈len(order) / batch_size⌉ entries. `dropouts` and `decays`, where given, are what each step
-        multiplies the stages' dropout (≤ 1) and the optimizer's decay by. A step whose loss, without the penalties, is not
-        finite is not applied and ends the epoch. The optimizer's step count goes on from call to
-        call. Returns the number of steps applied.
+        multiplies the stages' dropout (≤ 1) and the optimizer's decay by. A step whose loss, without
+        the penalties, is not finite is not applied and ends the epoch. The optimizer's step count
+        goes on from call to call. Returns the number of steps applied.
         """
         ...
 

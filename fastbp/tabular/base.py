@@ -88,7 +88,9 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             if getattr(self, name) is not None:
                 check_finite_number(name, getattr(self, name), minimum=0.0)
         if self.dropout is not None:
-            check_finite_number("dropout", self.dropout, minimum=0.0, maximum=1.0, open_maximum=True)
+            check_finite_number(
+                "dropout", self.dropout, minimum=0.0, maximum=1.0, open_maximum=True
+            )
         share = check_finite_number(
             "validation_fraction",
             self.validation_fraction,
@@ -335,7 +337,10 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
 
     def _mean_prediction(self, X: Any) -> Array:
         """The mean of the members' predictions, shape (rows, outputs)."""
-        encoded = self._inputs_of(X)
+        return self._mean_of(self._inputs_of(X))
+
+    def _mean_of(self, encoded: Array) -> Array:
+        """The same of rows that are encoded."""
         total = np.zeros((len(encoded), self._outputs))
         for holder in self._holders:
             total += self._member_prediction(holder, encoded)

@@ -30,7 +30,7 @@ __all__ = ["TabularClassifier"]
 Array = NDArray[Any]
 
 
-class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):
+class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # type: ignore[misc]
     """A network, or several, that tells classes of a table's rows; good without a thought.
 
     It takes frames as they are: numbers, names and dates, with missing values. A share of the rows is
@@ -179,8 +179,8 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):
         -------
         ndarray of shape (rows,)
         """
-        proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(axis=1)]
+        labels: Array = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return labels
 
     def predict_proba(self, X: Any) -> Array:
         """Predict the probability of every class.
@@ -194,7 +194,8 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):
         ndarray of shape (rows, classes)
         """
         p = self._readable(self._mean_prediction(X))
-        return p / p.sum(axis=1, keepdims=True)
+        p /= p.sum(axis=1, keepdims=True)
+        return p
 
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithms of `predict_proba`."""
@@ -212,9 +213,9 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):
             raise ValueError(nearest_name("metric", self.metric, CLASSIFICATION))
 
     def _check_y(self, y: Any) -> Array:
-        y = column_or_1d(np.asarray(y), warn=True)
-        check_classification_targets(y)
-        return y
+        labels: Array = column_or_1d(np.asarray(y), warn=True)
+        check_classification_targets(labels)
+        return labels
 
     def _learn_targets(self, y: Array) -> None:
         self.classes_ = np.unique(y)
@@ -228,14 +229,16 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):
         found = np.searchsorted(self.classes_, y).clip(0, len(self.classes_) - 1)
         if (new := self.classes_[found] != y).any():
             raise ValueError(f"y has a label that training has not: {y[new.argmax()]!r}")
-        return found.astype(np.int64)
+        labels: Array = found.astype(np.int64)
+        return labels
 
     def _class_weighted(self, y: Array, weight: Array | None) -> Array | None:
         if self.class_weight is None:
             return weight
         classes, codes = np.unique(y, return_inverse=True)
         factors = compute_class_weight(self.class_weight, classes=classes, y=y)
-        return factors[codes] * (1.0 if weight is None else weight)
+        weights: Array = factors[codes] * (1.0 if weight is None else weight)
+        return weights
 
     def _labels(self, y: Array) -> Array | None:
         return y
@@ -257,8 +260,7 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):
         y, weight = data[1:]
         known = np.isfinite(found[:, 0])
         if aside is not None:
-            total = sum(self._member_prediction(h, aside[0]) for h in self._holders)
-            found, y, weight = total / len(self._holders), aside[1], aside[2]
+            found, y, weight = self._mean_of(aside[0]), aside[1], aside[2]
             known = np.ones(len(found), bool)
         if not known.any():
             raise ValueError("calibrate needs rows of validation: validation_fraction is 0")

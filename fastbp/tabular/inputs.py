@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastbp.tables.columns import value_at
 from fastbp.tables.encoding import Category, Date, Encoding, Number
-from fastbp.tables.learning import Wishes, _center_and_scale, learn
+from fastbp.tables.learning import MAX_CATEGORIES, Wishes, _center_and_scale, learn
 from fastbp.tables.parts import Part, Parts
 
 __all__ = ["FEW", "Inputs", "learn_inputs"]
@@ -155,8 +155,8 @@ def learn_inputs(
     list of str
         What the user may want to know.
     """
-    most = {"max_categories": MOST_CODES} if codes else {}
-    learnt = learn(parts, names, Wishes(cat_features, **most))
+    most = MOST_CODES if codes else MAX_CATEGORIES
+    learnt = learn(parts, names, Wishes(cat_features, max_categories=most))
     columns = learnt.encoding.columns
     coded = tuple(c for c in columns if codes and isinstance(c, Category) and len(c.inputs) > FEW)
     others = tuple(c for c in columns if c not in coded)

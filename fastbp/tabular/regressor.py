@@ -30,7 +30,7 @@ Array = NDArray[Any]
 _LOSSES = {"rmse": "squared_error", "mae": "absolute_error", "poisson": "poisson"}
 
 
-class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):
+class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type: ignore[misc]
     """A network, or several, that predicts a number from a table's rows; good without a thought.
 
     It takes frames as they are: numbers, names and dates, with missing values. A share of the rows is
@@ -172,8 +172,8 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):
             raise ValueError(
                 f"predict_quantiles needs metric 'quantile', but it is {self.metric!r}"
             )
-        found = self._mean_prediction(X)
-        return np.sort(found * self.scale_ + self.center_, axis=1)
+        found: Array = self._mean_prediction(X) * self.scale_ + self.center_
+        return np.sort(found, axis=1)
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> Array:
         """Predict intervals that hold the target with this probability: split-conformal ones.
@@ -232,15 +232,15 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):
     def _check_y(self, y: Any) -> Array:
         y = column_or_1d(np.asarray(y), warn=True)
         try:
-            y = y.astype(np.float64)
+            numbers: Array = y.astype(np.float64)
         except (TypeError, ValueError):
             raise ValueError(f"y must hold numbers, got values such as {y[0]!r}") from None
-        if not np.isfinite(y).all():
-            bad = y[~np.isfinite(y)][0]
+        if not np.isfinite(numbers).all():
+            bad = numbers[~np.isfinite(numbers)][0]
             raise ValueError(f"y contains {bad} (NaN or infinity): targets must be finite")
-        if self.metric == "poisson" and (y < 0).any():
-            raise ValueError(f"metric 'poisson' needs targets ≥ 0, got {y.min()}")
-        return y
+        if self.metric == "poisson" and (numbers < 0).any():
+            raise ValueError(f"metric 'poisson' needs targets ≥ 0, got {numbers.min()}")
+        return numbers
 
     def _learn_targets(self, y: Array) -> None:
         self.center_, self.scale_ = 0.0, 1.0
@@ -254,7 +254,8 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):
 
     def _targets(self, y: Array) -> Array:
         scaled = ((y - self.center_) / self.scale_).astype(np.float32)
-        return np.repeat(scaled[:, None], self._outputs, axis=1)
+        targets: Array = np.repeat(scaled[:, None], self._outputs, axis=1)
+        return targets
 
     def _loss(self) -> Loss:
         if self.metric == "quantile":
@@ -273,7 +274,7 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):
     def _member_prediction(self, holder: Holder, encoded: Array) -> Array:
         check_is_fitted(self)
         found = super()._member_prediction(holder, encoded)
-        return np.clip(found, *self.range_) if self._clamps and self._bounds is not None else found
+        return found.clip(*self.range_) if self._clamps and self._bounds is not None else found
 
     def _readable(self, found: Array) -> Array:
         found = found * self.scale_ + self.center_
@@ -282,8 +283,7 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):
     def _held_out(self, found: Array, data: Data, aside: Data | None) -> None:
         y = data[1][:, 0]
         if aside is not None:
-            total = sum(self._member_prediction(h, aside[0]) for h in self._holders)
-            found, y = total / len(self._holders), aside[1][:, 0]
+            found, y = self._mean_of(aside[0]), aside[1][:, 0]
         known = np.isfinite(found[:, 0])
         found, y = found[known], y[known].astype(np.float64)
         if self.metric == "quantile":

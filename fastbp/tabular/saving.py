@@ -101,9 +101,13 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise ValueError(
             f"{os.fspath(path)!r} was written by a newer fastbp: upgrade fastbp to load it"
         )
-    kinds = {c.__name__: c for c in (TabularClassifier, TabularRegressor)}
+    kinds: dict[str, Any] = {c.__name__: c for c in (TabularClassifier, TabularRegressor)}
     try:
-        model: Any = kinds[tabular["estimator"]](**tabular["parameters"])
+        parameters = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in tabular["parameters"].items()
+        }
+        model: Any = kinds[tabular["estimator"]](**parameters)
         model._check_parameters()
         _restore(model, tabular, arrays)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -104,6 +104,7 @@ class Watch:
 
     @property
     def over(self) -> bool:
+        """Whether it is time."""
         return self.told.is_set() or time.monotonic() >= self.until
 
 
@@ -137,7 +138,7 @@ def train_all(
         workers = max(1, min(threads, len(jobs)))
     each = max(1, threads // workers)
     if workers == 1:
-        members = []
+        members: list[Member] = []
         for job in jobs:
             if members and watch.over:
                 break
@@ -152,10 +153,11 @@ def train_all(
         except KeyboardInterrupt:  # comes to this thread alone
             watch.told.set()
             wait(futures)
-            for future in futures:
-                if future.result() is not None:
-                    future.result().stopped = "interrupt"
-    return [m for m in (future.result() for future in futures) if m is not None], notes
+    found = [m for m in (future.result() for future in futures) if m is not None]
+    if watch.told.is_set():
+        for member in found:
+            member.stopped = "interrupt"
+    return found, notes
 
 
 def _if_time(job: Job, data: Data, threads: int, watch: Watch, index: int) -> Member | None:

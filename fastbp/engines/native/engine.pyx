@@ -3,7 +3,7 @@
 """The native engine, compiled once for each instruction set and kind of number (see setup.py).
 
 Reading order: net.pxi (what there is), layout.pxi (how arrays lie), stages.pxi (the kinds of stage), dense.pxi with
-tile.h (the micro-kernel), scale.pxi, activations.pxi, losses.pxi, optimizers.pxi, rows.pxi and weights.pxi (the two
+tile.h (the micro-kernel), scale.pxi and those after it, activations.pxi, losses.pxi, optimizers.pxi, rows.pxi and weights.pxi (the two
 phases of a step), online.pxi (where minibatches are single rows), half.pxi (Dense on bf16 operands), cut.pxi and
 costs.pxi (how threads share a step), calls.pxi (an epoch and all else that threads run), team.h and pace.pxi (the
 threads, and how many share a step), buffers.pxi, and here the contract of fastbp/engines/__init__.py, with guard.h.

@@ -16,7 +16,8 @@ Parameters = list[Array]
 def forward(stage: Blend, parameters: Parameters, v: Array, *, bf16: bool) -> Array:
     """z = v + α ⊙ (f(v) − v)."""
     (alpha,) = parameters
-    return v + alpha[:, 0] * _bend(stage, v)
+    z: Array = v + alpha[:, 0] * _bend(stage, v)
+    return z
 
 
 def backward(stage: Blend, parameters: Parameters, v: Array, delta: Array, *, bf16: bool) -> Array:

@@ -46,4 +46,6 @@ def _columns(stage: Lookup, v: Array) -> NDArray[np.int64]:
     levels = np.array(stage.levels)
     codes = v[:, stage.inputs - len(levels) :]
     known = (codes >= 0) & (codes < levels)  # not so NaN
-    return np.where(known, codes, 0).astype(np.int64) + (np.cumsum(levels) - levels)
+    starts = np.cumsum(levels) - levels
+    columns: NDArray[np.int64] = np.where(known, codes, 0).astype(np.int64) + starts
+    return columns

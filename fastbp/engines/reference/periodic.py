@@ -27,7 +27,7 @@ def forward(stage: Periodic, parameters: Parameters, v: Array, *, bf16: bool) ->
 def backward(
     stage: Periodic, parameters: Parameters, v: Array, delta: Array, *, bf16: bool
 ) -> Array:
-    """∂ℓ/∂x = δ_x − Σₖ 2π wₖ sin(2π wₖ x + bₖ) Σᵢ δᵢ Wᵢₖ; of any number of δ in the last axis but one."""
+    """∂ℓ/∂x = δ_x − Σₖ 2π wₖ sin(2π wₖ x + bₖ) Σᵢ δᵢ Wᵢₖ; of any number of δ, by row."""
     w, _, W, _ = _split(stage, parameters)
     n, d = stage.numbers, stage.waves
     sines = 2 * np.pi * w * np.sin(_angles(stage, parameters, v))
