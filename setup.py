@@ -1,21 +1,30 @@
 """Build of the native engine: one source, one extension module per instruction set and kind of number.
 
-All else about the package is in pyproject.toml. An instruction set whose flags the compiler does not
-take is left out; where there is no compiler at all, the package installs without the native engine.
-FASTBP_MODULES ("avx2/float32 baseline/bf16", say) asks for these modules alone, FASTBP_OPTIMIZE ("-O1")
-for a quick build: the tests of .ci and tests/stress use them, users need not.
+All else about the package is in pyproject.toml. The modules keep to Python's stable ABI, so that one
+wheel does for this Python and all later ones; those without the GIL have no such ABI, and get a wheel
+each. What is compiled is decided by the platform that the wheel is for, not by the one that builds it: a
+cross compiler is named by CC and LDSHARED, and its target by _PYTHON_HOST_PLATFORM ("linux-aarch64",
+"win-amd64"), as Python's own build does.
+
+An instruction set whose flags the compiler does not take is left out; where there is no compiler at all,
+the package installs without the native engine. With FASTBP_REQUIRE_NATIVE that is an error. FASTBP_MODULES
+("avx2/float32 baseline/bf16", say) asks for these modules alone, FASTBP_OPTIMIZE ("-O1") for a quick
+build: the tests of .ci and tests/stress use them, users need not.
 """
 
 import os
-import platform
 import sys
+import sysconfig
 from pathlib import Path
 
-from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-NATIVE = Path("fastbp/engines/native")
+PACKAGE = "fastbp.engines.native"
+NATIVE = Path(*PACKAGE.split("."))
+OLDEST = (3, 11)  # the Python whose stable ABI the modules keep to; as pyproject.toml's requires-python
+HAS_STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
 FLAGS = [
     os.environ.get("FASTBP_OPTIMIZE", "-O3"),
     "-std=gnu11",
@@ -32,18 +41,23 @@ KINDS = {
     "float64": [("FASTBP_FLOAT64", "1")],
     "bf16": [("FASTBP_BF16", "1")],
 }
-MODULES = {"baseline": ([], KINDS)}  # each instruction set's flags, and the kinds it has modules of
-if platform.machine().lower() in ("x86_64", "amd64"):
-    avx2 = ["-mavx2", "-mfma"]
-    avx512 = [
-        *avx2,
-        *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"),
-    ]
-    avx512_bf16 = [*avx512, "-mavx512bf16"]
-    MODULES["avx2"] = avx2, KINDS
-    MODULES["avx512"] = avx512, KINDS
-    MODULES["avx512_bf16"] = avx512_bf16, ["bf16"]
-    MODULES["amx"] = [*avx512_bf16, "-mamx-tile", "-mamx-bf16"], ["bf16"]
+AVX2 = ["-mavx2", "-mfma"]
+AVX512 = [
+    *(*AVX2, "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"),
+    "-mprefer-vector-width=512",
+]
+AVX512_BF16 = [*AVX512, "-mavx512bf16"]
+AMX = [*AVX512_BF16, "-mamx-tile", "-mamx-bf16"]
+# Each instruction set's flags, the kinds it has modules of, and the platforms that have it: how
+# their names begin, and how they end.
+MODULES = {
+    "baseline": ([], KINDS, "", ""),
+    "avx2": (AVX2, KINDS, "", ("x86_64", "amd64")),
+    "avx512": (AVX512, KINDS, "", ("x86_64", "amd64")),
+    "avx512_bf16": (AVX512_BF16, ["bf16"], "", ("x86_64", "amd64")),
+    "amx": (AMX, ["bf16"], "linux", "x86_64"),  # other systems give no process its registers
+}
+ABI = [("Py_LIMITED_API", "0x{:02X}{:02X}0000".format(*OLDEST))] if HAS_STABLE_ABI else []
 
 
 class BuildEach(build_ext):
@@ -52,12 +66,50 @@ class BuildEach(build_ext):
     def finalize_options(self) -> None:
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
+        self.extensions = [ext for ext in self.extensions if self.is_for(ext.name.split(".")[-3])]
+
+    def is_for(self, isa: str) -> bool:
+        """Whether CPUs of the wheel's platform may have this instruction set."""
+        _, _, system, machine = MODULES[isa]
+        return self.plat_name.startswith(system) and self.plat_name.endswith(machine)
 
     def run(self) -> None:
+        self.give_sources()
         if self.inplace:  # a fresh checkout has no folders for them
             for ext in self.extensions:
-                Path(self.get_ext_fullpath(ext.name)).parent.mkdir(parents=True, exist_ok=True)
+                path = Path(self.get_ext_fullpath(ext.name))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # One for this Python alone, of an earlier build, would come before it.
+                for old in {*path.parent.glob("engine.*")} - {path}:
+                    old.unlink()
         super().run()
+
+    def give_sources(self) -> None:
+        """The same generated C file under a name for each instruction set and kind of number.
+
+        Each has a source of its own, so that no two compile to the same object file.
+        """
+        from Cython.Build import cythonize
+
+        (engine,) = cythonize(
+            [Extension(f"{PACKAGE}.engine", [str(NATIVE / "engine.pyx")])],
+            compiler_directives={"freethreading_compatible": True},  # see guard.h
+        )
+        # Cython generates it again in each new environment of a build, mostly the same.
+        generated = kept("engine.c", Path(engine.sources[0]).read_text(encoding="utf-8"))
+        depends = [generated, "setup.py", *map(str, sorted(NATIVE.glob("*.h")))]
+        windows = self.plat_name.startswith("win")
+        for ext in self.extensions:
+            *_, isa, kind, _ = ext.name.split(".")
+            ext.sources = [kept(f"{isa}_{kind}.c", '#include "engine.c"\n')]
+            ext.depends = depends
+            ext.libraries = ["python3"] if windows else ["m"]
+            ext.extra_link_args = [] if windows else ["-pthread"]
+
+    def get_ext_filename(self, fullname: str) -> str:
+        if getattr(self, "plat_name", None) and self.plat_name.startswith("win"):
+            return str(Path(*fullname.split("."))) + ".pyd"
+        return super().get_ext_filename(fullname)
 
     def build_extension(self, ext: Extension) -> None:
         try:
@@ -68,40 +120,41 @@ class BuildEach(build_ext):
                 raise
 
 
+class StableWheel(bdist_wheel):
+    """A wheel for OLDEST and all later Pythons, where there is a stable ABI."""
+
+    def finalize_options(self) -> None:
+        if HAS_STABLE_ABI:
+            self.py_limited_api = "cp{}{}".format(*OLDEST)
+        super().finalize_options()
+
+
 def kept(name: str, text: str) -> str:
     """A file of the build that is written only where its text is new: what is newer is compiled anew."""
     path = Path("build", "native", name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or path.read_text() != text:
-        path.write_text(text)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
     return str(path)
 
 
 def extensions() -> list[Extension]:
-    """The same generated C file under a name for each instruction set and kind of number.
-
-    Each has a source of its own, so that no two compile to the same object file.
-    """
-    (engine,) = cythonize([Extension("fastbp.engines.native.engine", [str(NATIVE / "engine.pyx")])])
-    # Cython generates it again in each new environment of a build, mostly the same.
-    generated = kept("engine.c", Path(engine.sources[0]).read_text())
+    """The modules of every platform; BuildEach takes its own, and gives them their sources."""
     wanted = os.environ.get("FASTBP_MODULES", "").split()
     return [
         Extension(
-            f"fastbp.engines.native.{isa}.{kind}.engine",
-            sources=[kept(f"{isa}_{kind}.c", '#include "engine.c"\n')],
-            depends=[generated, "setup.py", *map(str, sorted(NATIVE.glob("*.h")))],
+            f"{PACKAGE}.{isa}.{kind}.engine",
+            sources=[],
             include_dirs=[str(NATIVE)],
             extra_compile_args=FLAGS + flags,
-            define_macros=KINDS[kind],
-            libraries=["m"],
-            extra_link_args=["-pthread"],
+            define_macros=KINDS[kind] + ABI,
             optional=not os.environ.get("FASTBP_REQUIRE_NATIVE"),  # else an error is a warning
+            py_limited_api=HAS_STABLE_ABI,
         )
-        for isa, (flags, kinds) in MODULES.items()
+        for isa, (flags, kinds, *_) in MODULES.items()
         for kind in kinds
         if not wanted or f"{isa}/{kind}" in wanted
     ]
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildEach})
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildEach, "bdist_wheel": StableWheel})

@@ -56,8 +56,10 @@ static int tiles_granted(void) { return 1; }
 static inline void tiles_on(void) { emulated_on = 1; }
 static inline void tiles_off(void) { emulated_on = 0; }
 #else
+#if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 
 #define TILE_LOAD(t, p, stride) _tile_loadd(t, p, stride)
 #define TILE_STORE(t, p, stride) _tile_stored(t, p, stride)
@@ -66,7 +68,7 @@ static inline void tiles_off(void) { emulated_on = 0; }
 
 /* Ask Linux for the tiles' registers, which it gives only to a process that has asked. */
 static int tiles_granted(void) {
-#if defined(SYS_arch_prctl)
+#if defined(__linux__) && defined(SYS_arch_prctl)
     const long request_permission = 0x1023, tile_data = 18; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
     return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 #else

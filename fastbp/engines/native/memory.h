@@ -10,6 +10,8 @@
 #include <string.h>
 #if defined(__linux__)
 #include <sys/mman.h>
+#elif defined(_WIN32)
+#include <malloc.h>
 #endif
 
 #define HUGE_PAGE ((size_t)1 << 21)
@@ -38,7 +40,12 @@ static void *allocate(int64_t bytes) {
         return start + before;
     }
 #endif
+#if defined(_WIN32)
+    p = _aligned_malloc((size_t)bytes, 4096);
+    if (!p) return NULL;
+#else
     if (posix_memalign(&p, 4096, (size_t)bytes)) return NULL;
+#endif
     return memset(p, 0, (size_t)bytes);
 }
 
@@ -49,7 +56,11 @@ static void release(void *p, int64_t bytes) {
         return;
     }
 #endif
+#if defined(_WIN32)
+    _aligned_free(p);
+#else
     free(p);
+#endif
 }
 
 #endif

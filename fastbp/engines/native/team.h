@@ -12,11 +12,9 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include <pthread.h>
-#include <sched.h>
+#include "threads.h"
+
 #include <stdatomic.h>
-#include <time.h>
-#include <unistd.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #elif !defined(__aarch64__)
@@ -48,13 +46,13 @@ typedef struct {
     int kept;   /* the threads stay from job to job */
     int others; /* threads that there are, besides thread 0 */
     int seated; /* of them, those that have taken their number */
-    pid_t process; /* that they belong to; 0: none, and nothing below is set up */
-    pthread_t id[TEAM_MOST];
+    int process; /* that they belong to; 0: none, and nothing below is set up */
+    Thread id[TEAM_MOST];
     atomic_int busy;   /* the others that have not done their part of the job */
     atomic_llong job;  /* counts jobs, and below PHASE says for how many threads: for none, all end */
     atomic_llong done; /* the last job that nobody is busy with */
-    pthread_mutex_t mutex;
-    pthread_cond_t passed, woken;
+    Mutex mutex;
+    Condition passed, woken;
 #if defined(__linux__)
     cpu_set_t allowed; /* CPUs, where new threads have been placed on some of them */
     int placed;
@@ -63,13 +61,15 @@ typedef struct {
 
 /* A new thread often starts on its maker's CPU and stays there for milliseconds. So each member starts on
    a CPU of its own, where the process may use enough of them, and is free to move from then on. */
+THREAD_FUNCTION team_member(void *team);
+
 #if defined(__linux__)
-static int start_member(Team *team, int thread, void *(*run)(void *)) {
+static int start_member(Team *team, int thread) {
     pthread_attr_t attributes;
     cpu_set_t one;
     int cpu, here = sched_getcpu(), left = thread;
     if (sched_getaffinity(0, sizeof team->allowed, &team->allowed) || CPU_COUNT(&team->allowed) <= thread)
-        return pthread_create(&team->id[thread], NULL, run, team);
+        return thread_start(&team->id[thread], team_member, team);
     team->placed = 1;
     for (cpu = 0; cpu < CPU_SETSIZE; cpu++) /* the thread-th allowed CPU that is not this one */
         if (cpu != here && CPU_ISSET(cpu, &team->allowed) && --left == 0) break;
@@ -77,7 +77,7 @@ static int start_member(Team *team, int thread, void *(*run)(void *)) {
     CPU_SET(cpu, &one);
     pthread_attr_init(&attributes);
     pthread_attr_setaffinity_np(&attributes, sizeof one, &one);
-    int error = pthread_create(&team->id[thread], &attributes, run, team);
+    int error = pthread_create(&team->id[thread], &attributes, team_member, team);
     pthread_attr_destroy(&attributes);
     return error;
 }
@@ -85,9 +85,7 @@ static void set_free(const Team *team) {
     if (team->placed) sched_setaffinity(0, sizeof team->allowed, &team->allowed);
 }
 #else
-static int start_member(Team *team, int thread, void *(*run)(void *)) {
-    return pthread_create(&team->id[thread], NULL, run, team);
-}
+static int start_member(Team *team, int thread) { return thread_start(&team->id[thread], team_member, team); }
 static void set_free(const Team *team) {}
 #endif
 
@@ -105,31 +103,31 @@ static inline void relax(void) {
 
 /* Wait until the word is no longer what it was, and return what it is. Who changes it has the mutex, and
    broadcasts `changed`. */
-static long long await_change(Team *team, atomic_llong *word, long long was, pthread_cond_t *changed) {
+static long long await_change(Team *team, atomic_llong *word, long long was, Condition *changed) {
     long long now;
     for (int i = 0; i < SPINS + YIELDS; i++) {
         now = atomic_load_explicit(word, memory_order_acquire);
         if (now != was) return now;
         if (i < SPINS) relax();
-        else sched_yield();
+        else offer_cpu();
     }
-    pthread_mutex_lock(&team->mutex);
+    mutex_lock(&team->mutex);
     while ((now = atomic_load_explicit(word, memory_order_acquire)) == was)
-        pthread_cond_wait(changed, &team->mutex);
-    pthread_mutex_unlock(&team->mutex);
+        condition_wait(changed, &team->mutex);
+    mutex_unlock(&team->mutex);
     return now;
 }
 
 /* Wait until a thread has come to so many rounds. The last thing tried are naps, longer and longer: a call
    to wake up would need a lock at every barrier. */
 static void await_round(Seat *seat, long long rounds) {
-    struct timespec nap = {0, 50000};
+    long nanoseconds = 50000;
     for (int64_t i = 0; atomic_load_explicit(&seat->rounds, memory_order_acquire) < rounds; i++) {
         if (i < SPINS) relax();
-        else if (i < SPINS + YIELDS) sched_yield();
+        else if (i < SPINS + YIELDS) offer_cpu();
         else {
-            nanosleep(&nap, NULL);
-            if (nap.tv_nsec < 1000000) nap.tv_nsec *= 2;
+            nap(nanoseconds);
+            if (nanoseconds < 1000000) nanoseconds *= 2;
         }
     }
 }
@@ -155,39 +153,32 @@ static int team_change(Team *team, int thread) {
     if (team->wanted == threads) return 1;
     pass_barrier(team, thread, threads); /* all have seen that */
     if (thread == 0) {
-        pthread_mutex_lock(&team->mutex);
+        mutex_lock(&team->mutex);
         team->threads = team->wanted;
         team->start = atomic_load_explicit(&team->seat[0].rounds, memory_order_relaxed) + ROUNDS_MOST;
-        pthread_cond_broadcast(&team->woken);
-        pthread_mutex_unlock(&team->mutex);
+        condition_wake_all(&team->woken);
+        mutex_unlock(&team->mutex);
     }
     pass_barrier(team, thread, threads); /* it is done */
-    pthread_mutex_lock(&team->mutex);
-    while (team->threads <= thread && !team->over) pthread_cond_wait(&team->woken, &team->mutex);
+    mutex_lock(&team->mutex);
+    while (team->threads <= thread && !team->over) condition_wait(&team->woken, &team->mutex);
     const int over = team->over;
     atomic_store_explicit(&team->seat[thread].rounds, team->start, memory_order_relaxed);
-    pthread_mutex_unlock(&team->mutex);
+    mutex_unlock(&team->mutex);
     return !over;
 }
 
 /* From thread 0 at the end of its work: let those that rest return. */
 static void team_over(Team *team) {
     if (team->members == 1) return;
-    pthread_mutex_lock(&team->mutex);
+    mutex_lock(&team->mutex);
     team->over = 1;
-    pthread_cond_broadcast(&team->woken);
-    pthread_mutex_unlock(&team->mutex);
-}
-
-/* Seconds on a clock that only runs forward. */
-static inline double seconds_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    condition_wake_all(&team->woken);
+    mutex_unlock(&team->mutex);
 }
 
 /* Rounding to nearest and, on x86 and ARM, denormals kept (but by bf16 instructions) and nothing trapped: a
-   call's arithmetic, whatever the caller's is. Threads inherit it. Returns what was. */
+   call's arithmetic, whatever the caller's is. Threads inherit it, or start with it. Returns what was. */
 static inline uint64_t standard_arithmetic(void) {
 #if defined(__x86_64__)
     const uint64_t was = _mm_getcsr();
@@ -218,43 +209,43 @@ static inline int64_t team_next(Team *team) { return atomic_fetch_add(&team->nex
 /* Let team_next give no more pieces that anyone has. */
 static inline void team_finish(Team *team) { atomic_store(&team->next, INT64_MAX / 2); }
 
-static void *team_member(void *p) {
+THREAD_FUNCTION team_member(void *p) {
     Team *team = p;
     long long job = -1; /* the first it sees is the one it was started for */
-    pthread_mutex_lock(&team->mutex); /* held until that is complete */
+    mutex_lock(&team->mutex); /* held until that is complete */
     const int thread = ++team->seated;
     set_free(team);
-    pthread_mutex_unlock(&team->mutex);
+    mutex_unlock(&team->mutex);
     while ((job = await_change(team, &team->job, job, &team->woken)) % PHASE > 0) {
         if (job % PHASE <= thread) continue;
         atomic_store_explicit(&team->seat[thread].rounds, team->start, memory_order_relaxed);
         team->work(team->argument, thread);
         if (atomic_fetch_sub_explicit(&team->busy, 1, memory_order_acq_rel) > 1) continue;
-        pthread_mutex_lock(&team->mutex);
+        mutex_lock(&team->mutex);
         atomic_store_explicit(&team->done, job, memory_order_release);
-        pthread_cond_broadcast(&team->passed);
-        pthread_mutex_unlock(&team->mutex);
+        condition_wake_all(&team->passed);
+        mutex_unlock(&team->mutex);
     }
-    return NULL;
+    return 0;
 }
 
 /* From thread 0, with the mutex: the next job, for so many threads. */
 static void announce(Team *team, int threads) {
     const long long job = atomic_load_explicit(&team->job, memory_order_relaxed);
     atomic_store_explicit(&team->job, (job / PHASE + 1) * PHASE + threads, memory_order_release);
-    pthread_cond_broadcast(&team->woken);
+    condition_wake_all(&team->woken);
 }
 
 /* End the threads that stayed. */
 static void team_end(Team *team) {
-    if (team->process != 0 && team->process == getpid()) {
-        pthread_mutex_lock(&team->mutex);
+    if (team->process != 0 && team->process == current_process()) {
+        mutex_lock(&team->mutex);
         announce(team, 0);
-        pthread_mutex_unlock(&team->mutex);
-        for (int i = 1; i <= team->others; i++) pthread_join(team->id[i], NULL);
-        pthread_cond_destroy(&team->passed);
-        pthread_cond_destroy(&team->woken);
-        pthread_mutex_destroy(&team->mutex);
+        mutex_unlock(&team->mutex);
+        for (int i = 1; i <= team->others; i++) thread_join(team->id[i]);
+        condition_destroy(&team->passed);
+        condition_destroy(&team->woken);
+        mutex_destroy(&team->mutex);
     }
     team->process = 0;
 }
@@ -274,17 +265,17 @@ static void team_run(Team *team, int threads, void (*work)(void *, int), void *a
     const int alone = threads == 1;
     long long done = 0;
     if (!alone) {
-        if (team->process != getpid()) {
-            team->process = getpid();
+        if (team->process != current_process()) {
+            team->process = current_process();
             team->others = team->seated = 0;
             atomic_init(&team->job, 0);
             atomic_init(&team->done, 0);
-            pthread_mutex_init(&team->mutex, NULL);
-            pthread_cond_init(&team->passed, NULL);
-            pthread_cond_init(&team->woken, NULL);
+            mutex_init(&team->mutex);
+            condition_init(&team->passed);
+            condition_init(&team->woken);
         }
-        pthread_mutex_lock(&team->mutex);
-        while (team->others < threads - 1 && !start_member(team, team->others + 1, team_member))
+        mutex_lock(&team->mutex);
+        while (team->others < threads - 1 && !start_member(team, team->others + 1))
             team->others++;
         if (threads > team->others + 1) threads = team->others + 1;
         done = atomic_load_explicit(&team->done, memory_order_relaxed);
@@ -298,7 +289,7 @@ static void team_run(Team *team, int threads, void (*work)(void *, int), void *a
     atomic_init(&team->busy, threads - 1);
     if (!alone) {
         if (threads > 1) announce(team, threads);
-        pthread_mutex_unlock(&team->mutex);
+        mutex_unlock(&team->mutex);
     }
     work(argument, 0);
     if (threads > 1) await_change(team, &team->done, done, &team->passed);
