@@ -23,7 +23,10 @@ from setuptools.command.build_ext import build_ext
 
 PACKAGE = "fastbp.engines.native"
 NATIVE = Path(*PACKAGE.split("."))
-OLDEST = (3, 11)  # the Python whose stable ABI the modules keep to; as pyproject.toml's requires-python
+OLDEST = (
+    3,
+    11,
+)  # the Python whose stable ABI the modules keep to; as pyproject.toml's requires-python
 HAS_STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
 FLAGS = [
     os.environ.get("FASTBP_OPTIMIZE", "-O3"),

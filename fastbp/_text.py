@@ -20,7 +20,9 @@ def call(plan: Plan) -> str:
     options.append(f"loss={_short(plan.loss)}")
     if any(plan.dropout):
         options.append(f"dropout={list(plan.dropout)}")
-    options += [f"{k}={v}" for k, v in (("l1", plan.l1), ("l2", plan.l2)) if v]
+    for name in ("l1", "l2", "label_smoothing"):
+        if value := getattr(plan, name):
+            options.append(f"{name}={value}")
     options.append(f"dtype={plan.dtype!r}")
     if plan.precision is not None:
         options.append(f"precision={plan.precision!r}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp import _inputs, saving, schedules, scores
 from fastbp import checkpoint as checkpoints
 from fastbp import rows as passes
-from fastbp import saving, schedules, scores
 from fastbp.engines import Engine
 from fastbp.history import DivergenceError, History
 from fastbp.holder import Holder
@@ -31,9 +31,29 @@ from fastbp.training import (
 if TYPE_CHECKING:
     from fastbp.mlp import MLP
 
-__all__ = ["Checkpoints", "NetworkFit", "mean_loss", "step"]
+__all__ = ["Checkpoints", "NetworkFit", "check_epochs", "mean_loss", "set_aside", "step"]
 
 Array = NDArray[Any]
+
+
+def check_epochs(epochs: int, done: History, path: str | os.PathLike[str]) -> None:
+    """Raise ValueError if a checkpoint has more epochs behind it than are asked for."""
+    if done.epochs > epochs:
+        raise ValueError(
+            f"epochs must be ≥ the {done.epochs} of the checkpoint {os.fspath(path)!r}, got {epochs}"
+        )
+
+
+def set_aside(
+    data: Data, count: int, generator: np.random.Generator | None
+) -> tuple[NDArray[np.int64], Data]:
+    """The rows to train on, and those for validation: drawn at random, or (None) the last ones."""
+    n = len(data[0])
+    split = np.arange(n) if generator is None else generator.permutation(n)
+    rows, aside = split[: n - count], split[n - count :]
+    X, y, weight = (None if a is None else a[aside] for a in data)
+    _inputs.check_weight_sum("sample_weight of the rows set aside for validation", weight)
+    return rows, cast(Data, (X, y, weight))
 
 
 @dataclass

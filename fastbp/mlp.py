@@ -20,6 +20,7 @@ from fastbp import (
     _options,
     _text,
     activations,
+    csr,
     initializers,
     losses,
     optimizers,
@@ -31,10 +32,9 @@ from fastbp import checkpoint as checkpoints
 from fastbp import rows as passes
 from fastbp._validation import check_finite_number, check_integer
 from fastbp.activations import Activation
-from fastbp.csr import CSR, from_dense
-from fastbp.engines import Rows, check_precision
+from fastbp.engines import check_precision
 from fastbp.exchange.methods import Conversions
-from fastbp.fitting import Checkpoints, NetworkFit, mean_loss, step
+from fastbp.fitting import Checkpoints, NetworkFit, check_epochs, mean_loss, set_aside, step
 from fastbp.history import History
 from fastbp.holder import Holder
 from fastbp.losses import Loss
@@ -45,7 +45,7 @@ from fastbp.schedules import Schedule
 from fastbp.stages import dense
 from fastbp.stopping import Stopping
 from fastbp.threads import get_num_threads
-from fastbp.training import Data, run
+from fastbp.training import run
 
 __all__ = ["MLP"]
 
@@ -74,6 +74,8 @@ class MLP(Conversions, Network):
         Probability, for all or for each hidden layer, that a unit is dropped in a training step.
     l1, l2 : float
         Penalties: l1 Σ|w| + ½ l2 Σ w² over the weights (not the biases) is added to the loss.
+    label_smoothing : float
+        s: softmax_cross_entropy takes 1 − s + s / n_L for an integer label, s / n_L for the others.
     weight_init : str or list of array_like
         ``"auto"`` (he_normal for the relu family, glorot_uniform for the others and the output
         layer), he_normal, he_uniform, glorot_normal, glorot_uniform, lecun_normal, lecun_uniform,
@@ -81,21 +83,16 @@ class MLP(Conversions, Network):
     dtype : {"float32", "float64"}
         Of parameters, data and arithmetic.
     precision : {None, "bf16"}
-        ``"bf16"``, for dtype float32: whatever enters a matmul (weights, values, errors) is rounded
-        to bfloat16, 8 significant bits, and the products are summed in float32. All else stays
-        float32: parameters, biases, the optimizer's state, activations and the loss. Predictions,
-        `loss`, `gradient` and `jacobian` compute like this too. It pays on CPUs that multiply
-        bfloat16 matrices (AMX, AVX512-BF16), where wide layers and large batches train faster;
-        elsewhere the same is emulated, with the same results to rounding, slower
-        than float32. Test accuracy is as a rule what float32 reaches. Networks with no layer of 32
-        units or more are computed in float32 all the same, which is faster for them. Not for engine
-        ``"jit"``.
+        ``"bf16"``, for dtype float32: what enters a matmul is rounded to bfloat16, 8 significant
+        bits, and summed in float32, in training and in every other call; all else stays float32. It
+        pays on CPUs that multiply such matrices (AMX, AVX512-BF16), for wide layers and large
+        batches; elsewhere it is emulated, and slower. Networks with no layer of 32 units or more are
+        computed in float32, which is faster for them. Not for engine ``"jit"``.
     seed : int, numpy.random.Generator or None
         Source of initial weights, dropout masks and shuffles. A Generator is used as it is, and so
         moves on. None: different every time.
     engine : {"auto", "native", "jit", "reference"}
-        What computes; ``"auto"`` takes the native engine if it is there, else what Numba compiles
-        (as it does where an activation or the loss is a function of yours), else NumPy.
+        What computes; ``"auto"``: the native engine if it is there, else what Numba compiles, else NumPy.
     threads : int or None
         Most threads to use; None: `fastbp.get_num_threads`. Results do not depend on it.
 
@@ -140,6 +137,7 @@ class MLP(Conversions, Network):
         dropout: float | Sequence[float] = 0.0,
         l1: float = 0.0,
         l2: float = 0.0,
+        label_smoothing: float = 0.0,
         weight_init: str | Sequence[ArrayLike] = "auto",
         dtype: DTypeLike = "float32",
         precision: str | None = None,
@@ -160,6 +158,7 @@ class MLP(Conversions, Network):
         drop = _options.for_each("dropout", dropout, hidden, _options.check_dropout)
         l1 = check_finite_number("l1", l1, minimum=0.0)
         l2 = check_finite_number("l2", l2, minimum=0.0)
+        smoothing = check_finite_number("label_smoothing", label_smoothing, minimum=0.0)
         kind = _options.check_dtype(dtype)
         check_precision(precision, kind.name)
         engine = _options.check_engine(engine)
@@ -189,6 +188,7 @@ class MLP(Conversions, Network):
             threads=threads or get_num_threads(),
             l1=l1,
             l2=l2,
+            label_smoothing=smoothing,
             seed=int(self._generator.integers(1 << 64, dtype=np.uint64)),
         )
         super().__init__(plan, Holder(parameters, engine), threads)
@@ -247,12 +247,11 @@ class MLP(Conversions, Network):
         Parameters
         ----------
         X : array_like or sparse matrix of shape (n, n_0)
-            Finite numbers. Used in place if C-contiguous and of the model's dtype (a memory-mapped
-            file is then read as it is needed), else converted once. Never written to. A DataFrame may
-            have columns of any types of numbers, nullable ones too, and bools; a missing value is
-            an error that names its row and column. A sparse matrix of SciPy is taken by rows (CSR), at
-            the cost of its nonzeros, and never made dense as a whole; CSR arrays of the model's dtype
-            are used in place.
+            Finite numbers, never written to. Used in place if C-contiguous and of the model's dtype (a
+            memory-mapped file is then read as it is needed), else converted once. A DataFrame may have
+            columns of any types of numbers, nullable ones and bools; a missing value is an error that
+            names its row and column. A sparse matrix of SciPy costs its nonzeros; CSR arrays of the
+            model's dtype are used in place.
         y : array_like
             softmax_cross_entropy: integer labels of shape (n,), from 0 to n_L − 1, or
             distributions of shape (n, n_L). Other losses: shape (n, n_L), or (n,) if n_L = 1.
@@ -278,8 +277,7 @@ class MLP(Conversions, Network):
             fraction of the rows to set aside for it, at random with `shuffle`, else the last ones.
         early_stopping : int or None
             Stop after this many epochs without a lower validation loss (one that is NaN or infinite
-            is never lower). Given this, the weights of
-            the epoch with the lowest validation loss are restored at the end.
+            is never lower), and restore the weights of the epoch with the lowest.
         min_delta : float
             By how much a validation loss must be below the lowest one so far to count as lower.
         clip_norm : float
@@ -300,11 +298,9 @@ class MLP(Conversions, Network):
             counts those that the checkpoint has behind it. A function written in Python must be the
             same, and the Python version. Other data are noticed by a sample of their rows.
         sparse_update : {"exact", "lazy"}
-            For a sparse X. ``"exact"``: every step updates every weight of the first layer, as with a
-            dense X; plain SGD without penalties does so at the cost of the nonzeros. ``"lazy"``: the
-            weights of an input, their penalty, decay and the optimizer's state, move only in the
-            steps in whose rows the input occurs, so that a step's cost does not depend on the number
-            of inputs.
+            For a sparse X. ``"exact"``: as with a dense X. ``"lazy"``: an input's weights, their
+            penalty, decay and the optimizer's state move only in the steps in whose rows it occurs,
+            and so a step's cost does not depend on the number of inputs.
 
         Returns
         -------
@@ -365,7 +361,7 @@ class MLP(Conversions, Network):
         data = _inputs.weigh_classes(self._plan, data, class_weight)
         rows_plan = passes.plan_for(plan, data[0], self._holder.engine_name, sparse_update)
         if held_out is not None:
-            held_out = (_like(held_out[0], rows_plan), *held_out[1:])
+            held_out = (csr.of_kind(held_out[0], rows_plan.is_sparse), *held_out[1:])
         train_rows = n - fraction_rows
         # A batch larger than the data would only make the engine's buffers larger.
         plan = replace(plan, batch_size=min(plan.batch_size, train_rows))
@@ -394,26 +390,15 @@ class MLP(Conversions, Network):
                 kept, resumed = checkpoints.read(
                     resume, saving.describe(plan), options, kept_data, plan.optimizer.slots, steps
                 )
-                if resumed.history.epochs > epochs:
-                    raise ValueError(
-                        f"epochs must be ≥ the {resumed.history.epochs} of the checkpoint "
-                        f"{os.fspath(resume)!r}, got {epochs}"
-                    )
+                check_epochs(epochs, resumed.history, resume)
                 plan = replace(plan, seed=resumed.seed)
                 generator = checkpoints.make_generator(resumed.generator_at_start)
             at_start = generator.bit_generator.state
             if checkpoint is not None:
                 checkpoints.make_generator(at_start)  # one that a file cannot hold fails here
-
             rows = np.arange(n)
             if fraction_rows:
-                split = generator.permutation(n) if shuffle else rows
-                rows, aside = split[:train_rows], split[train_rows:]
-                X_aside, y_aside, weight = (None if a is None else a[aside] for a in data)
-                held_out = cast(Data, (X_aside, y_aside, weight))
-                _inputs.check_weight_sum(
-                    "sample_weight of the rows set aside for validation", weight
-                )
+                rows, held_out = set_aside(data, fraction_rows, generator if shuffle else None)
             if data[2] is not None:
                 _inputs.check_weight_sum("sample_weight", data[2][rows])
 
@@ -428,11 +413,8 @@ class MLP(Conversions, Network):
                         engine.set_optimizer_state(resumed.step, resumed.slots)
                         self._holder.steps = resumed.step
                     self._generator = checkpoints.make_generator(resumed.generator)
-            if resumed is None:
-                score = scores.of_link(plan.loss.link).name
-                self.history = History(score_name=score if held_out is not None else "")
-            else:
-                self.history = resumed.history
+            score = "" if held_out is None else scores.of_link(plan.loss.link).name
+            self.history = History(score_name=score) if resumed is None else resumed.history
             fit = NetworkFit(
                 model=self,
                 plan=rows_plan,
@@ -537,9 +519,7 @@ class MLP(Conversions, Network):
             clip_norm=check_finite_number("clip_norm", clip_norm, minimum=0.0),
             threads=self._threads or get_num_threads(),
         )
-        if isinstance(rate, schedules.ReduceOnPlateau):
-            return plan, rate
-        return plan, schedules.get(rate)
+        return plan, rate if isinstance(rate, schedules.ReduceOnPlateau) else schedules.get(rate)
 
     # Files
 
@@ -618,10 +598,3 @@ class MLP(Conversions, Network):
             "threads": _options.check_threads(threads),
         }
         return saving.load(path, cls, run)
-
-
-def _like(X: Rows, plan: Plan) -> Rows:
-    """Rows to validate on of the kind that an engine of the plan takes."""
-    if plan.is_sparse:
-        return X if isinstance(X, CSR) else from_dense(X)
-    return X

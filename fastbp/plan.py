@@ -128,7 +128,9 @@ class Plan:
         """The same network for X that is CSR, its first stage Dense now."""
         first = self.stages[0]
         assert isinstance(first, Dense)
-        sparse = Sparse(first.inputs, first.units, first.activation, first.dropout, update)
+        sparse = Sparse(
+            first.inputs, first.units, first.activation, first.dropout, first.factors, update
+        )
         return replace(self, stages=(sparse, *self.stages[1:]))
 
     def with_dense(self) -> Plan:

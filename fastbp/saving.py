@@ -32,6 +32,8 @@ def describe(plan: Plan) -> dict[str, Any]:
     }
     if plan.loss.levels:
         description["levels"] = plan.loss.levels
+    if plan.label_smoothing:
+        description["label_smoothing"] = plan.label_smoothing
     if plan.precision is not None:
         description["precision"] = plan.precision
     return description

@@ -52,6 +52,31 @@ def test_options_reach_the_plan():
     assert fastbp.MLP([4, 2]).plan.activations == ()
 
 
+def test_label_smoothing_is_training_on_smoothed_distributions(tmp_path):
+    smooth, hard = (classifier(label_smoothing=s, dtype="float64") for s in (0.3, 0.0))
+    outputs = hard.plan.layer_sizes[-1]
+    # 1 − s + s / n for the label, s / n for the others
+    smoothed = np.full((len(X), outputs), 0.3 / outputs)
+    smoothed[np.arange(len(X)), LABELS] += 0.7
+    for model, y in ((smooth, LABELS), (hard, smoothed)):
+        model.fit(X, y, epochs=3, shuffle=False)
+    for a, b in zip(smooth.parameters, hard.parameters, strict=True):
+        # the same sums of some 60 rows, of terms that are rounded otherwise, for 6 steps
+        np.testing.assert_allclose(a, b, rtol=0, atol=6 * 60 * np.finfo(np.float64).eps)
+    path = tmp_path / "model.safetensors"
+    smooth.save(path)
+    again = fastbp.MLP.load(path)
+    assert again.plan.label_smoothing == 0.3
+    assert again.loss(X, LABELS) == smooth.loss(X, LABELS)
+    assert repr(again) == repr(smooth)
+    assert "label_smoothing=0.3" in repr(smooth)
+    for wrong, message in ((1.0, "1 excluded"), (-0.1, "label_smoothing must be"), ("a", "label_")):
+        with pytest.raises((ValueError, TypeError), match=message):
+            fastbp.MLP([4, 3], label_smoothing=wrong)
+    with pytest.raises(ValueError, match="squared_error"):
+        fastbp.MLP([4, 3], loss="squared_error", label_smoothing=0.1)
+
+
 def test_threads_follow_the_setting_until_given():
     model = classifier()
     try:
