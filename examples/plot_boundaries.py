@@ -13,10 +13,12 @@ from sklearn.inspection import DecisionBoundaryDisplay
 from fastbp import MLPClassifier
 
 X, y = make_moons(300, noise=0.2, random_state=0)
-nets = {"no hidden layer": ((), "identity"), "relu": ((8,), "relu"), "tanh": ((8,), "tanh")}
+nets = {"no hidden layer": ((), "identity"), "relu": ((16,), "relu"), "tanh": ((16,), "tanh")}
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
 for ax, (name, (hidden, activation)) in zip(axes, nets.items(), strict=True):
-    model = MLPClassifier(hidden, activation=activation, solver="lbfgs", random_state=1, alpha=0.01)
+    model = MLPClassifier(
+        hidden, activation=activation, solver="lbfgs", max_iter=2000, random_state=1, alpha=0.01
+    )
     model.fit(X, y)
     DecisionBoundaryDisplay.from_estimator(
         model,

@@ -18,7 +18,7 @@ schedules = {
     "step": Step(0.2, every=steps // 4, factor=0.3),
     "cosine": Cosine(0.2, steps=steps),
     "one cycle": OneCycle(0.5, steps=steps),
-    "on a plateau": ReduceOnPlateau(initial=0.2, factor=0.3, patience=2),
+    "on a plateau": ReduceOnPlateau(initial=0.2, factor=0.3, patience=3, min_delta=0.01),
 }
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 for name, schedule in schedules.items():

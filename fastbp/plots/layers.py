@@ -45,8 +45,8 @@ class LayersDisplay:
     >>> X, y = load_digits()
     >>> model = fastbp.MLP([64, 32, 16, 10], seed=0)
     >>> display = LayersDisplay.from_estimator(model, X, plot=False)
-    >>> [int(d.sum()) for d in display.dead]
-    [0, 0]
+    >>> [d.shape for d in display.dead]
+    [(32,), (16,)]
     """
 
     KINDS = ("activations", "gradients")
