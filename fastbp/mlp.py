@@ -31,10 +31,9 @@ from fastbp import checkpoint as checkpoints
 from fastbp import rows as passes
 from fastbp._validation import check_finite_number, check_integer
 from fastbp.activations import Activation
-from fastbp.csr import CSR, from_dense
-from fastbp.engines import Rows, check_precision
+from fastbp.engines import check_precision
 from fastbp.exchange.methods import Conversions
-from fastbp.fitting import Checkpoints, NetworkFit, mean_loss, step
+from fastbp.fitting import Checkpoints, NetworkFit, mean_loss, options_of, step
 from fastbp.history import History
 from fastbp.holder import Holder
 from fastbp.losses import Loss
@@ -245,9 +244,8 @@ class MLP(Conversions, Network):
             Finite numbers. Used in place if C-contiguous and of the model's dtype (a memory-mapped
             file is then read as it is needed), else converted once. Never written to. A DataFrame may
             have columns of any types of numbers, nullable ones too, and bools; a missing value is
-            an error that names its row and column. A sparse matrix of SciPy is taken by rows (CSR), at
-            the cost of its nonzeros, and never made dense as a whole; CSR arrays of the model's dtype
-            are used in place.
+            an error that names its row and column. A sparse matrix of SciPy costs what its nonzeros
+            do, and is never made dense as a whole; a CSR one of the model's dtype is used in place.
         y : array_like
             softmax_cross_entropy: integer labels of shape (n,), from 0 to n_L − 1, or
             distributions of shape (n, n_L). Other losses: shape (n, n_L), or (n,) if n_L = 1.
@@ -295,11 +293,9 @@ class MLP(Conversions, Network):
             counts those that the checkpoint has behind it. A function written in Python must be the
             same, and the Python version. Other data are noticed by a sample of their rows.
         sparse_update : {"exact", "lazy"}
-            For a sparse X. ``"exact"``: every step updates every weight of the first layer, as with a
-            dense X; plain SGD without penalties does so at the cost of the nonzeros. ``"lazy"``: the
-            weights of an input, their penalty, decay and the optimizer's state, move only in the
-            steps in whose rows the input occurs, so that a step's cost does not depend on the number
-            of inputs.
+            For a sparse X. ``"exact"``: a step updates every weight, as with a dense X. ``"lazy"``: the
+            weights of an input, their penalty, decay and the optimizer's state, move only in the steps
+            in whose rows the input occurs, and the cost does not depend on the number of inputs.
 
         Returns
         -------
@@ -360,7 +356,7 @@ class MLP(Conversions, Network):
         data = _inputs.weigh_classes(self._plan, data, class_weight)
         rows_plan = passes.plan_for(plan, data[0], self._holder.engine_name, sparse_update)
         if held_out is not None:
-            held_out = (_like(held_out[0], rows_plan), *held_out[1:])
+            held_out = (passes.like(held_out[0], rows_plan), *held_out[1:])
         train_rows = n - fraction_rows
         # A batch larger than the data would only make the engine's buffers larger.
         plan = replace(plan, batch_size=min(plan.batch_size, train_rows))
@@ -369,18 +365,14 @@ class MLP(Conversions, Network):
             schedules.rates(rate, 0, steps)  # a callable that returns nonsense fails here
 
         with self._holder.training():
-            options: dict[str, Any] = {
-                "rows": n,
-                "validation_rows": fraction_rows if held_out is None else len(held_out[0]),
-                "shuffle": bool(shuffle),
-                "early_stopping": stopping is not None,
-                "optimizer": repr(plan.optimizer),
-                "batch_size": plan.batch_size,
-                "clip_norm": plan.clip_norm,
-                "penalty_in_sum": plan.penalty_in_sum,
-            }
-            if sparse_update != "exact":
-                options["sparse_update"] = sparse_update
+            options = options_of(
+                plan,
+                rows=n,
+                validation_rows=fraction_rows if held_out is None else len(held_out[0]),
+                shuffle=bool(shuffle),
+                early_stopping=stopping is not None,
+                sparse_update=sparse_update,
+            )
             resumed, kept, kept_data = None, None, {}
             if checkpoint is not None or resume is not None:
                 kept_data = checkpoints.fingerprints(data, held_out)
@@ -613,10 +605,3 @@ class MLP(Conversions, Network):
             "threads": _options.check_threads(threads),
         }
         return saving.load(path, cls, run)
-
-
-def _like(X: Rows, plan: Plan) -> Rows:
-    """Rows to validate on of the kind that an engine of the plan takes."""
-    if plan.is_sparse:
-        return X if isinstance(X, CSR) else from_dense(X)
-    return X
