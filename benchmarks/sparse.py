@@ -315,7 +315,7 @@ def topics(n: int, width: int, seed: int) -> tuple[Any, Any]:
     y = rng.integers(0, 10, n)
     lengths = rng.poisson(60, n) + 5
     picked = [
-        rng.choice(width, length, p=0.85 * common + 0.15 * subjects[label])
+        rng.choice(width, length, p=0.7 * common + 0.3 * subjects[label])
         for label, length in zip(y, lengths, strict=True)
     ]
     starts = np.zeros(n + 1, np.int32)

@@ -159,7 +159,7 @@ def _as_integers(name: str, a: Any) -> Array:
     return _as(a, a.dtype if a.dtype in _INTEGERS else _INTEGERS[1])
 
 
-_UNSIGNED = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64)}
+_UNSIGNED: dict[int, Any] = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64)}
 FEW = 4096  # values of which BLAS sums products on one thread, leaving the others alone
 
 

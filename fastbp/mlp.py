@@ -241,11 +241,10 @@ class MLP(Conversions, Network):
         Parameters
         ----------
         X : array_like or sparse matrix of shape (n, n_0)
-            Finite numbers. Used in place if C-contiguous and of the model's dtype (a memory-mapped
-            file is then read as it is needed), else converted once. Never written to. A DataFrame may
-            have columns of any types of numbers, nullable ones too, and bools; a missing value is
-            an error that names its row and column. A sparse matrix of SciPy costs what its nonzeros
-            do, and is never made dense as a whole; a CSR one of the model's dtype is used in place.
+            Finite numbers. Used in place if C-contiguous (or CSR) and of the model's dtype (a
+            memory-mapped file is then read as it is needed), else converted once. Never written to.
+            Sparse rows of SciPy cost what their nonzeros do. A DataFrame may have columns of any types
+            of numbers and bools; a missing value is an error that names its row and column.
         y : array_like
             softmax_cross_entropy: integer labels of shape (n,), from 0 to n_L − 1, or
             distributions of shape (n, n_L). Other losses: shape (n, n_L), or (n,) if n_L = 1.
@@ -256,8 +255,8 @@ class MLP(Conversions, Network):
         optimizer : str or optimizer
             sgd, momentum, nesterov, rmsprop, adam, adamw, or one of `fastbp.optimizers`.
         learning_rate : float, Schedule, callable or None
-            A number, one of `fastbp.schedules`, or a callable from the step (an int, from 0) to the
-            rate. None: the optimizer's `default_learning_rate`.
+            A number, one of `fastbp.schedules`, or a callable from the step (an int, from 0). None:
+            the optimizer's `default_learning_rate`.
         shuffle : bool
             Take the rows in a new random order every epoch.
         sample_weight : array_like of shape (n,) or None
@@ -293,9 +292,8 @@ class MLP(Conversions, Network):
             counts those that the checkpoint has behind it. A function written in Python must be the
             same, and the Python version. Other data are noticed by a sample of their rows.
         sparse_update : {"exact", "lazy"}
-            For a sparse X. ``"exact"``: a step updates every weight, as with a dense X. ``"lazy"``: the
-            weights of an input, their penalty, decay and the optimizer's state, move only in the steps
-            in whose rows the input occurs, and the cost does not depend on the number of inputs.
+            For a sparse X: whether a step updates every weight, as with a dense one, or those of an
+            input (with their penalty, decay and optimizer's state) only where its rows have it.
 
         Returns
         -------
@@ -396,11 +394,9 @@ class MLP(Conversions, Network):
             if fraction_rows:
                 split = generator.permutation(n) if shuffle else rows
                 rows, aside = split[:train_rows], split[train_rows:]
-                X_aside, y_aside, weight = (None if a is None else a[aside] for a in data)
-                held_out = cast(Data, (X_aside, y_aside, weight))
-                _inputs.check_weight_sum(
-                    "sample_weight of the rows set aside for validation", weight
-                )
+                held_out = cast(Data, tuple(None if a is None else a[aside] for a in data))
+                what = "sample_weight of the rows set aside for validation"
+                _inputs.check_weight_sum(what, held_out[2])
             if data[2] is not None:
                 _inputs.check_weight_sum("sample_weight", data[2][rows])
 
@@ -415,11 +411,8 @@ class MLP(Conversions, Network):
                         engine.set_optimizer_state(resumed.step, resumed.slots)
                         self._holder.steps = resumed.step
                     self._generator = checkpoints.make_generator(resumed.generator)
-            if resumed is None:
-                score = scores.of_link(plan.loss.link).name
-                self.history = History(score_name=score if held_out is not None else "")
-            else:
-                self.history = resumed.history
+            score = scores.of_link(plan.loss.link).name if held_out is not None else ""
+            self.history = History(score_name=score) if resumed is None else resumed.history
             fit = NetworkFit(
                 model=self,
                 plan=rows_plan,
@@ -475,7 +468,7 @@ class MLP(Conversions, Network):
         Raises
         ------
         TypeError, ValueError, DivergenceError, KeyboardInterrupt, RuntimeError
-            As in `fit`. After a DivergenceError the weights are those from before the call.
+            As in `fit`; after a DivergenceError with the weights from before the call.
 
         Examples
         --------
