@@ -208,7 +208,6 @@ def contenders(X: Any, y: Any) -> dict[str, dict[str, Callable[[], Callable[[], 
         },
         "Adam, lazy": {
             "fastbp": make(fastbp_epochs, X, y, "adam", "lazy"),
-            "scikit-learn": make(sklearn_epochs, X, y, "adam"),
             "PyTorch": make(torch_epochs, X, y, "adam"),
         },
         "predict": {
