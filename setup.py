@@ -7,9 +7,9 @@ cross compiler is named by CC and LDSHARED, and its target by _PYTHON_HOST_PLATF
 "win-amd64"), as Python's own build does.
 
 An instruction set whose flags the compiler does not take is left out; where there is no compiler at all,
-the package installs without the native engine. With FASTBP_REQUIRE_NATIVE that is an error. FASTBP_MODULES
-("avx2/float32 baseline/bf16", say) asks for these modules alone, FASTBP_OPTIMIZE ("-O1") for a quick
-build: the tests of .ci and tests/stress use them, users need not.
+the package installs without the native engine. With FASTBP_REQUIRE_NATIVE that is an error.
+FASTBP_MODULES ("avx2/float32 baseline/bf16", say) asks for these modules alone, FASTBP_OPTIMIZE ("-O1")
+for a quick build: the tests of .ci and tests/stress use them, users need not.
 """
 
 import os

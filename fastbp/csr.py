@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CSR", "as_csr", "check", "from_dense", "is_sparse", "of_kind"]
+__all__ = ["CSR", "as_csr", "check", "from_dense", "is_sparse"]
 
 Array = NDArray[Any]
 
@@ -104,11 +104,6 @@ def from_dense(a: Array) -> CSR:
     return CSR(a[rows, columns], np.ascontiguousarray(columns), starts, a.shape)
 
 
-def of_kind(X: Array | CSR, sparse: bool) -> Array | CSR:
-    """X as CSR if it is to be `sparse`."""
-    return from_dense(X) if sparse and not isinstance(X, CSR) else X
-
-
 def as_csr(name: str, value: Any, columns: int, dtype: np.dtype[Any]) -> CSR:
     """`value`, of which `is_sparse` holds, as checked rows of `dtype` with so many columns.
 
@@ -164,7 +159,7 @@ def _as_integers(name: str, a: Any) -> Array:
     return _as(a, a.dtype if a.dtype in _INTEGERS else _INTEGERS[1])
 
 
-_UNSIGNED: dict[int, np.dtype[Any]] = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64)}
+_UNSIGNED: dict[int, Any] = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64)}
 FEW = 4096  # values of which BLAS sums products on one thread, leaving the others alone
 
 

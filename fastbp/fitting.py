@@ -31,7 +31,15 @@ from fastbp.training import (
 if TYPE_CHECKING:
     from fastbp.mlp import MLP
 
-__all__ = ["Checkpoints", "NetworkFit", "check_epochs", "mean_loss", "set_aside", "step"]
+__all__ = [
+    "Checkpoints",
+    "NetworkFit",
+    "check_epochs",
+    "mean_loss",
+    "options_of",
+    "set_aside",
+    "step",
+]
 
 Array = NDArray[Any]
 
@@ -75,6 +83,19 @@ class Checkpoints:
     options: dict[str, Any]
     data: dict[str, str | None]
     generator_at_start: Any
+
+
+def options_of(plan: Plan, *, sparse_update: str, **more: Any) -> dict[str, Any]:
+    """What has to be the same in a fit that goes on from a checkpoint."""
+    options = more | {
+        "optimizer": repr(plan.optimizer),
+        "batch_size": plan.batch_size,
+        "clip_norm": plan.clip_norm,
+        "penalty_in_sum": plan.penalty_in_sum,
+    }
+    if sparse_update != "exact":  # which earlier checkpoints do not name
+        options["sparse_update"] = sparse_update
+    return options
 
 
 @dataclass

@@ -20,7 +20,7 @@ from fastbp import (
     _options,
     _text,
     activations,
-    csr,
+    fitting,
     initializers,
     losses,
     optimizers,
@@ -34,7 +34,6 @@ from fastbp._validation import check_finite_number, check_integer
 from fastbp.activations import Activation
 from fastbp.engines import check_precision
 from fastbp.exchange.methods import Conversions
-from fastbp.fitting import Checkpoints, NetworkFit, check_epochs, mean_loss, set_aside, step
 from fastbp.history import History
 from fastbp.holder import Holder
 from fastbp.losses import Loss
@@ -92,7 +91,8 @@ class MLP(Conversions, Network):
         Source of initial weights, dropout masks and shuffles. A Generator is used as it is, and so
         moves on. None: different every time.
     engine : {"auto", "native", "jit", "reference"}
-        What computes; ``"auto"``: the native engine if it is there, else what Numba compiles, else NumPy.
+        What computes; ``"auto"`` takes the native engine if it is there, else what Numba compiles,
+        else NumPy.
     threads : int or None
         Most threads to use; None: `fastbp.get_num_threads`. Results do not depend on it.
 
@@ -262,8 +262,8 @@ class MLP(Conversions, Network):
         optimizer : str or optimizer
             sgd, momentum, nesterov, rmsprop, adam, adamw, or one of `fastbp.optimizers`.
         learning_rate : float, Schedule, callable or None
-            A number, one of `fastbp.schedules`, or a callable from the step (an int, from 0) to the
-            rate. None: the optimizer's `default_learning_rate`.
+            A number, one of `fastbp.schedules`, or a callable from the step (an int, from 0). None:
+            the optimizer's `default_learning_rate`.
         shuffle : bool
             Take the rows in a new random order every epoch.
         sample_weight : array_like of shape (n,) or None
@@ -361,7 +361,7 @@ class MLP(Conversions, Network):
         data = _inputs.weigh_classes(self._plan, data, class_weight)
         rows_plan = passes.plan_for(plan, data[0], self._holder.engine_name, sparse_update)
         if held_out is not None:
-            held_out = (csr.of_kind(held_out[0], rows_plan.is_sparse), *held_out[1:])
+            held_out = (passes.like(held_out[0], rows_plan), *held_out[1:])
         train_rows = n - fraction_rows
         # A batch larger than the data would only make the engine's buffers larger.
         plan = replace(plan, batch_size=min(plan.batch_size, train_rows))
@@ -370,18 +370,14 @@ class MLP(Conversions, Network):
             schedules.rates(rate, 0, steps)  # a callable that returns nonsense fails here
 
         with self._holder.training():
-            options: dict[str, Any] = {
-                "rows": n,
-                "validation_rows": fraction_rows if held_out is None else len(held_out[0]),
-                "shuffle": bool(shuffle),
-                "early_stopping": stopping is not None,
-                "optimizer": repr(plan.optimizer),
-                "batch_size": plan.batch_size,
-                "clip_norm": plan.clip_norm,
-                "penalty_in_sum": plan.penalty_in_sum,
-            }
-            if sparse_update != "exact":
-                options["sparse_update"] = sparse_update
+            options = fitting.options_of(
+                plan,
+                rows=n,
+                validation_rows=fraction_rows if held_out is None else len(held_out[0]),
+                shuffle=bool(shuffle),
+                early_stopping=stopping is not None,
+                sparse_update=sparse_update,
+            )
             resumed, kept, kept_data = None, None, {}
             if checkpoint is not None or resume is not None:
                 kept_data = checkpoints.fingerprints(data, held_out)
@@ -390,7 +386,7 @@ class MLP(Conversions, Network):
                 kept, resumed = checkpoints.read(
                     resume, saving.describe(plan), options, kept_data, plan.optimizer.slots, steps
                 )
-                check_epochs(epochs, resumed.history, resume)
+                fitting.check_epochs(epochs, resumed.history, resume)
                 plan = replace(plan, seed=resumed.seed)
                 generator = checkpoints.make_generator(resumed.generator_at_start)
             at_start = generator.bit_generator.state
@@ -398,7 +394,9 @@ class MLP(Conversions, Network):
                 checkpoints.make_generator(at_start)  # one that a file cannot hold fails here
             rows = np.arange(n)
             if fraction_rows:
-                rows, held_out = set_aside(data, fraction_rows, generator if shuffle else None)
+                rows, held_out = fitting.set_aside(
+                    data, fraction_rows, generator if shuffle else None
+                )
             if data[2] is not None:
                 _inputs.check_weight_sum("sample_weight", data[2][rows])
 
@@ -415,7 +413,7 @@ class MLP(Conversions, Network):
                     self._generator = checkpoints.make_generator(resumed.generator)
             score = "" if held_out is None else scores.of_link(plan.loss.link).name
             self.history = History(score_name=score) if resumed is None else resumed.history
-            fit = NetworkFit(
+            fit = fitting.NetworkFit(
                 model=self,
                 plan=rows_plan,
                 data=data,
@@ -430,7 +428,9 @@ class MLP(Conversions, Network):
                 callbacks=callbacks,
                 checkpoints=None
                 if checkpoint is None
-                else Checkpoints(checkpoint, checkpoint_every, options, kept_data, at_start),
+                else fitting.Checkpoints(
+                    checkpoint, checkpoint_every, options, kept_data, at_start
+                ),
                 best=None if resumed is None else resumed.best,
             )
             run(fit)
@@ -470,7 +470,7 @@ class MLP(Conversions, Network):
         Raises
         ------
         TypeError, ValueError, DivergenceError, KeyboardInterrupt, RuntimeError
-            As in `fit`. After a DivergenceError the weights are those from before the call.
+            As in `fit`; after a DivergenceError with the weights from before the call.
 
         Examples
         --------
@@ -500,8 +500,8 @@ class MLP(Conversions, Network):
                 holder.use(rows_plan).keep()
                 self._plan = plan
             order = self._generator.permutation(n) if shuffle else np.arange(n)
-            epoch = step(holder, rows_plan, data, order, rates, "partial_fit")
-        return mean_loss(epoch, plan.batch_size, order, data[2])
+            epoch = fitting.step(holder, rows_plan, data, order, rates, "partial_fit")
+        return fitting.mean_loss(epoch, plan.batch_size, order, data[2])
 
     def _training_plan(
         self,

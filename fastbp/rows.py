@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.csr import CSR
+from fastbp.csr import CSR, from_dense
 from fastbp.engines import MODULES, Engine, Rows, choose
 from fastbp.plan import Plan
 from fastbp.training import Epoch, Floats, Order, run_epoch
 
-__all__ = ["epoch_of", "gradient_of", "loss_of", "outputs_of", "plan_for", "row_blocks"]
+__all__ = ["epoch_of", "gradient_of", "like", "loss_of", "outputs_of", "plan_for", "takes"]
 
 Array = NDArray[Any]
 Data = tuple[Rows, Array, Array | None]  # X, y, sample_weight
@@ -58,6 +58,11 @@ def plan_for(plan: Plan, X: Rows, engine: str, update: str = "exact") -> Plan:
 def takes(engine: Engine, X: Rows) -> bool:
     """Whether the engine takes X as it is: sparse rows for a Sparse first stage, else dense ones."""
     return isinstance(X, CSR) == engine.plan.is_sparse
+
+
+def like(X: Rows, plan: Plan) -> Rows:
+    """The rows in a form that an engine of the plan takes, or makes dense by itself."""
+    return from_dense(X) if plan.is_sparse and not isinstance(X, CSR) else X
 
 
 def row_blocks(X: Rows, rows: int = 0) -> Iterator[tuple[slice, Array]]:

@@ -212,11 +212,11 @@ class Rows:
 
 
 BAD = {
-    "too far": (Rows([1.0, 2.0], [0, WIDTH], [0, 1, 2]), r"indices must be from 0 to 199, but row 1 has 200"),
+    "too far": (Rows([1.0, 2.0], [0, WIDTH], [0, 1, 2]), r"from 0 to 199, but row 1 has 200"),
     "negative": (Rows([1.0, 2.0], [-1, 3], [0, 1, 2]), r"from 0 to 199, but row 0 has -1"),
     "huge": (Rows([1.0, 2.0], [3, 2**62], [0, 1, 2]), r"row 1 has 4611686018427387904"),
     "decreasing": (Rows([1.0, 2.0], [0, 1], [0, 2, 1]), r"must not decrease, but entry 2 is 1 after 2"),
-    "beyond": (Rows([1.0, 2.0], [0, 1], [0, 1, 3]), r"must end at most at 2, the number of entries, got 3"),
+    "beyond": (Rows([1.0, 2.0], [0, 1], [0, 1, 3]), r"end at most at 2, the number of entries, got 3"),
     "before": (Rows([1.0, 2.0], [0, 1], [-1, 1, 2]), r"indptr must begin with 0, got -1"),
     "too few starts": (Rows([1.0, 2.0], [0, 1], [0, 2]), r"indptr must have shape \(3,\)"),
     "lengths": (Rows([1.0], [0, 1], [0, 1, 2]), r"data and indices must be as many"),

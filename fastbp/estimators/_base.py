@@ -500,7 +500,7 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
             own = coefs[0].dtype  # NumPy takes a while to tell the type of a result
             common = own if X.dtype == own else np.result_type(X.dtype, own)
             dtype = np.dtype(np.float32 if common == np.float32 else np.float64)
-        few = X.shape[0] <= FEW_ROWS and type(X) is np.ndarray
+        few = X.shape[0] <= FEW_ROWS  # also of sparse ones, which SciPy multiplies
         if few and self.engine == "auto" and known and not bf16:
             v = (X if X.dtype == dtype else X.astype(dtype)) @ coefs[0]
             v += intercepts[0]
