@@ -26,7 +26,7 @@ def test_docstrings(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tables.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tables.md", "docs/tabular.md"])
 def test_pages(page: str) -> None:
     result = doctest.testfile(str(Path(__file__).parents[1] / page), module_relative=False)
     assert result.attempted > 0
