@@ -166,8 +166,8 @@ def _pytabkit(short: bool) -> Make:
 
 CONTENDERS: dict[str, Make] = {
     "fastbp": _default,
-    "fastbp realmlp": _ours("realmlp", n_members=1),
-    "fastbp realmlp-s": _ours("realmlp-s", n_members=1),
+    "fastbp realmlp": _ours("realmlp", n_members=1, epochs=256),
+    "fastbp realmlp-s": _ours("realmlp-s", n_members=1, epochs=256),
     "fastbp mlp": _ours("mlp", n_members=1),
     "fastbp 2 members": _ours(n_members=2),
     "fastbp 4 members": _ours(n_members=4),

@@ -35,15 +35,26 @@ def _variation(**options: Any) -> Callable[[bool, int], Any]:
 
 NARROW = (128, 128, 128)
 VARIATIONS: dict[str, Callable[[bool, int], Any]] = {
-    "fastbp 256 epochs": _variation(),
-    "fastbp 128 epochs": _variation(epochs=128),
-    "fastbp 64 epochs": _variation(epochs=64),
+    "fastbp 256 epochs": _variation(epochs=256, n_members=1),
+    "fastbp 128 epochs": _variation(epochs=128, n_members=1),
+    "fastbp 64 epochs": _variation(epochs=64, n_members=1),
     "fastbp 2 × 64": _variation(epochs=64, n_members=2),
     "fastbp 4 × 64": _variation(epochs=64, n_members=4),
     "fastbp 2 × 128": _variation(epochs=128, n_members=2),
     "fastbp 4 × 128, narrow": _variation(epochs=128, n_members=4, hidden_layer_sizes=NARROW),
     "fastbp 8 × 64, narrow": _variation(epochs=64, n_members=8, hidden_layer_sizes=NARROW),
     "fastbp 4 × 32": _variation(epochs=32, n_members=4),
+    "fastbp 8 × 64, narrow, batch 128": _variation(
+        epochs=64, n_members=8, hidden_layer_sizes=NARROW, batch_size=128
+    ),
+    "fastbp 8 × 64, narrow, batch 64": _variation(
+        epochs=64, n_members=8, hidden_layer_sizes=NARROW, batch_size=64
+    ),
+    "fastbp 4 × 64, batch 64": _variation(epochs=64, n_members=4, batch_size=64),
+    "fastbp 4 × 64, batch 32": _variation(epochs=64, n_members=4, batch_size=32),
+    "fastbp 4 × 64, batch 64, narrow": _variation(
+        epochs=64, n_members=4, batch_size=64, hidden_layer_sizes=NARROW
+    ),
     "catboost": CONTENDERS["catboost"],
     "lightgbm": CONTENDERS["lightgbm"],
 }

@@ -73,6 +73,8 @@ def load(path: str | os.PathLike[str], make: Callable[..., Model], run: dict[str
     _options.check_path("path", path)
     header, arrays = model_file.read(path)
     network = header["network"]
+    if "tabular" in header:
+        raise ValueError(f"{os.fspath(path)!r} is a tabular model: fastbp.tabular.load reads it")
     try:
         layers = len(_options.check_sizes(network["layer_sizes"])) - 1
         parameters = model_file.layers_from(arrays, layers)

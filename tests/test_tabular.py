@@ -28,7 +28,12 @@ from fastbp.tabular import calibration, metrics, recipes, splits
 from fastbp.tabular.importance import Importances
 
 Array = Any
-QUICK: dict[str, Any] = {"hidden_layer_sizes": (32, 32), "epochs": 40, "random_state": 0}
+QUICK: dict[str, Any] = {
+    "hidden_layer_sizes": (32, 32),
+    "epochs": 40,
+    "n_members": 1,
+    "random_state": 0,
+}
 MODELS = list(recipes.MODELS)
 
 
@@ -54,7 +59,7 @@ def mixed(rows: int = 400, seed: int = 0) -> tuple[Any, Array, Array]:
 @pytest.mark.parametrize("model", MODELS)
 def test_it_learns_from_a_frame(model: str) -> None:
     X, label, score = mixed(800)
-    epochs = {"epochs": 60, "hidden_layer_sizes": (64, 64), "random_state": 0}
+    epochs = {"epochs": 60, "hidden_layer_sizes": (64, 64), "n_members": 1, "random_state": 0}
     classifier = fastbp.TabularClassifier(model, **epochs).fit(X[:600], label[:600])
     # half of them by chance, with a standard error of 0.035
     assert classifier.score(X[600:], label[600:]) > 0.68
@@ -141,7 +146,7 @@ def test_bits_do_not_depend_on_threads(kind: Any) -> None:
     y = label if kind is fastbp.TabularClassifier else score
     found = []
     for threads in (1, 2, 3, 5):
-        model = kind(n_members=3, n_jobs=threads, **QUICK).fit(X, y)
+        model = kind(n_jobs=threads, **QUICK | {"n_members": 3}).fit(X, y)
         found.append([p for member in model.members_ for p in member.parameters])
     for other in found[1:]:
         for got, wanted in zip(other, found[0], strict=True):
@@ -151,7 +156,7 @@ def test_bits_do_not_depend_on_threads(kind: Any) -> None:
 def test_pickles_clones_and_files(tmp_path: Path) -> None:
     X, label, score = mixed()
     made = [
-        fastbp.TabularClassifier(n_members=2, calibrate=True, **QUICK).fit(X, label),
+        fastbp.TabularClassifier(calibrate=True, **QUICK | {"n_members": 2}).fit(X, label),
         fastbp.TabularClassifier("mlp", **QUICK).fit(np.c_[score, score**2], np.arange(400) % 3),
         fastbp.TabularRegressor(**QUICK).fit(X, score),
         fastbp.TabularRegressor(metric="poisson", **QUICK).fit(X, np.exp(score)),
@@ -198,6 +203,10 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             path.write_bytes(whole.replace(word, other))
             with pytest.raises(ValueError, match=r"model.safetensors"):
                 tabular.load(path)
+    path.write_bytes(whole)
+    for load in (fastbp.load, fastbp.MLP.load):
+        with pytest.raises(ValueError, match="fastbp.tabular.load reads it"):
+            load(path)
     net = fastbp.MLP([2, 3, 2], seed=0)
     net.save(path)
     with pytest.raises(ValueError, match="holds no tabular model"):
@@ -424,10 +433,19 @@ def test_a_table_without_any_column_of_use() -> None:
 # Time
 
 
+def test_as_many_members_as_nobody_asks_for() -> None:
+    X, label, _ = mixed(100)
+    quick = {"hidden_layer_sizes": (8,), "epochs": 2, "random_state": 0}
+    assert len(fastbp.TabularClassifier(**quick).fit(X, label).members_) == 4
+    assert len(fastbp.TabularClassifier(n_folds=3, **quick).fit(X, label).members_) == 3
+    again = fastbp.TabularClassifier(n_folds=3, n_members=2, **quick).fit(X, label)
+    assert len(again.members_) == 6
+
+
 def test_a_time_limit_is_kept_and_said() -> None:
     X, label, _ = mixed(2000)
     start = time.monotonic()
-    model = fastbp.TabularClassifier(n_members=4, time_limit=2.0, random_state=0).fit(X, label)
+    model = fastbp.TabularClassifier(time_limit=2.0, random_state=0).fit(X, label)
     # Asserted is that it ends, hundreds of times sooner than without a limit on a slow machine.
     assert time.monotonic() - start < 120
     assert any(note.startswith("time_limit:") for note in model.notes_) or len(model.members_) == 4

@@ -7,6 +7,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fastbp.tables._extra import need
+
 if TYPE_CHECKING:
     from fastbp.tabular.classifier import TabularClassifier as TabularClassifier
     from fastbp.tabular.regressor import TabularRegressor as TabularRegressor
@@ -25,5 +27,6 @@ def __getattr__(name: str) -> Any:
     if name in _LATER:
         from importlib import import_module
 
+        need("sklearn", name)
         return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module 'fastbp.tabular' has no attribute {name!r}")

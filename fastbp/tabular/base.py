@@ -31,6 +31,7 @@ from fastbp.tabular.training import Data, Job, Member, Rows, train_all
 __all__ = ["BaseTabular"]
 
 Array = NDArray[Any]
+MEMBERS = 4
 _CELLS = 1 << 22  # inputs that are predicted at a time
 
 
@@ -78,7 +79,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         if self.model not in MODELS:
             raise ValueError(nearest_name("model", self.model, MODELS))
         self._check_metric()
-        check_integer("n_members", self.n_members, minimum=1)
+        if self.n_members is not None:
+            check_integer("n_members", self.n_members, minimum=1)
         if self.n_folds is not None:
             check_integer("n_folds", self.n_folds, minimum=2)
         for name in ("epochs", "batch_size", "patience"):
@@ -220,7 +222,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         labels = self._labels(y[kept])
         of_groups = None if groups is None else groups[kept]
         found: list[tuple[Rows, Rows]] = []
-        for seed in self._seeds(self.n_members):
+        members = self.n_members or (MEMBERS if self.n_folds is None else 1)
+        for seed in self._seeds(members):
             generator = np.random.default_rng(seed)
             if self.n_folds is not None:
                 pairs = folds(len(kept), self.n_folds, labels, of_groups, generator)

@@ -43,8 +43,9 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
     metric : {"log_loss", "accuracy", "roc_auc"}
         What is to be good. It decides which epoch is best (for "roc_auc" the log-loss does, which says
         nearly the same with less noise), and whether labels are smoothed (for "accuracy").
-    n_members : int
-        Networks to be averaged, each with its own first values, order and validation rows.
+    n_members : int or None
+        Networks to be averaged, each with its own first values, order and validation rows. None: 4, or
+        1 with `n_folds`.
     n_folds : int or None
         Members for each part of so many, which is their validation; `oof_prediction_` then has all rows.
     validation_fraction : float
@@ -94,7 +95,7 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         model: str = "realmlp",
         *,
         metric: str = "log_loss",
-        n_members: int = 1,
+        n_members: int | None = None,
         n_folds: int | None = None,
         validation_fraction: float = 0.2,
         time_limit: float | None = None,

@@ -76,7 +76,7 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
         *,
         metric: str = "rmse",
         quantiles: Sequence[float] = (0.05, 0.5, 0.95),
-        n_members: int = 1,
+        n_members: int | None = None,
         n_folds: int | None = None,
         validation_fraction: float = 0.2,
         time_limit: float | None = None,
