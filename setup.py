@@ -6,8 +6,8 @@ each. What is compiled is decided by the platform that the wheel is for, not by 
 cross compiler is named by CC and LDSHARED, and its target by _PYTHON_HOST_PLATFORM ("linux-aarch64",
 "win-amd64"), as Python's own build does.
 
-An instruction set whose flags the compiler does not take is left out; where there is no compiler at all,
-the package installs without the native engine. With FASTBP_REQUIRE_NATIVE that is an error.
+An instruction set whose flags the compiler does not take is left out; where there is no compiler at
+all, the package installs without the native engine. With FASTBP_REQUIRE_NATIVE that is an error.
 FASTBP_MODULES ("avx2/float32 baseline/bf16", say) asks for these modules alone, FASTBP_OPTIMIZE ("-O1")
 for a quick build: the tests of .ci and tests/stress use them, users need not.
 """
@@ -23,10 +23,7 @@ from setuptools.command.build_ext import build_ext
 
 PACKAGE = "fastbp.engines.native"
 NATIVE = Path(*PACKAGE.split("."))
-OLDEST = (
-    3,
-    11,
-)  # the Python whose stable ABI the modules keep to; as pyproject.toml's requires-python
+OLDEST = (3, 11)  # whose stable ABI the modules keep to; pyproject.toml requires it too
 HAS_STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
 FLAGS = [
     os.environ.get("FASTBP_OPTIMIZE", "-O3"),
@@ -150,7 +147,7 @@ def extensions() -> list[Extension]:
             sources=[],
             include_dirs=[str(NATIVE)],
             extra_compile_args=FLAGS + flags,
-            define_macros=KINDS[kind] + ABI,
+            define_macros=[*KINDS[kind], *ABI, ("NDEBUG", None)],
             optional=not os.environ.get("FASTBP_REQUIRE_NATIVE"),  # else an error is a warning
             py_limited_api=HAS_STABLE_ABI,
         )

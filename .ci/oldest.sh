@@ -15,7 +15,7 @@ named = {requirement.partition(">=")[0] for requirement in wanted}
 # What only the tests need comes after: its own bound counts where users have none.
 wanted += [r for r in extras["test"] if r.partition(">=")[0] not in named]
 for requirement in wanted:
-    name, _, version = requirement.partition(">=")
+    name, _, version = requirement.partition(",")[0].partition(">=")
     # the newest patch: what a first release got wrong is mended there
     print(f"{name}=={version}{'.0' if '.' not in version else ''}.*")
 PYTHON

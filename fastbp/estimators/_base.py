@@ -21,11 +21,8 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import (
-    _check_sample_weight,
     check_is_fitted,
     column_or_1d,
     validate_data,
@@ -42,6 +39,13 @@ from fastbp.estimators.callbacks import CallbackSupportMixin, FitTask
 from fastbp.estimators.fitting import EstimatorFit
 from fastbp.estimators.parallel import threads_for
 from fastbp.estimators.parameters import join, sizes_of, split
+from fastbp.estimators.private import (
+    Interval,
+    StrOptions,
+    check_optimize_result,
+    check_sample_weight,
+    constraints_of,
+)
 from fastbp.estimators.solver import Solver
 from fastbp.exchange.methods import EstimatorExports
 from fastbp.losses import CROSS_ENTROPIES, Loss
@@ -67,7 +71,7 @@ def _floored(name: str, dtype: np.dtype[Any]) -> Loss:
 
 def constraints(peer: Any) -> dict[str, list[Any]]:
     """scikit-learn's constraints of the parameters, widened by what fastbp takes, and its own."""
-    own = dict(peer._parameter_constraints)
+    own = constraints_of(peer)
     own["activation"] = [
         StrOptions({*activations.ACTIVATIONS, "logistic"}),
         "array-like",
@@ -269,7 +273,7 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
     _numeric_targets: ClassVar[bool] = False
 
     def _weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Array | None:
-        return None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        return None if sample_weight is None else check_sample_weight(sample_weight, X)
 
     def _is_plain(self, X: Any) -> bool:
         """Whether X is a finite matrix of the right width, as NumPy has them: nothing to check."""
@@ -352,7 +356,7 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
         )
         self.n_iter_ = int(result.nit)
         if result.status != lbfgs.STOPPED:
-            self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+            self.n_iter_ = check_optimize_result("lbfgs", result, self.max_iter)
         self.loss_ = result.fun
         if not np.isfinite(self.loss_):  # of a step that the line search tried and did not take
             self.loss_ = objective(result.x)[0]

@@ -11,13 +11,13 @@ from sklearn import neural_network
 from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import compute_sample_weight
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from fastbp import losses
 from fastbp.engines import Array
 from fastbp.estimators._base import BaseMLP, constraints, partial_fit_if_stochastic, store
 from fastbp.estimators.callbacks import fit_task
+from fastbp.estimators.private import StrOptions, check_partial_fit_first_call
 from fastbp.losses import Loss
 
 _SOFTMAX, _BINARY = losses.get("softmax_cross_entropy"), losses.get("binary_cross_entropy")
@@ -202,7 +202,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         >>> model.n_iter_, model.t_
         (1, 1500)
         """
-        if (classes is not None or not hasattr(self, "classes_")) and _check_partial_fit_first_call(
+        if (classes is not None or not hasattr(self, "classes_")) and check_partial_fit_first_call(
             self, classes
         ):
             multilabel = type_of_target(y).startswith("multilabel")

