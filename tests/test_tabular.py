@@ -205,7 +205,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
                 tabular.load(path)
     path.write_bytes(whole)
     for load in (fastbp.load, fastbp.MLP.load):
-        with pytest.raises(ValueError, match="fastbp.tabular.load reads it"):
+        with pytest.raises(ValueError, match=r"fastbp\.tabular\.load reads it"):
             load(path)
     net = fastbp.MLP([2, 3, 2], seed=0)
     net.save(path)
