@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -95,6 +95,18 @@ def check_output(name: str, path: str | os.PathLike[str]) -> None:
     taken = os.path.exists(file) and not os.path.isfile(file)  # a folder, a device
     if not file or taken or not os.path.isdir(os.path.dirname(file) or "."):
         raise ValueError(f"{name} must be a file in a folder that is there, got {file!r}")
+
+
+def check_apart(outputs: Mapping[str, str | None], inputs: Iterable[str]) -> None:
+    """Raise if a file that is to be written is one that is read, or is written twice."""
+    taken = {os.path.realpath(path): f"{path!r}, which is read" for path in inputs if path != "-"}
+    for name, path in outputs.items():
+        if path is None or not (os.path.isfile(path) or not os.path.exists(path)):
+            continue  # a device may be both
+        real = os.path.realpath(path)
+        if real in taken:
+            raise ValueError(f"{name} would replace {taken[real]}")
+        taken[real] = f"what {name} writes"
 
 
 def check_callbacks(callbacks: object) -> list[Any]:

@@ -217,7 +217,7 @@ class NetworkFit:
             weight = taken
         out = [np.zeros(shape, self.plan.dtype) for shape in self.plan.shapes]
         with self.model._holder.lock:
-            self.model._holder.use(self.plan).gradient(X, y, weight, out)
+            passes.gradient_of(self.model._holder.use(self.plan), (X, y, weight), out)
         return norm(out)
 
     def save(self) -> None:

@@ -168,6 +168,26 @@ def test_gradient_norm(weighted: bool, validation: float | None, tmp_path: Path)
     assert len(model.history.gradient_norm) == 3
 
 
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+@pytest.mark.parametrize("share", [0.02, 0.5])  # which the engines take as they are, and made dense
+def test_gradient_norm_of_sparse_rows(share: float, engine: str):
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    dense = np.where(RNG.random((60, 100)) < share, RNG.standard_normal((60, 100)), 0)
+    y = np.arange(60) % 3
+    norms = []
+    for rows in (scipy_sparse.csr_matrix(dense), dense):
+        asks = Recorder()
+        asks.gradient_norm = True
+        model = fastbp.MLP([100, 5, 3], dtype="float64", seed=0, engine=engine)
+        model.fit(rows, y, epochs=2, callbacks=[asks])
+        norms.append(model.history.gradient_norm)
+        if engine == "auto":
+            estimator = fastbp.MLPClassifier((5,), max_iter=2, random_state=0, callbacks=[asks])
+            estimator.fit(rows, y)
+    # sums of up to 60 rows and 100 columns, in another order, in each of a few steps
+    assert norms[0] == pytest.approx(norms[1], rel=60 * 100 * 8 * 2.0**-53)
+
+
 def test_gradient_norm_only_where_asked_for():
     assert make().fit(X, LABELS, epochs=2, callbacks=[Recorder()]).gradient_norm == []
 

@@ -97,6 +97,28 @@ def test_a_disk_that_is_full(run, refused, monkeypatch: pytest.MonkeyPatch) -> N
         assert "No space left" in refused("predict", "m", "t.csv", "--output", "/dev/full")
 
 
+def test_what_is_read_is_never_replaced(run, refused, tmp_path: Path) -> None:
+    text = "a,b,y\n" + "\n".join(BODY) + "\n"
+    write(text)
+    write(text, "test.csv")
+    train = ("train", "t.csv", "--target", "y", *QUICK)
+    for more, message in (
+        (("--save", "t.csv"), "--save would replace 't.csv', which is read"),
+        (("--report", "./t.csv"), "--report would replace 't.csv', which is read"),
+        (("--test", "test.csv", "--save", "test.csv"), "--save would replace 'test.csv'"),
+        (("--save", "m", "--report", "m"), "--report would replace what --save writes"),
+    ):
+        assert message in refused(*train, *more)
+    assert run(*train, "--save", "m.st")[0] == 0
+    model = Path("m.st").read_bytes()
+    assert "--output would replace" in refused("predict", "m.st", "t.csv", "--output", "t.csv")
+    assert "--output would replace" in refused("predict", "m.st", "t.csv", "--output", "m.st")
+    assert "--output would replace" in refused(
+        "export", "m.st", "--to", "python", "--output", "m.st"
+    )
+    assert (Path("t.csv").read_text(), Path("m.st").read_bytes()) == (text, model)
+
+
 def test_output_goes_to_pipes_and_files(run, tmp_path: Path) -> None:
     write("a,b,y\n" + "\n".join(BODY) + "\n")
     assert run("train", "t.csv", "--target", "y", "--save", "m", *QUICK)[0] == 0

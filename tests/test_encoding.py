@@ -347,6 +347,25 @@ def test_a_name_that_looks_like_nothing_is_a_name(word: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        np.array([0, 1, 1]),
+        np.array([0.0, 1.0, 1.0]),
+        np.array([0, 1, 1], np.int8),
+        ["false", "true", "True"],
+        [False, True, True],
+    ],
+)
+def test_truth_values_are_the_same_however_they_are_written(others: Any) -> None:
+    found = learnt({"x": np.array([True, False, True, False]), "z": [1.5, 2.5, 3.5, 4.5]})
+    assert kinds(found)["x"] == "category"
+    wanted = encoded(found, {"x": np.array([False, True, True]), "z": [1.5, 2.5, 3.5]})
+    assert (wanted[0] != wanted[1]).any()
+    got = encoded(found, {"x": others, "z": [1.5, 2.5, 3.5]})
+    np.testing.assert_array_equal(got, wanted)
+
+
 def test_rare_categories_are_taken_together() -> None:
     cells = [f"c{i}" for i in range(20) for _ in range(20 - i)]
     found = learnt({"c": cells}, max_categories=5)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from fastbp._options import check_output
+from fastbp._options import check_apart, check_output
 from fastbp.command import table as tables
 from fastbp.command.progress import Meter
 from fastbp.model_file import replacing
@@ -24,6 +24,7 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace) -> None:
     """Predict; nothing is written if a row cannot be taken."""
+    check_apart({"--output": args.output}, [args.model, *args.files])
     model = load(args.model)
     if args.proba and model.target.classes is None:
         raise ValueError("--proba needs a classification model; this one is a regression")

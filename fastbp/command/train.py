@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp._options import check_output
+from fastbp._options import check_apart, check_output
 from fastbp._validation import check_finite_number
 from fastbp.command import table as tables
 from fastbp.command.digits import train_digits
@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> None:
         check_output("--save", args.save)
     if args.report is not None:
         check_output("--report", args.report)
+    inputs = [*args.files, *([] if args.test is None else [args.test])]
+    check_apart({"--save": args.save, "--report": args.report}, inputs)
     if args.files:
         _train_files(args)
     else:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from fastbp import scores
@@ -19,7 +18,7 @@ from fastbp.estimators.parameters import join, sizes_of, split
 from fastbp.estimators.solver import Solver
 from fastbp.history import History
 from fastbp.plan import Plan
-from fastbp.rows import Data, epoch_of, loss_of, outputs_of
+from fastbp.rows import Data, epoch_of, gradient_of, loss_of, outputs_of
 from fastbp.stopping import Stopping
 from fastbp.training import Order, call_all, norm, wants_gradient_norm
 
@@ -194,11 +193,9 @@ class EstimatorFit:
         X, y, weight = self._data
         X, y = X[self._order], y[self._order]
         weight = None if weight is None else weight[self._order]
-        if scipy.sparse.issparse(X):
-            raise ValueError("a callback asks for gradient_norm, which a sparse X does not have")
         out = [np.zeros(shape, self._plan.dtype) for shape in self._plan.shapes]
         with self._solver.holder.lock:
-            self._engine().gradient(X, y, weight, out)
+            gradient_of(self._engine(), (X, y, weight), out)
         return norm(out)
 
     def save(self) -> None:

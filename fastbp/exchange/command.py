@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from fastbp import model_file
-from fastbp._options import check_output
+from fastbp._options import check_apart, check_output
 from fastbp.mlp import MLP
 
 __all__ = ["add_parser"]
@@ -46,6 +46,7 @@ def _run(args: argparse.Namespace) -> None:
     network = describe(_load(args.model))
     output = args.output or os.path.splitext(args.model)[0] + _SUFFIXES[args.to]
     check_output("--output", output)
+    check_apart({"--output": output}, [args.model])
     if args.to == "c":
         written = c_source.write(network, output, args.weights, None)
         print(f"written to {written.source} and {written.header}")

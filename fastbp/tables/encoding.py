@@ -30,6 +30,7 @@ __all__ = ["Bad", "Category", "Column", "Date", "Encoding", "Number"]
 
 Floats = NDArray[np.float64]
 VERSION = 1
+_WRITTEN = {"False": ("0", "false", "FALSE"), "True": ("1", "true", "TRUE")}
 CIRCLES = ("month", "weekday", "hour")
 _BLOCK = 1 << 15  # inputs that are computed at a time: they stay in the cache
 
@@ -70,6 +71,8 @@ class Category:
         """Of every row: 0 … len(inputs)."""
         indices, values = codes_of(_column(part, self.name), tokens)
         known = {category: i for i, category in enumerate(self.categories, 1)}
+        if known.keys() <= _WRITTEN.keys():  # truth values, which others write as numbers
+            known |= {other: i for name, i in known.items() for other in _WRITTEN[name]}
         new = len(self.categories) + 1 if self.rare else 0
         none = len(self.inputs) if self.missing else 0
         found = [none if value is None else known.get(value, new) for value in values]
