@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastbp.csr import CSR, from_dense
 from fastbp.engines import MODULES, Engine, Rows, choose
 from fastbp.plan import Plan
+from fastbp.stages import UPDATES
 from fastbp.training import Epoch, Floats, Order, run_epoch
 
 __all__ = ["epoch_of", "gradient_of", "like", "loss_of", "outputs_of", "plan_for", "takes"]
@@ -37,8 +38,10 @@ def plan_for(plan: Plan, X: Rows, engine: str, update: str = "exact") -> Plan:
     Raises
     ------
     ValueError
-        If `update` is not "exact" and there is no Sparse stage to do it.
+        If `update` is neither "exact" nor "lazy", or is "lazy" and there is no Sparse stage to do it.
     """
+    if update not in UPDATES:
+        raise ValueError(f"sparse_update must be 'exact' or 'lazy', got {update!r}")
     plan = plan.with_dense()
     if isinstance(X, CSR):
         sparse = plan.with_sparse(update)

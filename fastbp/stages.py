@@ -116,6 +116,9 @@ class Dense:
         return [W]
 
 
+UPDATES = ("exact", "lazy")
+
+
 @dataclass(frozen=True)
 class Sparse(Dense):
     """Dense for rows of which only the nonzeros are there (`fastbp.csr`): the first stage of a network.
@@ -144,7 +147,7 @@ class Sparse(Dense):
     update: str = "exact"
 
     def __post_init__(self) -> None:
-        if self.update not in ("exact", "lazy"):
+        if self.update not in UPDATES:
             raise ValueError(f"update must be 'exact' or 'lazy', got {self.update!r}")
         if self.factors != PLAIN:
             raise ValueError(f"a Sparse stage has no factors, got {self.factors!r}")
