@@ -273,16 +273,14 @@ class MLP(Conversions, Network):
             fraction of the rows to set aside for it, at random with `shuffle`, else the last ones.
         early_stopping : int or None
             Stop after this many epochs without a lower validation loss (one that is NaN or infinite
-            is never lower). Given this, the weights of
-            the epoch with the lowest validation loss are restored at the end.
+            is never lower), and restore the weights of the epoch with the lowest one.
         min_delta : float
             By how much a validation loss must be below the lowest one so far to count as lower.
         clip_norm : float
             If > 0, the most that the Euclidean norm of a step's gradient may be.
         callbacks : iterable of callable
             Each is called as ``callback(model, history)`` after every epoch; one that returns True
-            (a bool of Python or NumPy; nothing else counts) ends the training. Those of
-            `fastbp.callbacks` show progress, log, save and prune.
+            (a bool of Python or NumPy; nothing else counts) ends the training; see `fastbp.callbacks`.
         progress : bool
             Print a line for every epoch.
         checkpoint : str, path-like or None
