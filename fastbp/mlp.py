@@ -284,7 +284,7 @@ class MLP(Conversions, Network):
             If > 0, the most that the Euclidean norm of a step's gradient may be.
         callbacks : iterable of callable
             Each is called as ``callback(model, history)`` after every epoch; one that returns True
-            (a bool of Python or NumPy; nothing else counts) ends the training.
+            (a bool of Python or NumPy; nothing else counts) ends the training; see `fastbp.callbacks`.
         progress : bool
             Print a line for every epoch.
         checkpoint : str, path-like or None

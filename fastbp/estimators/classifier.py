@@ -49,7 +49,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         for solver "lbfgs".
     callbacks : list of callable
         Each is called as ``callback(estimator)`` after every epoch of a stochastic solver; one that
-        returns True (a bool of Python or NumPy; nothing else counts) ends the training.
+        returns True (a bool of Python or NumPy; nothing else counts) ends the training. Or those of
+        `fastbp.callbacks`. scikit-learn's own go to ``set_callbacks``.
     n_jobs : int or None
         Most threads to use, < 0 counting from all cores: −1 is all of them. None: all of them
         (`fastbp.get_num_threads`), but one where fits run side by side, in a worker of joblib or of
