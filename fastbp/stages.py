@@ -143,7 +143,7 @@ class Scale:
         return [np.ones(self.shapes[0], dtype)]
 
 
-Stage = Dense | Scale
+Stage = Dense | Scale | Sparse
 
 
 def dense(
