@@ -266,7 +266,7 @@ def measure(case: tuple[int, int, int], rounds: int) -> None:
 
 
 def by_inputs(rounds: int) -> None:
-    """Print an epoch's time against the number of inputs; the same nonzeros, in 10,000 of the columns."""
+    """Print an epoch's time against the number of inputs; the same nonzeros, in 10,000 columns."""
     n, nonzeros = 4_000, 60
     rng = np.random.default_rng(0)
     few = rng.integers(0, 10_000, n * nonzeros)
