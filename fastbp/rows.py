@@ -25,7 +25,7 @@ Array = NDArray[Any]
 Data = tuple[Rows, Array, Array | None]  # X, y, sample_weight
 
 # Of the entries, those that are there: with more of them the dense way is faster.
-SPARSE_SHARE = 0.1
+SPARSE_SHARE = 0.5
 
 # Sparse rows are densified as many batches at a time as fit in so many values: enough to make the
 # calls rare, and little beside the data.
