@@ -104,6 +104,13 @@ def load(name: str) -> tuple[Any, Any, str]:
     return frame, pd.factorize(y.astype(str), sort=True)[0], chosen.task
 
 
+AUTHORS = {
+    "hidden_layer_sizes": (256, 256, 256),
+    "epochs": 256,
+    "batch_size": 256,
+    "n_members": 1,
+}
+
 # Contenders: a function that makes a model; and whether it gets names as codes and gaps filled.
 
 Make = Callable[[bool, int], Any]
@@ -166,11 +173,10 @@ def _pytabkit(short: bool) -> Make:
 
 CONTENDERS: dict[str, Make] = {
     "fastbp": _default,
-    "fastbp realmlp": _ours("realmlp", n_members=1, epochs=256),
-    "fastbp realmlp-s": _ours("realmlp-s", n_members=1, epochs=256),
+    "fastbp realmlp-s": _ours("realmlp-s"),
     "fastbp mlp": _ours("mlp", n_members=1),
-    "fastbp 2 members": _ours(n_members=2),
-    "fastbp 4 members": _ours(n_members=4),
+    "fastbp as authors": _ours("realmlp", **AUTHORS),
+    "fastbp as authors, s": _ours("realmlp-s", **AUTHORS),
     "catboost": _catboost,
     "lightgbm": _lightgbm,
     "histogram": _histogram,

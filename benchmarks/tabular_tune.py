@@ -21,9 +21,13 @@ __all__ = ["VARIATIONS", "main"]
 
 SETS = "phoneme,texture,satimage,marketing,hr,german,caravan,arrests,bikeshare,fifa,randhie,fair"
 FIRST_SPLIT = 100
+NARROW = (128, 128, 128)
+WIDE: dict[str, Any] = {"hidden_layer_sizes": (256, 256, 256), "batch_size": 256}
 
 
 def _variation(**options: Any) -> Callable[[bool, int], Any]:
+    options = WIDE | options
+
     def make(regression: bool, seed: int) -> Any:
         import fastbp
 
@@ -33,7 +37,6 @@ def _variation(**options: Any) -> Callable[[bool, int], Any]:
     return make
 
 
-NARROW = (128, 128, 128)
 VARIATIONS: dict[str, Callable[[bool, int], Any]] = {
     "fastbp 256 epochs": _variation(epochs=256, n_members=1),
     "fastbp 128 epochs": _variation(epochs=128, n_members=1),

@@ -61,17 +61,17 @@ def activation(
 
     Examples
     --------
-    Mish, its derivative derived, and squareplus, its derivative given:
+    A bump, its derivative derived, and squareplus, its derivative given:
 
     >>> import math
     >>> import fastbp
-    >>> mish = fastbp.activation(lambda z: z * math.tanh(math.log1p(math.exp(z))), name="mish")
+    >>> bump = fastbp.activation(lambda z: math.exp(-z * z), name="bump")
     >>> squareplus = fastbp.activation(
     ...     lambda z: 0.5 * (z + math.sqrt(z * z + 4)),
     ...     derivative=lambda z: 0.5 * (1 + z / math.sqrt(z * z + 4)),
     ...     name="squareplus",
     ... )
-    >>> model = fastbp.MLP([4, 16, 16, 3], activation=[mish, squareplus])
+    >>> model = fastbp.MLP([4, 16, 16, 3], activation=[bump, squareplus])
     """
     name = check_function(f, derivative, name)
     if name in ACTIVATIONS or name in ACTIVATION_ALIASES:

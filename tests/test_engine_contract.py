@@ -157,11 +157,11 @@ SCALAR_PHI: dict[str, Callable[[float, float], float]] = {
     "leaky_relu": lambda z, a: z if z > 0 else a * z,
     "elu": lambda z, a: z if z > 0 else a * (math.exp(z) - 1),
     "softplus": lambda z, a: math.log(1 + math.exp(z)),
-    "silu": lambda z, a: z * logistic(z),
-    "gelu": lambda z, a: z * (1 + math.erf(z / math.sqrt(2))) / 2,
     "selu": lambda z, a: (
         1.0507009873554805 * (z if z > 0 else 1.6732632423543772 * (math.exp(z) - 1))
     ),
+    "silu": lambda z, a: z * logistic(z),
+    "gelu": lambda z, a: z * (1 + math.erf(z / math.sqrt(2))) / 2,
     "mish": lambda z, a: z * math.tanh(math.log(1 + math.exp(z))),
 }
 

@@ -102,9 +102,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
         ),
         "fastbp has no activation '<lambda>'",
     ),
-    "selu": (
-        lambda: sequential(layers.Dense(3, activation="selu", name="d")),
-        r"layer 'd' \(Dense\): fastbp has no activation 'selu'",
+    "softsign": (
+        lambda: sequential(layers.Dense(3, activation="softsign", name="d")),
+        r"layer 'd' \(Dense\): fastbp has no activation 'softsign'",
     ),
     "relu6": (lambda: sequential(layers.Dense(3), layers.ReLU(6)), "fastbp has no such layer"),
     "no inputs": (lambda: keras.Sequential([layers.Dense(3)]), "has no weights yet"),

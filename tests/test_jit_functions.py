@@ -34,7 +34,7 @@ users = pytest.mark.parametrize("name", ENGINES)
 compiled = pytest.mark.parametrize("name", [e for e in ENGINES if e != "reference"])
 
 
-def mish(z):
+def my_mish(z):
     return z * math.tanh(math.log1p(math.exp(z)))
 
 
@@ -72,7 +72,7 @@ def powers(z):
     return z**2.0 - abs(z / 4) ** 3.5 + (1 + z * z) ** -0.75 + max(z / 4, 0.0) ** 3.5
 
 
-FUNCTIONS = [mish, squareplus, silu, softplus, elu, gelu, rational, bent, powers]
+FUNCTIONS = [my_mish, squareplus, silu, softplus, elu, gelu, rational, bent, powers]
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
@@ -142,7 +142,7 @@ def test_a_copy_of_a_built_in_trains_as_the_built_in(dtype: str, formula: str, n
 @users
 def test_gradient_with_mish_is_the_central_difference(name: str) -> None:
     case = make_case((4, 6, 2), "tanh", dtype="float64", rows=7)
-    case = replace(case, plan=with_activations(case.plan, fastbp.activation(mish)))
+    case = replace(case, plan=with_activations(case.plan, fastbp.activation(my_mish)))
     engine = make_engine(name, case)
     _, g = gradient(engine, case)
     h = 6e-6
@@ -212,7 +212,7 @@ def test_link_of_a_loss(name: str) -> None:
 @dtypes
 def test_bits_do_not_depend_on_threads(dtype: str, name: str) -> None:
     case = make_case((200, 301, 310), "tanh", dtype=dtype, rows=256, batch_size=128)
-    plan = with_activations(case.plan, fastbp.activation(mish))
+    plan = with_activations(case.plan, fastbp.activation(my_mish))
     weights = []
     for threads in (1, 2, 3):
         engine = make_engine(
@@ -240,7 +240,7 @@ def test_slope_of_any_kind_at_zero_stays_in_its_unit(name: str) -> None:
 
 
 def test_auto_takes_an_engine_that_can() -> None:
-    model = fastbp.MLP([2, 3, 1], activation=fastbp.activation(mish), loss="mse", seed=0)
+    model = fastbp.MLP([2, 3, 1], activation=fastbp.activation(my_mish), loss="mse", seed=0)
     assert model.predict([[0, 1]]).shape == (1,)
 
 
@@ -314,9 +314,9 @@ def test_where_a_derivative_is_checked() -> None:
     [
         (lambda: fastbp.activation(3), TypeError, "f must be a Python function"),
         (lambda: fastbp.activation(math.tanh), TypeError, "f must be a Python function"),
-        (lambda: fastbp.activation(mish, derivative=1), TypeError, "derivative must be"),
-        (lambda: fastbp.activation(mish, name="tanh"), ValueError, "name must not be"),
-        (lambda: fastbp.activation(mish, name=""), TypeError, "name must be"),
+        (lambda: fastbp.activation(my_mish, derivative=1), TypeError, "derivative must be"),
+        (lambda: fastbp.activation(my_mish, name="tanh"), ValueError, "name must not be"),
+        (lambda: fastbp.activation(my_mish, name=""), TypeError, "name must be"),
         (lambda: fastbp.activation(lambda z: math.nan), ValueError, "not finite at any of 49 "),
         (lambda: fastbp.loss(lambda f, y: math.nan), ValueError, "not finite at any of 196 "),
         (lambda: fastbp.loss(quantile, name="mse"), ValueError, "name must not be"),

@@ -79,6 +79,8 @@ def _layers(torch: Any, module: Any, prefix: str, seen: dict[int, str]) -> Itera
         nn.Tanh: "tanh",
         nn.ReLU: "relu",
         nn.SiLU: "silu",
+        nn.SELU: "selu",
+        nn.Mish: "mish",
     }
     for name, child in module.named_children():
         kind, where = type(child), f"layer {prefix}{name} ({type(child).__name__})"

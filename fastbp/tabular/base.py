@@ -31,7 +31,7 @@ from fastbp.tabular.training import Data, Job, Member, Rows, train_all
 __all__ = ["BaseTabular"]
 
 Array = NDArray[Any]
-MEMBERS = 4
+MEMBERS = 8
 _CELLS = 1 << 22  # inputs that are predicted at a time
 
 

@@ -44,7 +44,7 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         What is to be good. It decides which epoch is best (for "roc_auc" the log-loss does, which says
         nearly the same with less noise), and whether labels are smoothed (for "accuracy").
     n_members : int or None
-        Networks to be averaged, each with its own first values, order and validation rows. None: 4, or
+        Networks to be averaged, each with its own first values, order and validation rows. None: 8, or
         1 with `n_folds`.
     n_folds : int or None
         Members for each part of so many, which is their validation; `oof_prediction_` then has all rows.
@@ -60,7 +60,9 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
     cat_features : sequence of str or int, or None
         Columns (names, or indices of an array) that are categories, whatever is in them.
     hidden_layer_sizes, epochs, batch_size, learning_rate, dropout, weight_decay
-        None: those of the model.
+        None: those of the model: three layers of 128 units, 64 epochs, and minibatches of an eighth
+        of the rows, from 64 to 256 (of "mlp" two layers of 256, and 100 epochs). The authors of RealMLP
+        have other ones: `fastbp.tabular.recipes.AUTHORS`.
     patience : int or None
         Epochs without a better one, after which a member stops.
     n_jobs : int or None

@@ -68,7 +68,7 @@ class Job:
             self.stages,
             self.loss,
             self.recipe.optimizer,
-            batch_size=max(1, min(self.recipe.batch, len(self.rows))),
+            batch_size=self.recipe.rows_of_batch(len(self.rows)),
             threads=threads,
             seed=self.seed,
             label_smoothing=self.recipe.smoothing if classes else 0.0,
@@ -209,7 +209,7 @@ def _seconds_of_epoch(job: Job, data: Data) -> float:
 
 def _steps(job: Job) -> int:
     """Of an epoch; a last minibatch that is not full is left out."""
-    return max(1, len(job.rows) // job.recipe.batch)
+    return max(1, len(job.rows) // job.recipe.rows_of_batch(len(job.rows)))
 
 
 def train(job: Job, data: Data, threads: int, watch: Watch) -> Member:
