@@ -50,7 +50,7 @@ def main() -> None:
         flags = set(Path("/proc/cpuinfo").read_text().split())
         best = (
             "avx512"
-            if FLAGS_AVX512 <= flags
+            if flags >= FLAGS_AVX512
             else "avx2"
             if {"avx2", "fma"} <= flags
             else "baseline"
