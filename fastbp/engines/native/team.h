@@ -53,17 +53,18 @@ typedef struct {
     atomic_llong done; /* the last job that nobody is busy with */
     Mutex mutex;
     Condition passed, woken;
-#if defined(__linux__)
+#if defined(__GLIBC__)
     cpu_set_t allowed; /* CPUs, where new threads have been placed on some of them */
     int placed;
 #endif
 } Team;
 
 /* A new thread often starts on its maker's CPU and stays there for milliseconds. So each member starts on
-   a CPU of its own, where the process may use enough of them, and is free to move from then on. */
+   a CPU of its own, where the process may use enough of them, and is free to move from then on. Other C
+   libraries than GNU's start threads where they like. */
 THREAD_FUNCTION team_member(void *team);
 
-#if defined(__linux__)
+#if defined(__GLIBC__)
 static int start_member(Team *team, int thread) {
     pthread_attr_t attributes;
     cpu_set_t one;
