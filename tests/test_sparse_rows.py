@@ -192,9 +192,9 @@ def test_an_engine_without_the_stage_takes_dense_blocks() -> None:
 
 
 def test_lazy_needs_sparse_rows() -> None:
-    for rows in (S, X):
+    for data in (S, X):
         with pytest.raises(ValueError, match="sparse_update must be 'exact' or 'lazy', got 'Lazy'"):
-            make().fit(rows, Y, sparse_update="Lazy")
+            make().fit(data, Y, sparse_update="Lazy")
     with pytest.raises(ValueError, match="sparse_update='lazy' needs a sparse X"):
         make().fit(X, Y, sparse_update="lazy")
     with pytest.raises(ValueError, match="update must be 'exact' or 'lazy', got 'never'"):
