@@ -132,9 +132,15 @@ cdef inline uint32_t mix32(uint32_t x) noexcept nogil:
     return x ^ (x >> 16)
 
 
-cdef inline void drop(double p, uint64_t key, int64_t row, int64_t unit, real* v, real* slope, bint linear
-                      ) noexcept nogil:
-    """v ← mask v / (1 − p) and slope ← mask φ'(z) / (1 − p) for one row of one panel; linear: φ' is 1."""
+cdef inline bint masks_bend(const Layer* layer) noexcept nogil:
+    """Whether a Blend's dropout is in `bend` and in what it leaves in place of its inputs: it needs no `slope`."""
+    return layer.bend != NULL and layer.activation == IDENTITY
+
+
+cdef inline void drop(double p, uint64_t key, int64_t row, int64_t unit, real* v, real* slope, real* rest,
+                      bint linear) noexcept nogil:
+    """v ← mask v / (1 − p) and slope ← mask φ'(z) / (1 − p) for one row of one panel; linear: φ' is 1. The same of
+    what is in `rest`, unless it is NULL."""
     cdef uint32_t row_key = mix32(<uint32_t> key ^ <uint32_t> row * <uint32_t> 0x9E3779B9)
     cdef uint32_t threshold = <uint32_t> (p * 4294967296.0)
     cdef real scale = 1 / (1 - p), keep
@@ -144,3 +150,5 @@ cdef inline void drop(double p, uint64_t key, int64_t row, int64_t unit, real* v
                               ^ <uint32_t> (key >> 32)) >= threshold else 0
         v[j] *= keep
         slope[j] = keep if linear else slope[j] * keep
+        if rest != NULL:
+            rest[j] *= keep

@@ -1,5 +1,6 @@
 # Blend, z = v + α ⊙ (f(v) − v). α is laid out as a Scale's s, and has its gradient: forward leaves f(v) − v in place
-# of v, which nobody reads any more, as the stage before has neither activation nor dropout.
+# of v, which nobody reads any more, as the stage before has neither activation nor dropout. Its own dropout
+# multiplies what it leaves there and `bend`, and so need not be known on the way back.
 
 
 cdef int64_t blend_forward(const Net* net, const Minibatch* batch, int64_t l, const Share* share, int64_t p

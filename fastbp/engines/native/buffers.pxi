@@ -99,10 +99,11 @@ cdef int64_t lay_out_rows(Net* net, int64_t stride, bint inputs, char* base) noe
         if l < net.plan.layers - 1:
             if not HALF:
                 layer.delta = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
-            if layer.activation >= SILU or layer.dropout > 0 or (HALF and kept_slope(layer.activation)):
-                layer.slope = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
-            if layer.kind == BLEND:
+            if layer.kind == BLEND:  # it has its dropout there too, if it has no activation
                 layer.bend = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
+            if (layer.activation >= SILU or (HALF and kept_slope(layer.activation))
+                    or (layer.dropout > 0 and not (layer.kind == BLEND and layer.activation == IDENTITY))):
+                layer.slope = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
     net.buffers.row_loss = <double*> take(base, &used, stride * sizeof(double))
     if inputs:
         net.buffers.delta_input = <real*> take(base, &used, panels_of(net.layer[0].n_in) * stride * panel)

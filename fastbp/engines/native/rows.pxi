@@ -43,6 +43,8 @@ cdef void activate_panel(Net* net, const Minibatch* batch, int64_t l, int64_t p,
     cdef Layer* layer = &net.layer[l]
     cdef int64_t n = (last - first) * PANEL, r
     cdef real* slope = layer.slope + (p * net.buffers.stride + first) * PANEL if layer.slope != NULL else NULL
+    cdef real* bend = layer.bend + (p * net.buffers.stride + first) * PANEL
+    cdef real* left = layer.v_in + (p * net.buffers.stride + first) * PANEL  # of a Blend's inputs
     cdef double p_drop = dropout_of(layer, batch)
     cdef bint dropping = p_drop > 0, linear = layer.activation == IDENTITY and not HALF
     cdef uint64_t key
@@ -52,10 +54,12 @@ cdef void activate_panel(Net* net, const Minibatch* batch, int64_t l, int64_t p,
     if dropping:
         key = splitmix64(splitmix64(splitmix64(net.plan.seed) ^ <uint64_t> batch.step) ^ <uint64_t> (l + 1))
         for r in range(last - first):
-            if linear:
-                drop(p_drop, key, first + r, p * PANEL, v + r * PANEL, slope + r * PANEL, True)
+            if masks_bend(layer):
+                drop(p_drop, key, first + r, p * PANEL, v + r * PANEL, bend + r * PANEL, left + r * PANEL, False)
+            elif linear:
+                drop(p_drop, key, first + r, p * PANEL, v + r * PANEL, slope + r * PANEL, NULL, True)
             else:
-                drop(p_drop, key, first + r, p * PANEL, v + r * PANEL, slope + r * PANEL, False)
+                drop(p_drop, key, first + r, p * PANEL, v + r * PANEL, slope + r * PANEL, NULL, False)
     if (p + 1) * PANEL > layer.n_out:
         for r in range(last - first):
             if HALF:
@@ -70,7 +74,8 @@ cdef void backward_layer(Net* net, const Minibatch* batch, int64_t l, const Shar
     """δˡ⁻¹ = φ'(zˡ⁻¹) ⊙ ∂ℓ/∂vˡ⁻¹, at the input (l = 0 here) without φ': a share of the rows and panels."""
     cdef Layer* below = &net.layer[l - 1] if l > 0 else NULL
     cdef real* out = below.delta if l > 0 else net.buffers.delta_input
-    cdef bint kept = l > 0 and (below.activation >= SILU or dropout_of(below, batch) > 0)
+    cdef bint kept = l > 0 and (below.activation >= SILU
+                                     or (dropout_of(below, batch) > 0 and not masks_bend(below)))
     cdef int64_t p = share.p, next, at, n = (share.last - share.first) * PANEL
     if HALF:
         half_backward(net, batch, l, share)
