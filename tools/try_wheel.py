@@ -46,7 +46,8 @@ def main() -> None:
     missing = [module for module in expected() if not native.built(*module)]
     assert not missing, f"the wheel lacks {missing}"
     assert native.available(), native.reason()
-    if sys.platform == "linux" and "FASTBP_ISA" not in os.environ:
+    on_x86 = platform.machine().lower() in X86
+    if on_x86 and sys.platform == "linux" and "FASTBP_ISA" not in os.environ:
         flags = set(Path("/proc/cpuinfo").read_text().split())
         best = (
             "avx512"
