@@ -180,6 +180,9 @@ def table_columns(estimator: Any, X: Any, *, reset: bool) -> dict[str, Any]:
 
     With reset the estimator learns their number and names, else they are compared with these.
     """
+    if isinstance(X, dict):
+        X = {name: _unmasked(column) for name, column in X.items()}
+    X = _unmasked(X)
     is_frame = isinstance(X, dict) or hasattr(X, "columns") or hasattr(X, "schema")
     if not is_frame or hasattr(X, "toarray"):  # a sparse one is refused there
         array = validate_data(
@@ -189,7 +192,9 @@ def table_columns(estimator: Any, X: Any, *, reset: bool) -> dict[str, Any]:
             dtype=None,
             ensure_all_finite="allow-nan",
         )
-        return frames.columns_of(array)
+        columns = frames.columns_of(array)
+        names = getattr(estimator, "feature_names_in_", columns)
+        return dict(zip(names, columns.values(), strict=True))  # by place, as scikit-learn warned
     columns = frames.columns_of(X)
     rows = len(next(iter(columns.values()))) if columns else 0
     if not rows:
@@ -205,3 +210,12 @@ def table_columns(estimator: Any, X: Any, *, reset: bool) -> dict[str, Any]:
             )
         columns = {f"x{j}": column for j, column in enumerate(columns.values())}
     return columns
+
+
+def _unmasked(values: Any) -> Any:
+    """An array with None for what is masked; anything else as it is."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    if values.dtype.kind in "iuf":
+        return np.ma.filled(values.astype(np.float64), np.nan)
+    return np.ma.filled(values.astype(object), None) if np.ma.is_masked(values) else values.data

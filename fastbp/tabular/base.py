@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 import warnings
@@ -12,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp._validation import check_finite_number, check_integer, nearest_name
@@ -21,7 +23,7 @@ from fastbp.losses import Loss
 from fastbp.plan import Plan
 from fastbp.tables import frames
 from fastbp.tables.encoder import table_columns
-from fastbp.tabular import recipes
+from fastbp.tabular import checks, recipes
 from fastbp.tabular.inputs import Inputs, learn_inputs
 from fastbp.tabular.metrics import Criterion
 from fastbp.tabular.recipes import MODELS, Recipe
@@ -76,7 +78,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
     # Fitting
 
     def _check_parameters(self) -> None:
-        if self.model not in MODELS:
+        if not isinstance(self.model, str) or self.model not in MODELS:
             raise ValueError(nearest_name("model", self.model, MODELS))
         self._check_metric()
         if self.n_members is not None:
@@ -93,41 +95,73 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             check_finite_number(
                 "dropout", self.dropout, minimum=0.0, maximum=1.0, open_maximum=True
             )
-        share = check_finite_number(
+        check_finite_number(
             "validation_fraction",
             self.validation_fraction,
             minimum=0.0,
             maximum=1.0,
             open_maximum=True,
         )
-        if share == 0 and self.patience is not None and self.n_folds is None:
-            raise ValueError("patience needs validation_fraction > 0, n_folds or eval_set")
         if self.time_limit is not None:
             check_finite_number("time_limit", self.time_limit, minimum=0.0, open_minimum=True)
         if self.hidden_layer_sizes is not None:
-            for width in self.hidden_layer_sizes:
+            for width in checks.listed(
+                "hidden_layer_sizes", self.hidden_layer_sizes, "integers ≥ 1, such as (256, 256)"
+            ):
                 check_integer("hidden_layer_sizes", width, minimum=1)
 
+    def _check_validation(self, eval_set: Any) -> None:
+        """Raise if something needs rows of validation, and there will be none."""
+        if self.validation_fraction == 0 and self.n_folds is None and eval_set is None:
+            for name in self._needs_validation():
+                raise ValueError(
+                    f"{name} needs rows of validation: give validation_fraction > 0, n_folds or "
+                    f"eval_set, got validation_fraction={self.validation_fraction!r}"
+                )
+
+    def _needs_validation(self) -> list[str]:
+        return ["patience"] if self.patience is not None else []
+
     def _fit(self, X: Any, y: Any, weight: Any, eval_set: Any, groups: Any) -> Self:
-        started = time.monotonic()
+        """Train a copy, and become it at once: a fit that fails leaves all as it was."""
         self._check_parameters()
+        self._check_validation(eval_set)
+        fresh = copy.copy(self)
+        for name in [n for n in vars(fresh) if n.endswith("_") and not n.startswith("_")]:
+            delattr(fresh, name)
+        fresh._fitted = copy.deepcopy(self.get_params(deep=False))
+        fresh._words = check_random_state(self.random_state).randint(2**31, size=4).tolist()
+        told = fresh._train(X, y, weight, eval_set, groups)
+        self.__dict__ = fresh.__dict__
+        self._say(told)
+        return self
+
+    def _train(self, X: Any, y: Any, weight: Any, eval_set: Any, groups: Any) -> list[str]:
+        """Check, train, and set what was learnt; returns what the time limit did."""
+        started = time.monotonic()
         threads = threads_for(self.n_jobs)
-        y, weight, groups = self._check_rows(X, y, weight, groups)
+        if y is None:
+            raise ValueError(
+                f"requires y to be passed, but the target y is None: {type(self).__name__}"
+            )
+        y = self._check_y(y)
+        weight = checks.weights("sample_weight", weight, len(y))
+        groups = checks.groups(groups, len(y))
         columns = table_columns(self, X, reset=True)
         rows = len(next(iter(columns.values()))) if columns else 0
         if rows != len(y):
             raise ValueError(f"X has {rows} rows, but y has {len(y)}")
-        kept = np.arange(rows)
+        kept = np.arange(rows) if weight is None else np.flatnonzero(weight)
+        self._learn_class_factors(y[kept])
+        weight = self._class_weighted(y, weight)
         if weight is not None:
-            kept = np.flatnonzero(weight > 0)
-            if not len(kept):
-                raise ValueError("sample_weight is zero for every row: there is nothing to learn")
-            weight = weight.astype(np.float32)
+            weight = checks.normalized(weight).astype(np.float32)
+            kept = np.flatnonzero(weight)
         self._learn_targets(y[kept])
         recipe = self._changed(self._recipe())
         parts = frames.parts_from(columns)
         names = list(columns)
-        chosen = [names[c] if isinstance(c, int) else c for c in self.cat_features or ()]
+        chosen = checks.cat_features(self.cat_features, names)
         inputs, notes = learn_inputs(parts, names, chosen, codes=recipe.waves, scaled=recipe.scaled)
         data = (inputs.encode(parts), self._all_targets(y, kept), weight)
         del parts, columns
@@ -136,38 +170,33 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             recipe, len(inputs.numbers), len(inputs.plain), inputs.levels, self._outputs
         )
         splits = self._splits(kept, y, groups, aside)
+        if not len(splits[0][1]) and aside is None:
+            for name in self._needs_validation():
+                raise ValueError(
+                    f"{name} needs rows of validation, but there are too few to set aside"
+                )
         jobs = [
             self._job(recipe, stages, data, train, held, aside, seed)
             for (train, held), seed in zip(splits, self._seeds(len(splits)), strict=True)
         ]
         members, told = train_all(jobs, data, threads, self.time_limit, started)
         self.inputs_, self.notes_ = inputs, [*notes, *told]
+        trained_on = len(kept)
         self.stages_ = stages
         self._adopt(members)
         self._learn_from_held_out(data, [held for _, held in splits[: len(members)]], aside)
-        self.fit_seconds_ = time.monotonic() - started
-        self._say(members, told)
-        return self
-
-    def _check_rows(self, X: Any, y: Any, weight: Any, groups: Any) -> tuple[Any, Any, Any]:
-        if y is None:
-            raise ValueError(
-                f"requires y to be passed, but the target y is None: {type(self).__name__}"
-            )
-        y = self._check_y(y)
-        if weight is not None:
-            weight = np.asarray(weight, np.float64)
-            if weight.shape != y.shape[:1]:
-                raise ValueError(
-                    f"sample_weight must have shape ({len(y)},), as many as y, got {weight.shape}"
+        if self.n_folds is not None and len(members) < len(jobs):
+            known = int(np.isfinite(self.oof_prediction_.reshape(rows, -1)[:, 0]).sum())
+            if known < trained_on:
+                self.notes_.append(
+                    f"oof_prediction_ is NaN in {trained_on - known:,} of {trained_on:,} rows: no "
+                    "member was trained that had them for validation"
                 )
-            if not (np.isfinite(weight).all() and (weight >= 0).all()):
-                raise ValueError("sample_weight must be finite and ≥ 0")
-        if groups is not None:
-            groups = np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
-            if len(groups) != len(y):
-                raise ValueError(f"groups must have {len(y)} entries, as many as y")
-        return y, self._class_weighted(y, weight), groups
+        self.fit_seconds_ = time.monotonic() - started
+        return told
+
+    def _learn_class_factors(self, y: Array) -> None:
+        """Keep by what the rows of each class are weighed."""
 
     def _class_weighted(self, y: Array, weight: Array | None) -> Array | None:
         return weight
@@ -187,13 +216,15 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
 
     def _changed(self, recipe: Recipe) -> Recipe:
         """The recipe with what the user wants otherwise."""
+        given = self._fitted
+        hidden = given["hidden_layer_sizes"]
         wanted = {
-            "hidden": None if self.hidden_layer_sizes is None else tuple(self.hidden_layer_sizes),
-            "epochs": self.epochs,
-            "batch": self.batch_size,
-            "rate": self.learning_rate,
-            "dropout": self.dropout,
-            "decay": self.weight_decay,
+            "hidden": None if hidden is None else tuple(hidden),
+            "epochs": given["epochs"],
+            "batch": given["batch_size"],
+            "rate": given["learning_rate"],
+            "dropout": given["dropout"],
+            "decay": given["weight_decay"],
         }
         return dataclasses.replace(recipe, **{k: v for k, v in wanted.items() if v is not None})
 
@@ -203,17 +234,31 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         if isinstance(eval_set, list) and len(eval_set) == 1:
             eval_set = eval_set[0]
         if not isinstance(eval_set, tuple) or len(eval_set) not in (2, 3):
-            raise ValueError("eval_set must be (X, y) or (X, y, sample_weight)")
-        X, y, *rest = eval_set
-        y = self._check_y(y)
-        weight = np.asarray(rest[0], np.float64) if rest and rest[0] is not None else None
-        encoded = inputs.encode(frames.parts_from(table_columns(self, X, reset=False)))
-        if len(encoded) != len(y) or (weight is not None and weight.shape != y.shape):
             raise ValueError(
-                f"eval_set: X has {len(encoded)} rows, y {len(y)}"
-                + ("" if weight is None else f", sample_weight {len(weight)}")
+                "eval_set must be (X, y) or (X, y, sample_weight), got "
+                + (
+                    f"{len(eval_set)} parts"
+                    if isinstance(eval_set, tuple)
+                    else repr(type(eval_set))
+                )
             )
-        return encoded, self._targets(y), weight
+        X, y, *rest = eval_set
+        try:
+            y = self._check_y(y)
+            columns = self._columns_for(inputs, X)
+            rows = len(next(iter(columns.values())))
+            if rows != len(y):
+                raise ValueError(f"X has {rows} rows, y {len(y)}")
+            weight = checks.weights("sample_weight", rest[0] if rest else None, rows)
+            encoded = inputs.encode(frames.parts_from(columns))
+            if weight is not None:  # rows of weight 0 are left out, as in training
+                kept = np.flatnonzero(weight)
+                encoded, y, weight = encoded[kept], y[kept], weight[kept]
+            targets = self._targets(y)
+            weight = self._class_weighted(y, weight)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"eval_set: {error}") from error
+        return encoded, targets, None if weight is None else checks.normalized(weight)
 
     def _splits(
         self, kept: Rows, y: Array, groups: Array | None, aside: Data | None
@@ -241,13 +286,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
 
     def _seeds(self, n: int) -> list[int]:
         """Numbers that follow from random_state."""
-        state = self._random_words()
-        return [int(s) for s in np.random.SeedSequence(state).generate_state(n, np.uint64)]
-
-    def _random_words(self) -> Any:
-        if not hasattr(self, "_words"):
-            raise RuntimeError("no random_state was drawn")
-        return self._words
+        return [int(s) for s in np.random.SeedSequence(self._words).generate_state(n, np.uint64)]
 
     def _job(
         self,
@@ -300,7 +339,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         """A mean of members' predictions as the user sees it."""
         return found
 
-    def _say(self, members: Sequence[Member], told: Sequence[str]) -> None:
+    def _say(self, told: Sequence[str]) -> None:
+        members = self.members_
         self.n_iter_ = max(len(m.values) for m in members)
         stopped = {m.stopped for m in members}
         if any(not m.values for m in members) and "time" not in stopped:
@@ -312,7 +352,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         shortest = min(len(m.values) for m in members)
         if "time" in stopped or (told and shortest <= 1 < self._changed(self._recipe()).epochs):
             warnings.warn(
-                f"time_limit={self.time_limit:g} s cut a member short, after {shortest} epochs",
+                f"time_limit={self._fitted['time_limit']:g} s cut a member short, after "
+                f"{shortest} epochs",
                 RuntimeWarning,
                 stacklevel=4,
             )
@@ -334,9 +375,20 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
     def _plan(self) -> Plan:
         return Plan(self.stages_, self._loss(), batch_size=256, threads=threads_for(self.n_jobs))
 
+    def _columns_for(self, inputs: Inputs, X: Any) -> dict[str, Any]:
+        """Columns of a table, among them those that the inputs are made of."""
+        columns = table_columns(self, X, reset=False)
+        lacking = [repr(name) for name in inputs.names if name not in columns]
+        if lacking:
+            few = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
+            raise ValueError(
+                f"X lacks column{'s' * (len(lacking) > 1)} {few}, which the model was fitted with"
+            )
+        return columns
+
     def _inputs_of(self, X: Any) -> Array:
         check_is_fitted(self)
-        return self.inputs_.encode(frames.parts_from(table_columns(self, X, reset=False)))
+        return self.inputs_.encode(frames.parts_from(self._columns_for(self.inputs_, X)))
 
     def _mean_prediction(self, X: Any) -> Array:
         """The mean of the members' predictions, shape (rows, outputs)."""

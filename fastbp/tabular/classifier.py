@@ -9,15 +9,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from fastbp import losses
-from fastbp._validation import nearest_name
+from fastbp._validation import check_finite_number, nearest_name
 from fastbp.holder import Holder
 from fastbp.losses import Loss
-from fastbp.tabular import calibration
+from fastbp.tabular import calibration, checks
 from fastbp.tabular.base import BaseTabular
 from fastbp.tabular.importance import Importance
 from fastbp.tabular.metrics import CLASSIFICATION, Criterion, criterion
@@ -52,11 +52,12 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         Share of the rows for validation where there are neither folds nor an `eval_set`; 0: none, and
         the last epoch is taken.
     time_limit : float or None
-        Seconds that `fit` may take: fewer members and then shorter trainings, as `notes_` says.
+        Seconds that `fit` may take: fewer members and then shorter trainings; `notes_` says what was
+        trained.
     calibrate : bool
         Have a temperature, found on the rows of validation, sharpen or soften the probabilities.
     class_weight : "balanced", dict or None
-        As in scikit-learn; it multiplies `sample_weight`.
+        As in scikit-learn; it multiplies `sample_weight`, that of an `eval_set`, too.
     cat_features : sequence of str or int, or None
         Columns (names, or indices of an array) that are categories, whatever is in them.
     hidden_layer_sizes, epochs, batch_size, learning_rate, dropout, weight_decay
@@ -75,7 +76,8 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
     members_ : list of Member
         What was trained: parameters, values of validation, best epoch, why it stopped.
     oof_prediction_ : ndarray of shape (rows, classes)
-        Probabilities of training rows by those members that had them for validation; NaN elsewhere.
+        Probabilities of training rows by those members that had them for validation; NaN elsewhere, as
+        in the rows of folds that `time_limit` left no time for.
     notes_ : list of str
         What may be worth a look: of columns, and of the time limit.
     inputs_ : Inputs
@@ -151,7 +153,7 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         y : array_like of shape (rows,)
             Labels.
         sample_weight : array_like of shape (rows,) or None
-            Rows of weight 0 are left out.
+            Only their proportions matter. Rows of weight 0 are left out.
         eval_set : (X, y) or (X, y, sample_weight), or None
             For validation, in place of a share of the rows.
         groups : array_like of shape (rows,) or None
@@ -160,14 +162,13 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         Raises
         ------
         TypeError, ValueError
-            If something cannot be taken, before any training.
+            If something cannot be taken, before any training; the model is left as it was.
 
         Warns
         -----
         RuntimeWarning
             If training was cut short, by `time_limit` or Ctrl-C, or diverged.
         """
-        self._words = check_random_state(self.random_state).randint(2**31, size=4).tolist()
         return self._fit(X, y, sample_weight, eval_set, groups)
 
     def predict(self, X: Any) -> Array:
@@ -212,11 +213,28 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         return len(self.classes_)
 
     def _check_metric(self) -> None:
-        if self.metric not in CLASSIFICATION:
+        if not isinstance(self.metric, str) or self.metric not in CLASSIFICATION:
             raise ValueError(nearest_name("metric", self.metric, CLASSIFICATION))
+        if not isinstance(self.calibrate, bool | np.bool_):
+            raise TypeError(f"calibrate must be True or False, got {self.calibrate!r}")
+        if isinstance(self.class_weight, dict):
+            for label, value in self.class_weight.items():
+                check_finite_number(f"class_weight of {label!r}", value, minimum=0.0)
+        elif self.class_weight is not None and not (
+            isinstance(self.class_weight, str) and self.class_weight == "balanced"
+        ):
+            raise ValueError(
+                f"class_weight must be 'balanced', a dict or None, got {self.class_weight!r}"
+            )
+
+    def _needs_validation(self) -> list[str]:
+        return super()._needs_validation() + ["calibrate"] * bool(self.calibrate)
 
     def _check_y(self, y: Any) -> Array:
-        labels: Array = column_or_1d(np.asarray(y), warn=True)
+        labels: Array = column_or_1d(checks.target(y), warn=True)
+        if labels.dtype.kind == "f" and np.isnan(labels).any():
+            row = int(np.isnan(labels).argmax())
+            raise ValueError(f"Input y contains NaN, first in row {row}: every row needs a label")
         check_classification_targets(labels)
         return labels
 
@@ -235,12 +253,29 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         labels: Array = found.astype(np.int64)
         return labels
 
-    def _class_weighted(self, y: Array, weight: Array | None) -> Array | None:
+    def _learn_class_factors(self, y: Array) -> None:
+        self._class_factors: tuple[Array, Array] | None = None
         if self.class_weight is None:
+            return
+        classes = np.unique(y)
+        try:
+            factors = compute_class_weight(self.class_weight, classes=classes, y=y)
+        except ValueError:
+            known = classes.tolist()
+            strange = [label for label in self.class_weight if label not in known]
+            raise ValueError(f"class_weight has {strange}, but y has the classes {known}") from None
+        self._class_factors = classes, factors
+
+    def _class_weighted(self, y: Array, weight: Array | None) -> Array | None:
+        if self._class_factors is None:
             return weight
-        classes, codes = np.unique(y, return_inverse=True)
-        factors = compute_class_weight(self.class_weight, classes=classes, y=y)
-        weights: Array = factors[codes] * (1.0 if weight is None else weight)
+        classes, factors = self._class_factors
+        codes = np.searchsorted(classes, y).clip(0, len(classes) - 1)
+        # Only the proportions matter: products must neither overflow nor vanish.
+        sizes = 1.0 if weight is None else weight / weight.max()
+        weights: Array = factors[codes] / (factors.max() or 1.0) * sizes
+        if not weights.any():
+            raise ValueError(f"class_weight is zero for every row, got {self.class_weight!r}")
         return weights
 
     def _labels(self, y: Array) -> Array | None:
@@ -250,12 +285,12 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         return losses.get("softmax_cross_entropy")
 
     def _recipe(self) -> Recipe:
-        found = recipe(self.model, regression=False)
-        smooth = found.smoothing if self.metric == "accuracy" else 0.0
+        found = recipe(self._fitted["model"], regression=False)
+        smooth = found.smoothing if self._fitted["metric"] == "accuracy" else 0.0
         return dataclasses.replace(found, smoothing=smooth)
 
     def _criterion(self) -> Criterion:
-        return criterion(self.metric)
+        return criterion(self._fitted["metric"])
 
     def _held_out(self, found: Array, data: Data, aside: Data | None) -> None:
         if not self.calibrate:
@@ -265,8 +300,6 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         if aside is not None:
             found, y, weight = self._mean_of(aside[0]), aside[1], aside[2]
             known = np.ones(len(found), bool)
-        if not known.any():
-            raise ValueError("calibrate needs rows of validation: validation_fraction is 0")
         weights = None if weight is None else weight[known]
         self.temperature_ = calibration.temperature(found[known], y[known], weights)
         self.oof_prediction_ = self._readable(self.oof_prediction_)

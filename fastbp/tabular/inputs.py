@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastbp.tables.columns import value_at
 from fastbp.tables.encoding import Category, Date, Encoding, Number
-from fastbp.tables.learning import MAX_CATEGORIES, Wishes, _center_and_scale, learn
+from fastbp.tables.learning import MAX_CATEGORIES, Fact, Wishes, _center_and_scale, learn
 from fastbp.tables.parts import Part, Parts
 
 __all__ = ["FEW", "Inputs", "learn_inputs"]
@@ -26,6 +26,13 @@ Floats = NDArray[np.float32]
 FEW = 8  # values of a category that have a column each
 MOST_CODES = 10_000
 _SAMPLE = 50_000
+# What helps here, for what helps at the command line.
+_HINTS = {
+    "--missing names cells that mean no value": "give cells that mean no value as None",
+    "--cat-features takes them as names": "cat_features takes them as names",
+    "--ignore leaves it out if it means nothing": "leave it out of X if it means nothing",
+    "--keep takes it as categories": "cat_features takes it as categories",
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,12 @@ class Inputs:
     def levels(self) -> tuple[int, ...]:
         """Rows of a table of vectors for each code."""
         return tuple(len(column.inputs) + 1 for column in self.coded)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns that are used."""
+        plain = self.encoding.names if self.encoding is not None else []
+        return [*plain, *(column.name for column in self.coded)]
 
     @property
     def width(self) -> int:
@@ -187,4 +200,25 @@ def learn_inputs(
         center, scale = _center_and_scale(sample, low, high, eps, "robust")
         scaling = tuple(zip(center.tolist(), scale.tolist(), strict=True))
         made = Inputs(encoding, coded, tuple(numbers), tuple(plain), scaling)
-    return made, learnt.notes
+    return made, [*map(_for_estimators, learnt.notes), *_left_out(learnt.facts)]
+
+
+def _for_estimators(note: str) -> str:
+    for there, here in _HINTS.items():
+        note = note.replace(there, here)
+    return note
+
+
+def _left_out(facts: Sequence[Fact]) -> list[str]:
+    """A note for each reason to leave columns out, but for those that have one of their own."""
+    by_reason: dict[str, list[str]] = {}
+    for fact in facts:
+        said, _, reason = fact.kind.partition(": ")
+        if said == "left out" and "unique" not in reason:
+            by_reason.setdefault(reason, []).append(repr(fact.name))
+    return [
+        f"left out: {', '.join(names[:5])}"
+        + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+        + f" ({reason})"
+        for reason, names in by_reason.items()
+    ]

@@ -10,13 +10,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from fastbp import losses
 from fastbp._validation import check_finite_number, nearest_name
 from fastbp.holder import Holder
 from fastbp.losses import Loss
+from fastbp.tabular import checks
 from fastbp.tabular.base import BaseTabular
 from fastbp.tabular.importance import Importance
 from fastbp.tabular.metrics import REGRESSION, Criterion, criterion
@@ -27,6 +27,7 @@ from fastbp.tabular.training import Data
 __all__ = ["TabularRegressor"]
 
 Array = NDArray[Any]
+QUANTILES = (0.05, 0.5, 0.95)
 _LOSSES = {"rmse": "squared_error", "mae": "absolute_error", "poisson": "poisson"}
 
 
@@ -45,7 +46,8 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
         Poisson deviance (targets ≥ 0, such as counts; the network's output is their mean's logarithm),
         or the pinball loss of `quantiles`.
     quantiles : sequence of float
-        With metric "quantile": in rising order; `predict` gives the middle one, `predict_quantiles` all.
+        With metric "quantile", and no other: in rising order; `predict_quantiles` gives all, `predict`
+        the one nearest to the median.
     n_members, n_folds, validation_fraction, time_limit, cat_features, hidden_layer_sizes, epochs,\
  batch_size, learning_rate, dropout, weight_decay, patience, n_jobs, random_state
         As in `TabularClassifier`.
@@ -54,6 +56,7 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
     ----------
     oof_prediction_ : ndarray of shape (rows,) or (rows, quantiles)
         Predictions of training rows by those members that had them for validation; NaN elsewhere.
+        Quantiles are in rising order in each row, as `predict_quantiles` gives them.
     residuals_ : ndarray
         Sizes of the errors on these rows, sorted: `predict_interval` goes by them.
     members_, notes_, inputs_, n_features_in_, feature_names_in_, n_iter_, fit_seconds_
@@ -75,7 +78,7 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
         model: str = "realmlp",
         *,
         metric: str = "rmse",
-        quantiles: Sequence[float] = (0.05, 0.5, 0.95),
+        quantiles: Sequence[float] = QUANTILES,
         n_members: int | None = None,
         n_folds: int | None = None,
         validation_fraction: float = 0.2,
@@ -130,14 +133,13 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
         Raises
         ------
         TypeError, ValueError
-            If something cannot be taken, before any training.
+            If something cannot be taken, before any training; the model is left as it was.
 
         Warns
         -----
         RuntimeWarning
             If training was cut short, by `time_limit` or Ctrl-C, or diverged.
         """
-        self._words = check_random_state(self.random_state).randint(2**31, size=4).tolist()
         return self._fit(X, y, sample_weight, eval_set, groups)
 
     def predict(self, X: Any) -> Array:
@@ -150,10 +152,15 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
         Returns
         -------
         ndarray of shape (rows,)
-            With metric "quantile" the middle quantile.
+            With metric "quantile" that of `predict_quantiles` nearest to the median, the lower of two as
+            near.
         """
         found = self._readable(self._mean_prediction(X))
-        return found if found.ndim == 1 else found[:, found.shape[1] // 2]
+        if found.ndim == 1:
+            return found
+        far = [round(abs(float(q) - 0.5), 12) for q in self._fitted["quantiles"]]
+        middle: Array = found[:, far.index(min(far))]
+        return middle
 
     def predict_quantiles(self, X: Any) -> Array:
         """Predict all `quantiles`; needs metric "quantile".
@@ -168,12 +175,12 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
             In rising order in each row.
         """
         check_is_fitted(self)
-        if self.metric != "quantile":
+        if (metric := self._fitted["metric"]) != "quantile":
             raise ValueError(
-                f"predict_quantiles needs metric 'quantile', but it is {self.metric!r}"
+                f"predict_quantiles needs metric 'quantile', but the model was fitted with {metric!r}"
             )
-        found: Array = self._mean_prediction(X) * self.scale_ + self.center_
-        return np.sort(found, axis=1)
+        found: Array = self._readable(self._mean_prediction(X)).reshape(-1, self._outputs)
+        return found
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> Array:
         """Predict intervals that hold the target with this probability: split-conformal ones.
@@ -200,7 +207,7 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
         n = len(self.residuals_)
         place = math.ceil((n + 1) * share)
         margin = self.residuals_[place - 1] if 0 < place <= n else math.inf
-        if self.metric == "quantile":
+        if self._fitted["metric"] == "quantile":
             found = self.predict_quantiles(X)[:, [0, -1]]
             ends = np.sort(found + np.array([-margin, margin]), axis=1)
             return ends
@@ -211,30 +218,37 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
 
     @property
     def _outputs(self) -> int:
-        return len(self.quantiles) if self.metric == "quantile" else 1
+        return len(self._fitted["quantiles"]) if self._fitted["metric"] == "quantile" else 1
 
     @property
     def _bounds(self) -> tuple[float, float] | None:
-        return None if self.metric == "poisson" else self.range_
+        return None if self._fitted["metric"] == "poisson" else self.range_
 
     def _check_metric(self) -> None:
-        if self.metric not in REGRESSION:
+        if not isinstance(self.metric, str) or self.metric not in REGRESSION:
             raise ValueError(nearest_name("metric", self.metric, REGRESSION))
-        if self.metric == "quantile":
-            limits: dict[str, Any] = {"open_minimum": True, "open_maximum": True}
-            levels = [
-                check_finite_number("quantiles", q, minimum=0, maximum=1, **limits)
-                for q in self.quantiles
-            ]
+        limits: dict[str, Any] = {"open_minimum": True, "open_maximum": True}
+        levels = [
+            check_finite_number("quantiles", q, minimum=0, maximum=1, **limits)
+            for q in checks.listed("quantiles", self.quantiles, "numbers, such as (0.1, 0.5, 0.9)")
+        ]
+        if self.metric != "quantile":
+            if tuple(levels) != QUANTILES:
+                raise ValueError(
+                    f"quantiles are for metric='quantile', got quantiles={self.quantiles!r} with "
+                    f"metric={self.metric!r}"
+                )
+        else:
             if not levels or sorted(set(levels)) != levels:
                 raise ValueError(f"quantiles must be in rising order, got {self.quantiles!r}")
 
     def _check_y(self, y: Any) -> Array:
-        y = column_or_1d(np.asarray(y), warn=True)
+        y = column_or_1d(checks.target(y), warn=True)
         try:
             numbers: Array = y.astype(np.float64)
         except (TypeError, ValueError):
-            raise ValueError(f"y must hold numbers, got values such as {y[0]!r}") from None
+            bad = next((v for v in y.tolist() if not _is_number(v)), y[0])
+            raise ValueError(f"y must hold numbers, got values such as {bad!r}") from None
         if not np.isfinite(numbers).all():
             bad = numbers[~np.isfinite(numbers)][0]
             raise ValueError(f"y contains {bad} (NaN or infinity): targets must be finite")
@@ -243,33 +257,48 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
         return numbers
 
     def _learn_targets(self, y: Array) -> None:
+        # Times a power of 2, which is exact, so that no square and no sum overflows or vanishes.
+        unit = math.ldexp(1.0, math.frexp(float(np.abs(y).max()))[1] - 1)
         self.center_, self.scale_ = 0.0, 1.0
         if self.metric == "poisson":  # the mean's logarithm
-            self.scale_ = float(y.mean()) or 1.0
+            self.scale_ = float((y / unit).mean()) * unit or 1.0
         else:
-            self.center_ = float(y.mean())
-            self.scale_ = float(y.std()) or 1.0
-        scaled = (y - self.center_) / self.scale_
+            self.center_ = float((y / unit).mean()) * unit
+            self.scale_ = float((y / unit).std()) * unit or 1.0
+        scaled = self._scaled(y)
         self.range_ = (float(scaled.min()), float(scaled.max()))
 
+    def _scaled(self, y: Array) -> Array:
+        """(y − center) / scale, by halves: a difference of large numbers does not overflow."""
+        with np.errstate(over="ignore"):
+            found: Array = (y / 2 - self.center_ / 2) / self.scale_ * 2
+        return found
+
     def _targets(self, y: Array) -> Array:
-        scaled = ((y - self.center_) / self.scale_).astype(np.float32)
+        with np.errstate(over="ignore"):
+            scaled = self._scaled(y).astype(np.float32)
+            far = ~np.isfinite(scaled * scaled)
+        if far.any():
+            raise ValueError(
+                f"y has {y[far][0]:g}, too far from the targets of training, which have the mean "
+                f"{self.center_:g} and the scale {self.scale_:g}"
+            )
         targets: Array = np.repeat(scaled[:, None], self._outputs, axis=1)
         return targets
 
     def _loss(self) -> Loss:
-        if self.metric == "quantile":
-            return Loss("pinball", 0.5, levels=tuple(map(float, self.quantiles)))
-        return losses.get(_LOSSES[self.metric])
+        if self._fitted["metric"] == "quantile":
+            return Loss("pinball", 0.5, levels=tuple(map(float, self._fitted["quantiles"])))
+        return losses.get(_LOSSES[self._fitted["metric"]])
 
     def _recipe(self) -> Recipe:
-        found = recipe(self.model, regression=True)
-        if self.metric == "poisson":  # e^f is no place for large steps
+        found = recipe(self._fitted["model"], regression=True)
+        if self._fitted["metric"] == "poisson":  # e^f is no place for large steps
             return dataclasses.replace(found, rate=min(found.rate, 0.04))
         return found
 
     def _criterion(self) -> Criterion:
-        return criterion(self.metric, tuple(self.quantiles))
+        return criterion(self._fitted["metric"], tuple(self._fitted["quantiles"]))
 
     def _member_prediction(self, holder: Holder, encoded: Array) -> Array:
         check_is_fitted(self)
@@ -278,7 +307,7 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
 
     def _readable(self, found: Array) -> Array:
         found = found * self.scale_ + self.center_
-        return found[:, 0] if found.shape[1] == 1 else found
+        return found[:, 0] if found.shape[1] == 1 else np.sort(found, axis=1)
 
     def _held_out(self, found: Array, data: Data, aside: Data | None) -> None:
         y = data[1][:, 0]
@@ -291,3 +320,11 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
         else:
             errors = np.abs(found[:, 0] - y)
         self.residuals_ = np.sort(errors) * self.scale_
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -28,6 +28,8 @@ class Saved:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, which `fastbp.tabular.load` reads; nothing of the data is in it.
 
+        Parameters are written as they were when the model was fitted.
+
         Parameters
         ----------
         path : path-like
@@ -40,7 +42,7 @@ class Saved:
         check_is_fitted(self)
         _options.check_path("path", path)
         me: Any = self
-        parameters = me.get_params(deep=False)
+        parameters = dict(me._fitted)
         if not isinstance(parameters["random_state"], int):
             parameters["random_state"] = None
         arrays: dict[str, Array] = {}
@@ -103,12 +105,10 @@ def load(path: str | os.PathLike[str]) -> Any:
         )
     kinds: dict[str, Any] = {c.__name__: c for c in (TabularClassifier, TabularRegressor)}
     try:
-        parameters = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in tabular["parameters"].items()
-        }
+        parameters = {name: _parameter(value) for name, value in tabular["parameters"].items()}
         model: Any = kinds[tabular["estimator"]](**parameters)
         model._check_parameters()
+        model._fitted = model.get_params(deep=False)
         _restore(model, tabular, arrays)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error
@@ -155,5 +155,12 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {"pairs": [[_plain(k), _plain(v)] for k, v in value.items()]}  # keys may be numbers
     raise TypeError(f"a file cannot hold {value!r}: no number, no text and no list of these")
+
+
+def _parameter(value: Any) -> Any:
+    """Inverse of `_plain`; sequences become tuples."""
+    if isinstance(value, dict):
+        return {key: kept for key, kept in value["pairs"]}
+    return tuple(value) if isinstance(value, list) else value

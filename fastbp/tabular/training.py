@@ -127,14 +127,14 @@ def train_all(
     list of Member
         Fewer than jobs where time was short.
     list of str
-        What was done about the time limit.
+        What the time limit left to be trained, where that is less than all.
     """
     watch = Watch()
-    notes: list[str] = []
+    wanted = len(jobs), jobs[0].recipe.epochs
     workers = max(1, min(threads, len(jobs)))
     if time_limit is not None:
         watch.until = started + time_limit
-        jobs, notes = _within(jobs, data, threads, time_limit - (time.monotonic() - started))
+        jobs = _within(jobs, data, threads, time_limit - (time.monotonic() - started))
         workers = max(1, min(threads, len(jobs)))
     each = max(1, threads // workers)
     if workers == 1:
@@ -145,7 +145,7 @@ def train_all(
             members.append(train(job, data, threads, watch))
             if members[-1].stopped == "interrupt":
                 break
-        return members, notes
+        return members, _told(members, *wanted, time_limit)
     with ThreadPoolExecutor(workers, "fastbp-tabular") as pool:
         futures = [pool.submit(_if_time, job, data, each, watch, i) for i, job in enumerate(jobs)]
         try:
@@ -157,30 +157,38 @@ def train_all(
     if watch.told.is_set():
         for member in found:
             member.stopped = "interrupt"
-    return found, notes
+    return found, _told(found, *wanted, time_limit)
+
+
+def _told(members: Sequence[Member], jobs: int, epochs: int, time_limit: float | None) -> list[str]:
+    """What was trained, where the time limit made it less than so many members and epochs."""
+    short = any(
+        m.stopped == "time" or (m.stopped == "epochs" and len(m.values) < epochs) for m in members
+    )
+    if time_limit is None or (len(members) == jobs and not short):
+        return []
+    least, most = (f(len(m.values) for m in members) for f in (min, max))
+    span = f"{least}" if least == most else f"{least} to {most}"
+    return [f"time_limit: trained {len(members)} of {jobs} members, for {span} of {epochs} epochs"]
 
 
 def _if_time(job: Job, data: Data, threads: int, watch: Watch, index: int) -> Member | None:
     return None if index and watch.over else train(job, data, threads, watch)
 
 
-def _within(
-    jobs: Sequence[Job], data: Data, threads: int, seconds: float
-) -> tuple[Sequence[Job], list[str]]:
-    """Fewer members, or shorter trainings, such that they take so many seconds; and what was done."""
+def _within(jobs: Sequence[Job], data: Data, threads: int, seconds: float) -> Sequence[Job]:
+    """Fewer members, or shorter trainings, such that they take so many seconds."""
     each = _seconds_of_epoch(jobs[0], data)
     epochs = jobs[0].recipe.epochs
     workers = max(1, min(threads, len(jobs)))
     possible = max(0.0, _MOST_SHARE * seconds / each)  # epochs, of each worker
     rounds = int(possible / epochs)
     if rounds * workers >= len(jobs):
-        return jobs, []
+        return jobs
     if rounds >= 1:
-        kept = rounds * workers
-        return jobs[:kept], [f"time_limit: {kept} of {len(jobs)} members"]
+        return jobs[: rounds * workers]
     shorter = max(1, int(possible))
-    jobs = [replace(j, recipe=replace(j.recipe, epochs=shorter)) for j in jobs[:workers]]
-    return jobs, [f"time_limit: {len(jobs)} members of {shorter} of {epochs} epochs"]
+    return [replace(j, recipe=replace(j.recipe, epochs=shorter)) for j in jobs[:workers]]
 
 
 def _seconds_of_epoch(job: Job, data: Data) -> float:
