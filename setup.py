@@ -91,10 +91,7 @@ class BuildEach(build_ext):
         """
         from Cython.Build import cythonize
 
-        (engine,) = cythonize(
-            [Extension(f"{PACKAGE}.engine", [str(NATIVE / "engine.pyx")])],
-            compiler_directives={"freethreading_compatible": True},  # see guard.h
-        )
+        (engine,) = cythonize([Extension(f"{PACKAGE}.engine", [str(NATIVE / "engine.pyx")])])
         # Cython generates it again in each new environment of a build, mostly the same.
         generated = kept("engine.c", Path(engine.sources[0]).read_text(encoding="utf-8"))
         depends = [generated, "setup.py", *map(str, sorted(NATIVE.glob("*.h")))]
