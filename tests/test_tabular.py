@@ -679,7 +679,7 @@ def test_targets_of_any_size(metric: str) -> None:
         model = fastbp.TabularRegressor("mlp", metric=metric, **TINY).fit(X, np.ldexp(score, power))
         np.testing.assert_array_equal(model.predict(X), np.ldexp(wanted, power))
     model = fastbp.TabularRegressor(metric=metric, **TINY)
-    with pytest.raises(ValueError, match="eval_set: y has .*, too far"):
+    with pytest.raises(ValueError, match=r"eval_set: y has .*, too far"):
         model.fit(X, score, eval_set=(X, np.full(300, 1e200)))
 
 
@@ -689,7 +689,7 @@ def test_targets_of_any_size(metric: str) -> None:
 def test_columns_that_lack_and_arrays_for_frames() -> None:
     X, label, _ = mixed(100)
     model = fastbp.TabularClassifier(**TINY).fit(X, label)
-    with pytest.raises(ValueError, match="X lacks columns .*'shop'"):
+    with pytest.raises(ValueError, match=r"X lacks columns .*'shop'"):
         model.predict(X[["size", "colour"]])
     with pytest.raises(ValueError, match="X lacks column 'flag', which the model was fitted with"):
         model.predict(X.drop(columns="flag"))

@@ -183,7 +183,8 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         -------
         ndarray of shape (rows,)
         """
-        labels: Array = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        labels: Array = self.classes_[best]
         return labels
 
     def predict_proba(self, X: Any) -> Array:
