@@ -180,7 +180,7 @@ def table_columns(estimator: Any, X: Any, *, reset: bool) -> dict[str, Any]:
 
     With reset the estimator learns their number and names, else they are compared with these.
     """
-    if isinstance(X, dict):
+    if isinstance(X, dict) and not hasattr(X, "toarray"):  # SciPy has a sparse one that is a dict
         X = {name: _unmasked(column) for name, column in X.items()}
     X = _unmasked(X)
     is_frame = isinstance(X, dict) or hasattr(X, "columns") or hasattr(X, "schema")
