@@ -34,6 +34,7 @@ Array = NDArray[Any]
 LAMBDA = 8.0
 FUNCTION = 8.0  # 4 ULP of the vectorised function, and the few operations around it
 CURVATURE = 1.2  # max |φ''| of the smooth activations (gelu's is 1.13)
+CURVATURES = {"selu": 1.76}  # of its half below 0
 # Half of the spacing 2⁻⁷ of the numbers from 1 on that have 8 significant bits.
 OPERAND = {None: 0.0, "bf16": 2.0**-8}
 
@@ -57,7 +58,12 @@ def _dot(u: float, r: float, a: Array, a_error: Array, W: Array) -> Array:
 
 def _jump(activation: Activation, z: Array, z_error: Array) -> Array | float:
     """How far a slope may be off because rounding moves z over a kink at 0."""
-    height = {"relu": 1.0, "leaky_relu": 1 - activation.parameter, "elu": 1 - activation.parameter}
+    height = {
+        "relu": 1.0,
+        "leaky_relu": 1 - activation.parameter,
+        "elu": 1 - activation.parameter,
+        "selu": 1.0507009873554805 * (1 - 1.6732632423543772),
+    }
     return abs(height.get(activation.name, 0.0)) * (np.abs(z) < LAMBDA * z_error)
 
 
@@ -82,7 +88,9 @@ def bounds(case: Case, *, with_jacobian: bool = False, composed: bool = False) -
             activation = case.plan.activations[layer]
             value = v[layer + 1][:, :-1]
             slopes.append(ACTIVATIONS[activation.name][1](z[layer], value, activation.parameter))
-            curvature = 0.0 if activation.name in KINKED | {"identity"} else CURVATURE
+            curvature = CURVATURES.get(activation.name, CURVATURE)
+            if activation.name in KINKED | {"identity"}:
+                curvature = 0.0
             jump = _jump(activation, z[layer], z_error[layer])
             slope_error.append(curvature * z_error[layer] + FUNCTION * u + jump)
             bend = 0.5 * curvature * LAMBDA * z_error[layer]
@@ -97,7 +105,8 @@ def bounds(case: Case, *, with_jacobian: bool = False, composed: bool = False) -
     outputs = f.shape[1]
     y = np.abs(exact.y) if exact.y.ndim == 2 else np.eye(outputs)[exact.y]
     terms = (np.abs(f) * (1 + y) + y + 1).sum(axis=1) + np.abs(row_losses)
-    steepness = {"poisson": np.exp(f), "absolute_error": np.zeros_like(f)}  # max |∂δ/∂f|
+    flat = np.zeros_like(f)
+    steepness = {"poisson": np.exp(f), "absolute_error": flat, "pinball": flat}  # max |∂δ/∂f|
     steep = steepness.get(loss.name, np.ones_like(f))
     row_error = np.hypot(np.linalg.norm(delta * f_error, axis=1), (outputs + FUNCTION) * u * terms)
     row_error += 0.5 * LAMBDA * (steep * f_error**2).sum(axis=1)
@@ -108,8 +117,9 @@ def bounds(case: Case, *, with_jacobian: bool = False, composed: bool = False) -
         delta_error = p * (f_error + mean) + (outputs + FUNCTION + spread) * u * (p + y)
     else:
         delta_error = steep * f_error + FUNCTION * u * (np.abs(f) + y + 1) * np.maximum(steep, 1)
-        if loss.name == "absolute_error":  # the sign of the residual
-            delta_error += 2.0 * (np.abs(f - exact.y) < LAMBDA * f_error)
+        # the sign of the residual: δ is from −1 to 1, or from −q to 1 − q
+        if jump := {"absolute_error": 2.0, "pinball": 1.0}.get(loss.name):
+            delta_error += jump * (np.abs(f - exact.y) < LAMBDA * f_error)
 
     w = np.ones(len(f)) if exact.sample_weight is None else exact.sample_weight
     share = (w / w.sum())[:, None] if w.sum() > 0 else w[:, None]

@@ -331,7 +331,9 @@ class ReferenceEngine:
         return sparse.touched(X[batch] if w is None else X[batch[w != 0]])
 
     @_quiet
-    def _update(self, gradient: Layers, rate: float, eta: float, moving: Array | None) -> None:
+    def _update(
+        self, gradient: Layers, rate: float, eta: float, moving: Array | None = None
+    ) -> None:
         """One step of the optimizer; `rate` is that of decay.
 
         What a lazy update does not move has no gradient either, and is put back as it was.
