@@ -317,7 +317,10 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
         r"node 'the v1' \(BatchNormalization\)",
     ),
     "tanh-GELU": ([FIRST, GELU_TANH, LAST], r"node 'the v1' \(Gelu\): computes no activation"),
-    "Selu": ([FIRST, ("Selu", ["z1"], "v1", {}), LAST], r"\(Selu\): computes no activation"),
+    "another Selu": (
+        [FIRST, ("Selu", ["z1"], "v1", {"alpha": 2.0}), LAST],
+        r"\(Selu\): computes no activation",
+    ),
     "PRelu": (
         [FIRST, ("PRelu", ["z1", "b1"], "v1", {}), LAST],
         r"node 'the v1' \(PRelu\): fastbp has nothing of its kind",

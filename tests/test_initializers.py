@@ -48,7 +48,7 @@ def test_zeros():
 
 @pytest.mark.parametrize("name", list(activations.ACTIVATIONS))
 def test_auto_follows_the_activation_of_each_layer(name):
-    flat_tail = {"relu", "leaky_relu", "elu", "softplus", "silu", "gelu"}
+    flat_tail = {"relu", "leaky_relu", "elu", "softplus", "silu", "gelu", "mish"}
     hidden_rule = "he_normal" if name in flat_tail else "glorot_uniform"
     auto = draw("auto", (30, 20, 10), (name,))
     np.testing.assert_array_equal(auto[0], draw(hidden_rule, (30, 20, 10), (name,))[0])

@@ -53,6 +53,13 @@ def _gelu(z: Array, *, approximate: str | bytes = "none") -> Any:
     return FORMULAS["gelu" if exact else "gelu_tanh"](Numpy(), z, 0.0)
 
 
+def _selu(
+    z: Array, *, alpha: float = 1.6732631921768188, gamma: float = 1.0507010221481323
+) -> Array:
+    scaled: Array = gamma * FORMULAS["elu"](Numpy(), z, alpha)
+    return scaled
+
+
 def _hard_sigmoid(z: Array, *, alpha: float = 0.2, beta: float = 0.5) -> Array:
     return np.clip(alpha * z + beta, 0, 1)
 
@@ -93,7 +100,7 @@ ELEMENTWISE: dict[str, Operator] = {
     "Elu": _of("elu", alpha=1.0),
     "Softplus": _of("softplus"),
     "Gelu": _gelu,
-    "Selu": _of("selu"),
+    "Selu": _selu,
     "Mish": _of("mish"),
     "Softsign": _of("softsign"),
     "HardSigmoid": _hard_sigmoid,
