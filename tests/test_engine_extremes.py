@@ -27,7 +27,7 @@ from engine_cases import (
     make_engine,
 )
 
-from fastbp.activations import ACTIVATIONS, Activation
+from fastbp.activations import ACTIVATIONS, SELU_ALPHA, SELU_SCALE, Activation
 from fastbp.engines import Engine
 from fastbp.losses import LOSSES, Loss
 
@@ -91,6 +91,14 @@ def phi(name: str, z: Wide, a: float) -> tuple[Wide, Wide]:
             return (z, one) if z > 0 else (a * z, Wide(a))
         case "elu":
             return (z, one) if z > 0 else (a * np.expm1(z), a * np.exp(z))
+        case "selu":
+            scale, below = Wide(SELU_SCALE), Wide(SELU_SCALE) * Wide(SELU_ALPHA)
+            return (scale * z, scale) if z > 0 else (below * np.expm1(z), below * np.exp(z))
+        case "mish":  # t = tanh(log(1 + e)) of e = exp(z): n / d, and 1 − t is the rest of it
+            e = np.exp(-abs(z))
+            n, rest = (1 + 2 * e, 2 * e * e) if z >= 0 else (e * (e + 2), Wide(2))
+            t = n / (n + rest)
+            return z * t, t + z * (rest / (n + rest)) * (1 + t) * logistic(z)
         case "softplus":
             return np.logaddexp(z, zero), logistic(z)
         case "silu":
@@ -109,7 +117,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "leaky_relu": (math.inf, -math.inf),
     "elu": (math.inf, -0.25),
     "softplus": (math.inf, 0),
+    "selu": (math.inf, -SELU_SCALE * SELU_ALPHA),
     "silu": (math.inf, 0),
+    "mish": (math.inf, 0),
     "gelu": (math.inf, 0),
 }
 
@@ -150,7 +160,7 @@ def test_activations_and_slopes(
     for z, value in zip((math.inf, -math.inf), LIMITS[activation], strict=True):
         set_bias(engine, z, dtype)
         got = forward(engine, x)[0, 0]
-        if got != value and not math.isnan(got):
+        if not close(got, value, dtype, eps) and not math.isnan(got):
             wrong.append(("limit", z, got, value))
     set_bias(engine, math.nan, dtype)
     if not math.isnan(forward(engine, x)[0, 0]):
@@ -183,6 +193,9 @@ def judge(loss: Loss, f: Array, y: Array) -> tuple[Wide, Array]:
             return (r * r / 2).sum(), r
         case "absolute_error":
             return np.abs(r).sum(), np.sign(r)
+        case "pinball":
+            q = Wide(loss.parameter)
+            return np.maximum(-q * r, (1 - q) * r).sum(), np.where(r > 0, 1 - q, -q) * (r != 0)
         case "huber":
             d = Wide(loss.parameter)
             inside = np.abs(r) <= d
