@@ -13,6 +13,8 @@ extras = project["optional-dependencies"]
 wanted = [*project["dependencies"], *extras["jit"], *extras["tables"], *extras["sklearn"]]
 named = {requirement.partition(">=")[0] for requirement in wanted}
 # What only the tests need comes after: its own bound counts where users have none.
+# Those of the callbacks are large, and each has a test with its newest version.
+named |= {requirement.partition(">=")[0] for requirement in extras["callbacks"]} - {"tqdm", "rich"}
 wanted += [r for r in extras["test"] if r.partition(">=")[0] not in named]
 for requirement in wanted:
     name, _, version = requirement.partition(",")[0].partition(">=")

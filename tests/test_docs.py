@@ -102,6 +102,7 @@ def test_the_reference_has_every_public_name() -> None:
         ".plots",
         ".schedules",
         ".tables",
+        ".tabular",
     ]
     for module in (f"fastbp{name}" for name in modules):
         for name in importlib.import_module(module).__all__:

@@ -44,7 +44,7 @@ SMOOTH = ["identity", "sigmoid", "tanh", "elu", "softplus", "silu"]
 SMOOTH_LOSSES = ["squared_error", "softmax_cross_entropy", "binary_cross_entropy"]
 
 few = settings(
-    max_examples=25,  # of each engine, instruction set and dtype
+    max_examples=15,  # of each engine, instruction set and dtype
     deadline=None,
     derandomize=True,
     database=None,
