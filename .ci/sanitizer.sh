@@ -12,5 +12,5 @@ if ! gcc $flags "$probe/probe.c" -o "$probe/probe" 2>/dev/null || ! "$probe/prob
     exit 0
 fi
 export PYTHON=$1 FASTBP_MODULES="baseline/float32 baseline/float64"
-TESTS="test_engine_optimizers.py test_stage_scale.py test_stage_sparse.py" \
+TESTS="test_stage_scale.py test_stage_sparse.py" \
     bash tests/stress/sanitize.sh address
