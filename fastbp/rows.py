@@ -17,12 +17,11 @@ from fastbp.csr import CSR, from_dense
 from fastbp.engines import MODULES, Engine, Rows, choose
 from fastbp.plan import Plan
 from fastbp.stages import UPDATES
-from fastbp.training import Epoch, Floats, Order, run_epoch
+from fastbp.training import Data, Epoch, Floats, Order, run_epoch
 
-__all__ = ["epoch_of", "gradient_of", "like", "loss_of", "outputs_of", "plan_for", "takes"]
+__all__ = ["Data", "epoch_of", "gradient_of", "like", "loss_of", "outputs_of", "plan_for", "takes"]
 
 Array = NDArray[Any]
-Data = tuple[Rows, Array, Array | None]  # X, y, sample_weight
 
 # Of the entries, those that are there: with more of them the dense way is faster.
 SPARSE_SHARE = 0.5

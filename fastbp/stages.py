@@ -153,8 +153,35 @@ class Sparse(Dense):
             raise ValueError(f"a Sparse stage has no factors, got {self.factors!r}")
 
 
+class _OfEachInput:
+    """What stages have in common whose parameter is a number for each input, 1 at first."""
+
+    inputs: int
+
+    @property
+    def units(self) -> int:
+        """As many as inputs."""
+        return self.inputs
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Of its parameters: a column."""
+        return ((self.inputs, 1),)
+
+    @property
+    def penalized(self) -> tuple[int, ...]:
+        """As in `Dense`: what belongs near 1 does not belong near 0."""
+        return (0,)
+
+    def first_values(
+        self, weight_init: str, dtype: str, generator: np.random.Generator
+    ) -> list[NDArray[Any]]:
+        """Ones."""
+        return [np.ones(self.shapes[0], dtype)]
+
+
 @dataclass(frozen=True)
-class Scale:
+class Scale(_OfEachInput):
     """z = s ⊙ v: every input times a factor of its own, which is trained. There is no bias.
 
     Attributes
@@ -173,30 +200,9 @@ class Scale:
     dropout: float = 0.0
     factors: tuple[Factors, Factors] = PLAIN
 
-    @property
-    def units(self) -> int:
-        """As many as inputs."""
-        return self.inputs
-
-    @property
-    def shapes(self) -> tuple[Shape, ...]:
-        """Of its parameters: s, as a column."""
-        return ((self.inputs, 1),)
-
-    @property
-    def penalized(self) -> tuple[int, ...]:
-        """As in `Dense`: a factor belongs near 1, not near 0."""
-        return (0,)
-
-    def first_values(
-        self, weight_init: str, dtype: str, generator: np.random.Generator
-    ) -> list[NDArray[Any]]:
-        """s = 1."""
-        return [np.ones(self.shapes[0], dtype)]
-
 
 @dataclass(frozen=True)
-class Blend:
+class Blend(_OfEachInput):
     """z = v + α ⊙ (f(v) − v): an activation function f that each unit takes as much of as it wants.
 
     It follows a stage that has neither activation nor dropout, whose values v are linear.
@@ -219,27 +225,6 @@ class Blend:
     activation: Activation = IDENTITY
     dropout: float = 0.0
     factors: tuple[Factors, Factors] = PLAIN
-
-    @property
-    def units(self) -> int:
-        """As many as inputs."""
-        return self.inputs
-
-    @property
-    def shapes(self) -> tuple[Shape, ...]:
-        """Of its parameters: α, as a column."""
-        return ((self.inputs, 1),)
-
-    @property
-    def penalized(self) -> tuple[int, ...]:
-        """As in `Dense`: α belongs near 1, not near 0."""
-        return (0,)
-
-    def first_values(
-        self, weight_init: str, dtype: str, generator: np.random.Generator
-    ) -> list[NDArray[Any]]:
-        """α = 1."""
-        return [np.ones(self.shapes[0], dtype)]
 
 
 @dataclass(frozen=True)

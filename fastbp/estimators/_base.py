@@ -53,7 +53,7 @@ from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
 from fastbp.plan import Plan
 from fastbp.rows import Data
 from fastbp.schedules import Schedule
-from fastbp.stages import dense
+from fastbp.stages import UPDATES, dense
 from fastbp.training import run
 
 FLOATS = (np.float64, np.float32)
@@ -85,7 +85,7 @@ def constraints(peer: Any) -> dict[str, list[Any]]:
     own["progress"] = ["boolean"]
     own["precision"] = [StrOptions({"auto", "float32", "float64", "bf16"})]
     own["engine"] = [StrOptions(set(ENGINES))]
-    own["sparse_update"] = [StrOptions({"exact", "lazy"})]
+    own["sparse_update"] = [StrOptions(set(UPDATES))]
     return own
 
 

@@ -238,9 +238,8 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
                     f"quantiles are for metric='quantile', got quantiles={self.quantiles!r} with "
                     f"metric={self.metric!r}"
                 )
-        else:
-            if not levels or sorted(set(levels)) != levels:
-                raise ValueError(f"quantiles must be in rising order, got {self.quantiles!r}")
+        elif not levels or sorted(set(levels)) != levels:
+            raise ValueError(f"quantiles must be in rising order, got {self.quantiles!r}")
 
     def _check_y(self, y: Any) -> Array:
         y = column_or_1d(checks.target(y), warn=True)

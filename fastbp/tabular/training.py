@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fastbp.engines import create
 from fastbp.losses import Loss
 from fastbp.plan import Plan
+from fastbp.rows import outputs_of
 from fastbp.stages import Stage
 from fastbp.tabular import recipes
 from fastbp.tabular.metrics import Criterion
@@ -267,8 +268,7 @@ def _validate(engine: Any, job: Job) -> float:
     if job.aside is None:
         return 0.0
     X, y, weight = job.aside
-    f = np.empty((len(X), engine.plan.layer_sizes[-1]), np.float32)
-    engine.forward(X, f)
+    f = outputs_of(engine, X)
     if job.bounds is not None:
         np.clip(f, *job.bounds, out=f)
     return job.criterion(f, y, weight)
