@@ -89,13 +89,6 @@ def constraints(peer: Any) -> dict[str, list[Any]]:
     return own
 
 
-def store(estimator: Any, parameters: dict[str, Any]) -> None:
-    """Keep the arguments of __init__ as they are: its ``locals()``."""
-    for name, value in parameters.items():
-        if name not in ("self", "__class__"):
-            setattr(estimator, name, value)
-
-
 def trains_stepwise(estimator: Any) -> bool:
     """Whether partial_fit is there."""
     if estimator.solver == "lbfgs":

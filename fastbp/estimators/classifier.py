@@ -15,7 +15,8 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from fastbp import losses
 from fastbp.engines import Array
-from fastbp.estimators._base import BaseMLP, constraints, partial_fit_if_stochastic, store
+from fastbp.estimators._base import BaseMLP, constraints, partial_fit_if_stochastic
+from fastbp.estimators.arguments import store
 from fastbp.estimators.callbacks import fit_task
 from fastbp.estimators.private import StrOptions, check_partial_fit_first_call
 from fastbp.losses import Loss

@@ -13,7 +13,8 @@ from fastbp import losses
 from fastbp._inputs import all_finite
 from fastbp.engines import Array
 from fastbp.engines.reference import LINKS
-from fastbp.estimators._base import BaseMLP, constraints, partial_fit_if_stochastic, store
+from fastbp.estimators._base import BaseMLP, constraints, partial_fit_if_stochastic
+from fastbp.estimators.arguments import store
 from fastbp.estimators.callbacks import fit_task
 from fastbp.losses import Loss
 

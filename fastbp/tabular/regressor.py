@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from fastbp import losses
 from fastbp._validation import check_finite_number, nearest_name
+from fastbp.estimators.arguments import store
 from fastbp.holder import Holder
 from fastbp.losses import Loss
 from fastbp.tabular import checks
@@ -94,23 +95,7 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
         n_jobs: int | None = None,
         random_state: Any = None,
     ) -> None:
-        self.model = model
-        self.metric = metric
-        self.quantiles = quantiles
-        self.n_members = n_members
-        self.n_folds = n_folds
-        self.validation_fraction = validation_fraction
-        self.time_limit = time_limit
-        self.cat_features = cat_features
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.dropout = dropout
-        self.weight_decay = weight_decay
-        self.patience = patience
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+        store(self, locals())
 
     def fit(
         self,
