@@ -1,10 +1,8 @@
 """Build of the native engine: one source, one extension module per instruction set and kind of number.
 
-All else about the package is in pyproject.toml. The modules keep to Python's stable ABI, so that one
-wheel does for this Python and all later ones; those without the GIL have no such ABI, and get a wheel
-each. What is compiled is decided by the platform that the wheel is for, not by the one that builds it: a
-cross compiler is named by CC and LDSHARED, and its target by _PYTHON_HOST_PLATFORM ("linux-aarch64",
-"win-amd64"), as Python's own build does.
+All else about the package is in pyproject.toml. What is compiled is decided by the platform that the
+wheel is for, not by the one that builds it: a cross compiler is named by CC and LDSHARED, and its target
+by _PYTHON_HOST_PLATFORM ("linux-aarch64", "win-amd64"), as Python's own build does.
 
 An instruction set whose flags the compiler does not take is left out; where there is no compiler at
 all, the package installs without the native engine. With FASTBP_REQUIRE_NATIVE that is an error.
@@ -14,17 +12,13 @@ for a quick build: the tests of .ci and tests/stress use them, users need not.
 
 import os
 import sys
-import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
-from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 PACKAGE = "fastbp.engines.native"
 NATIVE = Path(*PACKAGE.split("."))
-OLDEST = (3, 11)  # whose stable ABI the modules keep to; pyproject.toml requires it too
-HAS_STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
 FLAGS = [
     os.environ.get("FASTBP_OPTIMIZE", "-O3"),
     "-std=gnu11",
@@ -57,7 +51,6 @@ MODULES = {
     "avx512_bf16": (AVX512_BF16, ["bf16"], "", ("x86_64", "amd64")),
     "amx": (AMX, ["bf16"], "linux", "x86_64"),  # other systems give no process its registers
 }
-ABI = [("Py_LIMITED_API", "0x{:02X}{:02X}0000".format(*OLDEST))] if HAS_STABLE_ABI else []
 
 
 class BuildEach(build_ext):
@@ -77,11 +70,7 @@ class BuildEach(build_ext):
         self.give_sources()
         if self.inplace:  # a fresh checkout has no folders for them
             for ext in self.extensions:
-                path = Path(self.get_ext_fullpath(ext.name))
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # One for this Python alone, of an earlier build, would come before it.
-                for old in {*path.parent.glob("engine.*")} - {path}:
-                    old.unlink()
+                Path(self.get_ext_fullpath(ext.name)).parent.mkdir(parents=True, exist_ok=True)
         super().run()
 
     def give_sources(self) -> None:
@@ -100,13 +89,15 @@ class BuildEach(build_ext):
             *_, isa, kind, _ = ext.name.split(".")
             ext.sources = [kept(f"{isa}_{kind}.c", '#include "engine.c"\n')]
             ext.depends = depends
-            ext.libraries = ["python3"] if windows else ["m"]
+            ext.libraries = ["python{}{}".format(*sys.version_info)] if windows else ["m"]
             ext.extra_link_args = [] if windows else ["-pthread"]
 
     def get_ext_filename(self, fullname: str) -> str:
-        if getattr(self, "plat_name", None) and self.plat_name.startswith("win"):
-            return str(Path(*fullname.split("."))) + ".pyd"
-        return super().get_ext_filename(fullname)
+        if "_PYTHON_HOST_PLATFORM" not in os.environ:
+            return super().get_ext_filename(fullname)
+        # This Python's own suffix names the platform it runs on.
+        suffix = ".pyd" if os.environ["_PYTHON_HOST_PLATFORM"].startswith("win") else ".so"
+        return str(Path(*fullname.split("."))) + suffix
 
     def build_extension(self, ext: Extension) -> None:
         try:
@@ -115,15 +106,6 @@ class BuildEach(build_ext):
             print(f"fastbp: {ext.name} is left out: {error}", file=sys.stderr)
             if os.environ.get("FASTBP_REQUIRE_NATIVE"):
                 raise
-
-
-class StableWheel(bdist_wheel):
-    """A wheel for OLDEST and all later Pythons, where there is a stable ABI."""
-
-    def finalize_options(self) -> None:
-        if HAS_STABLE_ABI:
-            self.py_limited_api = "cp{}{}".format(*OLDEST)
-        super().finalize_options()
 
 
 def kept(name: str, text: str) -> str:
@@ -144,9 +126,8 @@ def extensions() -> list[Extension]:
             sources=[],
             include_dirs=[str(NATIVE)],
             extra_compile_args=FLAGS + flags,
-            define_macros=[*KINDS[kind], *ABI, ("NDEBUG", None)],
+            define_macros=[*KINDS[kind], ("NDEBUG", None)],
             optional=not os.environ.get("FASTBP_REQUIRE_NATIVE"),  # else an error is a warning
-            py_limited_api=HAS_STABLE_ABI,
         )
         for isa, (flags, kinds, *_) in MODULES.items()
         for kind in kinds
@@ -154,4 +135,4 @@ def extensions() -> list[Extension]:
     ]
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildEach, "bdist_wheel": StableWheel})
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildEach})

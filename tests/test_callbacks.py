@@ -331,6 +331,9 @@ def test_progress_bars(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
         assert "training" in capsys.readouterr().err
     with pytest.raises(ValueError, match="kind"):
         Progress("bar")
+    monkeypatch.setitem(sys.modules, "tqdm", None)  # as if it were not installed
+    with pytest.raises(ImportError, match=r"Progress\('tqdm'\) needs tqdm"):
+        Progress("tqdm")
 
 
 def test_progress_is_lines_where_nobody_looks(capsys, monkeypatch: pytest.MonkeyPatch):
@@ -465,6 +468,8 @@ def test_optuna_says_what_does_not_go_together():
     with pytest.raises(ValueError, match="maximize"):
         OptunaPruning(trial)
     assert OptunaPruning(trial, "validation_score").monitor.is_score
+    with pytest.raises(TypeError, match="trial must be a trial of Optuna, got int"):
+        OptunaPruning(3)
 
 
 def test_a_pruned_training_leaves_the_model_usable():

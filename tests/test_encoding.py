@@ -383,7 +383,7 @@ def test_text_that_is_mostly_unique_is_left_out_and_said() -> None:
     names = [f"C{i:05d}" for i in range(600)]
     found = learnt({"customer": names, "x": np.arange(600) % 7})
     assert kinds(found)["customer"] == "left out: text, mostly unique"
-    assert "600 different texts in 600 rows; --keep takes it" in found.notes[-1]
+    assert "600 different texts in 600 rows; cat_features takes it" in found.notes[-1]
     for wish in ("keep", "cat_features"):
         found = learnt({"customer": names}, **{wish: ["customer"]})
         assert found.encoding.inputs == ["customer=(rare)"]
@@ -394,7 +394,7 @@ def test_whole_numbers_with_few_values_are_numbers_with_a_hint() -> None:
     assert kinds(found)["floor"] == "number"
     assert found.notes == [
         "whole numbers with few different values, taken as numbers: floor; "
-        "--cat-features takes them as names"
+        "cat_features takes them as names"
     ]
     found = learnt({"floor": np.arange(90) % 3}, cat_features=["floor"])
     assert found.encoding.inputs == ["floor=0", "floor=1", "floor=2"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastbp.command.progress import KINDS, Meter
+from fastbp.exchange.optional import need
 from fastbp.history import History
 from fastbp.training import Callback
 
@@ -24,6 +25,8 @@ class Progress(Callback):
     ------
     ValueError
         If there is no such kind.
+    ImportError
+        If the library it names is not installed.
 
     Examples
     --------
@@ -36,6 +39,8 @@ class Progress(Callback):
     def __init__(self, kind: str | None = None) -> None:
         if kind is not None and kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)} or None, got {kind!r}")
+        if kind not in (None, "plain"):
+            need(kind, f"Progress({kind!r})", extra="callbacks")
         self.kind = kind
         self._meter: Meter | None = None
 

@@ -26,6 +26,8 @@ class OptunaPruning(Callback):
 
     Raises
     ------
+    TypeError
+        If `trial` is no trial.
     ValueError
         If `monitor` is no such name, or a loss where the study maximizes, or a score where it
         minimizes.
@@ -46,6 +48,8 @@ class OptunaPruning(Callback):
     def __init__(self, trial: Any, monitor: str | None = None) -> None:
         self.trial, self.monitor = trial, Monitor(monitor)
         self.gradient_norm = monitor == "gradient_norm"
+        if not (hasattr(trial, "report") and hasattr(trial, "study")):
+            raise TypeError(f"trial must be a trial of Optuna, got {type(trial).__name__}")
         direction = trial.study.direction.name
         if direction != ("MAXIMIZE" if self.monitor.is_score else "MINIMIZE"):
             raise ValueError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -210,7 +211,7 @@ def _loading(args: argparse.Namespace, table: TableModel) -> list[str]:
         f"import fastbp\n\nmodel = fastbp.load({os.fspath(path)!r})\n"
         f"model.predict(new)  # a frame, a dict of columns, or the path of a file\n{proba}"
     )
-    shell = f"fastbp predict {path} new.csv"
+    shell = f"fastbp predict {shlex.quote(os.fspath(path))} new.csv"
     return [
         "<h2>Load it again</h2>",
         saved,

@@ -210,8 +210,8 @@ class _Learner:
                 value = value_at(part.columns[name], row)
                 self.notes.append(
                     f"column {name!r} is taken for text: {tally.number_share:.0%} of its values are "
-                    f"numbers, but not that of {part.place(row)}: {_short(value)}; --missing names "
-                    "cells that mean no value"
+                    f"numbers, but not that of {part.place(row)}: {_short(value)}; missing names cells "
+                    "that mean no value"
                 )
                 return
 
@@ -236,7 +236,7 @@ class _Learner:
             few = ", ".join(hints[:5]) + (f" and {len(hints) - 5:,} more" if len(hints) > 5 else "")
             self.notes.append(
                 f"whole numbers with few different values, taken as numbers: {few}; "
-                "--cat-features takes them as names"
+                "cat_features takes them as names"
             )
 
     def _learn_some_numbers(self, styles: dict[str, Style]) -> list[str]:
@@ -299,7 +299,7 @@ class _Learner:
                 )
                 if self._counts_rows(sample[i], low[i], high[i]):
                     self.notes.append(
-                        f"column {name!r} counts the rows; --ignore leaves it out if it means nothing"
+                        f"column {name!r} counts the rows; leave it out if it means nothing"
                     )
                 elif may_be_few[i] and _few_whole(sample[i]):
                     hints.append(name)
@@ -410,7 +410,7 @@ class _Learner:
             fact.kind = "left out: text, mostly unique"
             self.notes.append(
                 f"column {name!r} is left out: {len(counts):,} different texts in {present:,} rows; "
-                "--keep takes it as categories"
+                "cat_features takes it as categories"
             )
         else:
             self.columns[name] = self._category(name, counts, bool(missing))

@@ -26,13 +26,6 @@ Floats = NDArray[np.float32]
 FEW = 8  # values of a category that have a column each
 MOST_CODES = 10_000
 _SAMPLE = 50_000
-# What helps here, for what helps at the command line.
-_HINTS = {
-    "--missing names cells that mean no value": "give cells that mean no value as None",
-    "--cat-features takes them as names": "cat_features takes them as names",
-    "--ignore leaves it out if it means nothing": "leave it out of X if it means nothing",
-    "--keep takes it as categories": "cat_features takes it as categories",
-}
 
 
 @dataclass(frozen=True)
@@ -200,13 +193,7 @@ def learn_inputs(
         center, scale = _center_and_scale(sample, low, high, eps, "robust")
         scaling = tuple(zip(center.tolist(), scale.tolist(), strict=True))
         made = Inputs(encoding, coded, tuple(numbers), tuple(plain), scaling)
-    return made, [*map(_for_estimators, learnt.notes), *_left_out(learnt.facts)]
-
-
-def _for_estimators(note: str) -> str:
-    for there, here in _HINTS.items():
-        note = note.replace(there, here)
-    return note
+    return made, [*learnt.notes, *_left_out(learnt.facts)]
 
 
 def _left_out(facts: Sequence[Fact]) -> list[str]:
