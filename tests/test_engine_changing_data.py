@@ -35,7 +35,7 @@ ROWS = 120
 shown = {"writes": 0, "stopped": 0, "whole": 0}
 
 
-def train(sizes, batch, loss, y, garbage, optimizer="adam", clip=0.0, epochs=6):
+def train(sizes, batch, loss, y, garbage, optimizer="adam", clip=0.0, epochs=4):
     \"\"\"Epochs from the same weights while another thread writes garbage, and puts it right.\"\"\"
     rows = min(ROWS, 8 * batch)
     y = y[:rows]
@@ -98,7 +98,7 @@ for sizes, batch, optimizer, clip in (
     for garbage in (everything, {"weight": ill}):
         train(sizes, batch, softmax, labels, garbage, optimizer, clip)
 # One weight turns NaN and back between two threads' reads of it.
-train((20, 70, 10), ROWS, softmax, labels, {"weight": [np.nan]}, epochs=60)
+train((20, 70, 10), ROWS, softmax, labels, {"weight": [np.nan]}, epochs=40)
 targets = rng.random((ROWS, 10)).astype(dtype)
 for loss in ("softmax_cross_entropy", "squared_error"):
     train((20, 70, 10), 17, losses.get(loss), targets, {"X": ill, "y": ill, "weight": ill})
@@ -115,7 +115,7 @@ KINDS = [*DTYPES, *(["bf16"] if any("native" in name for name in BF16_ENGINES) e
         (name, kind, threads)
         for name in ENGINES
         for kind in KINDS
-        for threads in ((1,) if name == "reference" else (1, 2, 3))  # it leaves threads to NumPy
+        for threads in ((1,) if name == "reference" else (1, 3))  # it leaves threads to NumPy
         if kind != "bf16" or name != "jit"
     ],
 )

@@ -160,7 +160,7 @@ def test_ctrl_c_in_a_callback_and_in_the_validation():
 def test_a_handler_cannot_use_the_model_it_interrupts(engine, precision):
     if engine == "jit":
         precision = None  # the other is not for it
-    data = np.random.default_rng(0).standard_normal((40_000, 64), dtype=np.float32)
+    data = np.random.default_rng(0).standard_normal((12_000, 64), dtype=np.float32)
     labels = np.arange(len(data)) % 3
     trained, refusals, others = [], [], []
     for handled in (False, True):

@@ -319,12 +319,12 @@ def fits(count):
     memory = int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return memory, len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
 
-before = fits(100)
-after = fits(500)
+before = fits(60)
+after = fits(300)
 folder.cleanup()
 assert threading.active_count() == 1
 assert after[1:] == before[1:], (before, after)
-# An engine has 60 kB or more: had one fit in twenty kept its own, it would be this much.
+# An engine has 60 kB or more: had one fit in twelve kept its own, it would be this much.
 assert after[0] - before[0] < 2**20, (before, after)
 """
 
