@@ -6,6 +6,7 @@ refuses others, and counts only if it still does so after it.
 
 import os
 import pickle
+import sys
 import select
 import signal
 import threading
@@ -343,5 +344,6 @@ def test_an_estimator_that_another_thread_fits(estimator, call):
 
     got = caught_in(run, is_inside, child)
     assert not isinstance(got, BaseException), got
-    np.testing.assert_array_equal(got[0], expected)
+    if getattr(sys, "_is_gil_enabled", lambda: True)():  # else it may be done before the fork comes
+        np.testing.assert_array_equal(got[0], expected)
     assert np.isfinite(got[1]).all()

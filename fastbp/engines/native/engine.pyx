@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-# cython: embedsignature=True
+# cython: embedsignature=True, freethreading_compatible=True
 """The native engine, compiled once for each instruction set and kind of number (see setup.py).
 
 Reading order: headers.pxi (what is C), net.pxi (what there is), layout.pxi (how arrays lie), stages.pxi (the kinds of
