@@ -6,9 +6,9 @@ refuses others, and counts only if it still does so after it.
 
 import os
 import pickle
-import sys
 import select
 import signal
+import sys
 import threading
 import time
 from contextlib import ExitStack
