@@ -13,5 +13,4 @@ for absent in sklearn numba scipy joblib pandas pyarrow; do
 done
 "$2/bin/fastbp" train --quiet
 "$2/bin/pytest" -q -p no:cacheprovider tests/test_network.py tests/test_network_inputs.py \
-    tests/test_engine_contract.py tests/test_stage_scale.py tests/test_checkpoint.py \
-    tests/test_model_file.py tests/test_data.py tests/test_no_import.py
+    tests/test_checkpoint.py tests/test_model_file.py tests/test_data.py tests/test_no_import.py

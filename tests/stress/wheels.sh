@@ -36,6 +36,7 @@ windows_config() {
 #define MS_WIN32 1
 #define MS_WINDOWS 1
 #define Py_ENABLE_SHARED 1
+#define NT_THREADS 1
 #define HAVE_DECLSPEC_DLL 1
 #define SIZEOF_SHORT 2
 #define SIZEOF_INT 4
