@@ -424,10 +424,7 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
         holder.engine_name = self.engine
         with holder.training():
             with holder.lock:
-                engine = holder.use(
-                    plan, parameters=join(self.coefs_, self.intercepts_, plan.dtype)
-                )
-                engine.keep_threads(not incremental)
+                holder.use(plan, parameters=join(self.coefs_, self.intercepts_, plan.dtype))
             epochs = 1 if incremental else self.max_iter
             fit = EstimatorFit(
                 self, solver, plan, data, validation, order, random_state, epochs, callbacks
