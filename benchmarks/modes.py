@@ -108,7 +108,6 @@ def trainer(
     rates = np.full(case.steps, 1e-6)
     values = np.empty(case.steps)
     engine.set_parameters(cases.parameters(case))
-    engine.keep_threads(True)
 
     def epochs(count: int) -> float:
         start = time.perf_counter()
@@ -131,8 +130,6 @@ def measure(case: Case, threads: int, rounds: int, seconds: float) -> dict[str, 
     trained = {name: trainer(engine, case, data, seconds) for name, engine in engines.items()}
     interleave.SETTLE = 0.002  # the threads are ours, and wait
     took = interleave.run(trained, min(rounds, 5) if cases.flops_per_step(case) > 1e11 else rounds)
-    for engine in engines.values():
-        engine.keep_threads(False)
     gains = {
         name: interleave.ratio(took[name], took[""]) for name in took if name not in ("", BF16)
     }

@@ -29,9 +29,10 @@ def all_finite(a: Array) -> bool:
     # waiting for more, while the network trains.
     piece = 1 << 16
     if a.size <= piece:
-        return bool(np.isfinite(a).all())
+        # To look for a False among the bytes takes a third of the time that NumPy needs to begin.
+        return 0 not in np.isfinite(a).tobytes()
     flat = a.ravel("K")
-    return all(bool(np.isfinite(flat[i : i + piece]).all()) for i in range(0, a.size, piece))
+    return all(all_finite(flat[i : i + piece]) for i in range(0, a.size, piece))
 
 
 def _asarray(name: str, value: Any) -> Array:
@@ -77,14 +78,14 @@ def as_matrix(name: str, value: object, columns: int, dtype: np.dtype[Any]) -> A
     if not (
         type(value) is np.ndarray
         and value.dtype == dtype
-        and value.flags.c_contiguous
-        and value.flags.aligned
+        and (flags := value.flags).c_contiguous
+        and flags.aligned
     ):
         value = as_array(name, value, dtype)
     if value.ndim != 2 or value.shape[1] != columns:
         hint = " (pass a single row as [row])" if value.shape == (columns,) else ""
         raise ValueError(f"{name} must have shape (n, {columns}), got {value.shape}{hint}")
-    return check_finite(name, value, source)
+    return value if all_finite(value) else check_finite(name, value, source)
 
 
 def as_rows(name: str, value: object, columns: int, dtype: np.dtype[Any]) -> Rows:

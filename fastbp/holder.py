@@ -165,7 +165,7 @@ class Holder:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Be the only one that trains the network; leave no threads of the engine behind.
+        """Be the only one that trains the network.
 
         Raises
         ------
@@ -181,9 +181,6 @@ class Holder:
         try:
             yield
         finally:
-            with self.lock:
-                if self.engine is not None:
-                    self.engine.keep_threads(False)
             self._trainer = 0
             self._training_lock.release()
 

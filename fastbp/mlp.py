@@ -404,7 +404,6 @@ class MLP(Conversions, Network):
                 rows_plan = replace(rows_plan, batch_size=plan.batch_size, seed=plan.seed)
                 engine = self._holder.use(rows_plan, parameters=kept, fresh=True)
                 self._plan = plan
-                engine.keep_threads(True)
                 engine.keep()
                 if resumed is not None:
                     with self._holder.changing():

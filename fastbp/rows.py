@@ -82,7 +82,7 @@ def dense_rows(features: int, batch_size: int = 1) -> int:
 
 def outputs_of(engine: Engine, X: Rows, *, link: bool = False) -> Array:
     """f(x), or the prediction link(f(x)), of every row of X."""
-    out = np.empty((len(X), engine.plan.layer_sizes[-1]), engine.plan.dtype)
+    out = np.empty((len(X), engine.plan.layer_sizes[-1]), X.dtype)
     if takes(engine, X):
         engine.forward(X, out, link=link)
         return out

@@ -40,7 +40,7 @@ def new_engine(plan: Plan, name: str) -> Engine:
 BF16_ENGINES = ["reference", *(f"native-{isa}" for isa in native.usable("bf16"))]
 
 # For native.COSTS: as many threads as there may be, however little work.
-EVERY_THREAD = {"flops_per_thread": 1, "flops_per_start": 1}
+EVERY_THREAD = {"flops_per_thread": 1, "flops_per_wait": 0}
 
 
 def cut_at(rows: int) -> dict[str, int]:

@@ -25,7 +25,7 @@ if hasattr(os, "sched_setaffinity"):  # on one CPU, where threads hand the inter
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 dtype, precision = ("float32", "bf16") if kind == "bf16" else (kind, None)
 if name == "native":  # steps this small are worth a thread each
-    native.COSTS.update(flops_per_thread=1, flops_per_start=1)
+    native.COSTS.update(flops_per_thread=1, flops_per_wait=0)
 if name == "jit":
     from fastbp.engines.jit import engine as jit_engine
     jit_engine.FLOPS_PER_THREAD = jit_engine.FLOPS_PER_START = 1

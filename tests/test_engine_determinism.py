@@ -94,8 +94,7 @@ def test_bits_do_not_depend_on_how_many_threads_rest(
         with patch.dict(native.COSTS, costs):
             engine = make_engine(f"native-{isa}", case, threads=count)
         trained.append([])
-        for keep in (True, True, False, False):
-            engine.keep_threads(keep)
+        for _ in range(4):
             losses, penalties = np.full((2, 1000), np.nan)
             data = (case.X, case.y, case.sample_weight, order)
             assert engine.epoch(*data, rates, losses, penalties) == 1000

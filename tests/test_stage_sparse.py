@@ -338,7 +338,7 @@ import numpy as np
 from fastbp import losses, optimizers, stages, activations
 from fastbp.csr import CSR
 from fastbp.engines import Plan, create, native
-native.COSTS.update(flops_per_thread=1, flops_per_start=1)
+native.COSTS.update(flops_per_thread=1, flops_per_wait=0)
 sys.setswitchinterval(1e-4)
 name, index, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 rng = np.random.default_rng(0)

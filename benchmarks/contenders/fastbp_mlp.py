@@ -38,7 +38,8 @@ class FastBP:
             **options,
         )
         self._engine = create(plan, engine)
-        self._engine.keep_threads(True)  # from epoch to epoch, as MLP.fit does; they sleep between
+        if keep := getattr(self._engine, "keep_threads", None):
+            keep(True)  # in older revisions, which are compared with; as their MLP.fit did
         self._model = fastbp.MLP(case.layer_sizes, engine=engine, **options)
         self._rate = case.learning_rate
         self._trained = False

@@ -75,13 +75,6 @@ class Engine(Protocol):
         """Copy state in, in the form of `get_optimizer_state`. Raises as `set_parameters`."""
         ...
 
-    def keep_threads(self, keep: bool) -> None:
-        """Whether an engine that needs time to start its threads lets them wait for the next call.
-
-        Not at first. From `keep_threads(False)` on there are none between two calls.
-        """
-        ...
-
     def after_fork(self) -> None:
         """Be as between two calls: in a forked process, where the thread that was in one is no more.
 

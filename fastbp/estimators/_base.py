@@ -61,6 +61,7 @@ SOLVERS = {"lbfgs", "sgd", "adam", "adamw", "rmsprop"}
 # Up to so many rows, NumPy is through before an engine's parameters would be compared with coefs_.
 FEW_ROWS = 32
 
+_FLOAT32, _FLOAT64 = map(np.dtype, ("float32", "float64"))
 _activation = functools.cache(activations.get)
 
 
@@ -423,10 +424,7 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
         holder.engine_name = self.engine
         with holder.training():
             with holder.lock:
-                engine = holder.use(
-                    plan, parameters=join(self.coefs_, self.intercepts_, plan.dtype)
-                )
-                engine.keep_threads(not incremental)
+                holder.use(plan, parameters=join(self.coefs_, self.intercepts_, plan.dtype))
             epochs = 1 if incremental else self.max_iter
             fit = EstimatorFit(
                 self, solver, plan, data, validation, order, random_state, epochs, callbacks
@@ -496,13 +494,13 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
         if dtype is None:
             own = coefs[0].dtype  # NumPy takes a while to tell the type of a result
             common = own if X.dtype == own else np.result_type(X.dtype, own)
-            dtype = np.dtype(np.float32 if common == np.float32 else np.float64)
+            dtype = _FLOAT32 if common.char == "f" else _FLOAT64
         few = X.shape[0] <= FEW_ROWS  # also of sparse ones, which SciPy multiplies
         if few and self.engine == "auto" and known and not bf16:
-            v = (X if X.dtype == dtype else X.astype(dtype)) @ coefs[0]
+            v = (X if X.dtype == dtype else X.astype(dtype)).dot(coefs[0])  # quicker than @
             v += intercepts[0]
             for activation, coef, intercept in zip(phi, coefs[1:], intercepts[1:], strict=True):
-                v = ACTIVATIONS[activation.name][0](v, activation.parameter) @ coef
+                v = ACTIVATIONS[activation.name][0](v, activation.parameter).dot(coef)
                 v += intercept
             return LINKS[self._loss().link](v) if link else v
         sizes = sizes_of(coefs, intercepts)

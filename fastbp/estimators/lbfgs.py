@@ -86,15 +86,11 @@ def minimize(
         if stop is not None and stop(objective.unpack(x)):
             raise StopIteration
 
-    objective.engine.keep_threads(True)
-    try:
-        return scipy.optimize.minimize(
-            objective,
-            start,
-            method="L-BFGS-B",
-            jac=True,
-            callback=None if stop is None else iteration,
-            options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
-        )
-    finally:
-        objective.engine.keep_threads(False)
+    return scipy.optimize.minimize(
+        objective,
+        start,
+        method="L-BFGS-B",
+        jac=True,
+        callback=None if stop is None else iteration,
+        options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+    )

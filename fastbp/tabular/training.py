@@ -228,7 +228,6 @@ def train(job: Job, data: Data, threads: int, watch: Watch) -> Member:
     first = recipes.first_values(job.recipe, job.stages, data[0][job.rows], generator)
     engine.set_parameters(first)
     engine.keep()
-    engine.keep_threads(True)
     member = Member(first)
     steps, size = _steps(job), engine.plan.batch_size
     rates = recipes.rates(job.recipe, steps * job.recipe.epochs)
@@ -258,7 +257,6 @@ def train(job: Job, data: Data, threads: int, watch: Watch) -> Member:
     except KeyboardInterrupt:
         member.stopped = "interrupt"
     engine.restore()
-    engine.keep_threads(False)
     member.parameters = engine.get_parameters()
     return member
 

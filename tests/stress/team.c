@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MOST 8
@@ -14,7 +15,6 @@
 
 typedef struct {
     Team team;
-    Seat seat[MOST];
     long place[MOST];
     long sum[MOST];
     int stop;
@@ -74,38 +74,75 @@ static void regroup(void *argument, int thread) {
     if (thread == 0) team_over(&shared->team);
 }
 
-/* Both jobs on so many threads. */
+/* Pieces that any thread may do, or thread 0 alone before the others have come. */
+static void pieces(void *argument, int thread) {
+    Shared *shared = argument;
+    while (team_next(&shared->team) < shared->pieces) shared->taken[thread]++;
+}
+
+static long taken(Shared *shared) {
+    long sum = 0;
+    for (int i = 0; i < MOST; i++) sum += shared->taken[i], shared->taken[i] = 0;
+    return sum;
+}
+
+/* All jobs on so many threads. */
 static int wrong(Shared *shared, int threads) {
-    long taken = 0;
     shared->wrong = 0;
-    for (int i = 0; i < MOST; i++) shared->taken[i] = 0;
-    team_run(&shared->team, threads, work, shared);
-    for (int i = 0; i < MOST; i++) taken += shared->taken[i];
-    if (shared->wrong || taken != shared->pieces || shared->team.members != threads) {
-        printf("%d threads: %d wrong sums, %ld pieces\n", threads, shared->wrong, taken);
+    shared->pieces = 1000;
+    team_run(&shared->team, threads, 1, work, shared);
+    long done = taken(shared);
+    if (shared->wrong || done != shared->pieces || shared->team.members != threads) {
+        printf("%d threads: %d wrong sums, %ld pieces\n", threads, shared->wrong, done);
         return 1;
     }
-    team_run(&shared->team, threads, regroup, shared);
+    team_run(&shared->team, threads, 1, regroup, shared);
     if (shared->wrong) printf("%d threads: %d wrong sums while regrouping\n", threads, shared->wrong);
+    for (shared->pieces = 1; shared->pieces < 100000; shared->pieces *= 7) {
+        team_run(&shared->team, threads, 0, pieces, shared);
+        if ((done = taken(shared)) != shared->pieces) {
+            printf("%d threads: %ld of %ld pieces\n", threads, done, (long)shared->pieces);
+            shared->wrong = 1;
+        }
+    }
     return shared->wrong;
 }
 
+/* Callers side by side: one has the crew, the others work alone. */
+static void *caller(void *argument) {
+    Shared *shared = argument;
+    for (int run = 0; run < 300; run++) {
+        shared->pieces = 1 + run % 50;
+        team_run(&shared->team, 1 + run % MOST, run % 2, pieces, shared);
+        if (taken(shared) != shared->pieces) shared->wrong = 1;
+    }
+    return NULL;
+}
+
+#define CALLERS 4
+
 int main(void) {
-    Shared *shared = calloc(1, sizeof *shared);
-    shared->team.seat = shared->seat;
-    shared->pieces = 1000;
-    for (int run = 0; run < 3; run++)
+    Shared *shared = calloc(CALLERS, sizeof *shared);
+    pthread_t id[CALLERS];
+    int status;
+    for (int run = 0; run < 3; run++) {
         for (int threads = 1; threads <= MOST; threads++)
             if (wrong(shared, threads)) return 1;
-    for (int run = 0; run < 3; run++) { /* threads that stay, some for jobs that they have no part in */
-        shared->team.kept = 1;
-        for (int job = 0; job < 12; job++) {
+        for (int job = 0; job < 12; job++) { /* some for jobs that they have no part in */
             if (job % 4 == run) usleep(5000); /* long enough for them to fall asleep */
             if (wrong(shared, 1 + (job * 5 + run) % MOST)) return 1;
         }
-        team_end(&shared->team);
-        team_end(&shared->team);
+        if (run == 0) end_crew(), end_crew(); /* they are made anew */
     }
+    for (int i = 0; i < CALLERS; i++) pthread_create(&id[i], NULL, caller, &shared[i]);
+    for (int i = 0; i < CALLERS; i++) {
+        pthread_join(id[i], NULL);
+        if (shared[i].wrong) return puts("callers side by side: wrong"), 1;
+    }
+    if (fork() == 0) _exit(atomic_load(&crew->others) != 0 || wrong(shared, 3) || atomic_load(&crew->others) != 2);
+    if (wait(&status) == -1 || status != 0) return puts("the child of a fork: wrong"), 1;
+    if (wrong(shared, MOST)) return 1;
+    end_crew();
     free(shared);
     puts("the team's barriers hold");
     return 0;

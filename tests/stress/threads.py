@@ -48,12 +48,9 @@ def random_case(rng: np.random.Generator) -> Case:
 
 
 def train(case: Case, threads: int) -> list[Array]:
-    """`everything`, on threads that stay from epoch to epoch."""
+    """`everything`."""
     engine = make_engine("native", replace(case, plan=replace(case.plan, threads=threads)))
-    engine.keep_threads(True)
-    result = everything(engine, case)
-    engine.keep_threads(False)
-    return result
+    return everything(engine, case)
 
 
 def main() -> None:

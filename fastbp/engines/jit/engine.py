@@ -334,9 +334,6 @@ class JitEngine:
 
     # Computations
 
-    def keep_threads(self, keep: bool) -> None:
-        pass  # they are Python's, which ends well only without any
-
     def after_fork(self) -> None:
         self._call.clear()
 

@@ -8,6 +8,7 @@ first used.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib
 import importlib.util
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # bf16 is computed by float32 instructions.
 INSTRUCTION_SETS = ("amx", "avx512_bf16", "avx512", "avx2", "baseline")
 BF16_INSTRUCTIONS = INSTRUCTION_SETS[:2]
+FIRST = "baseline", "float32"  # the module that is always there, and has the threads of all
 BF16_WIDTH = 32  # where no layer has so many units, rounding costs more than it saves
 
 # What engines made from now on take things to cost, where not what costs.pxi says: for tests and
@@ -35,9 +37,15 @@ BF16_WIDTH = 32  # where no layer has so many units, rounding costs more than it
 COSTS: dict[str, int] = {}
 
 
+@functools.cache
 def module(isa: str, kind: str) -> Any:
     """The compiled module for an instruction set and a kind of number."""
-    return importlib.import_module(f"fastbp.engines.native.{isa}.{kind}.engine")
+    found = importlib.import_module(f"fastbp.engines.native.{isa}.{kind}.engine")
+    if (isa, kind) == FIRST:
+        atexit.register(found.end_threads)
+    else:
+        found.use_threads(module(*FIRST).threads_address())
+    return found
 
 
 def built(isa: str, kind: str) -> bool:
@@ -70,9 +78,9 @@ def try_amx() -> None:
 @functools.cache
 def usable(kind: str = "float32") -> tuple[str, ...]:
     """The instruction sets that have a module of this kind and that this CPU offers, best first."""
-    if not built("baseline", "float32"):
+    if not built(*FIRST):
         return ()
-    offers = module("baseline", "float32").cpu_offers
+    offers = module(*FIRST).cpu_offers
     return tuple(
         isa
         for isa in INSTRUCTION_SETS
@@ -130,7 +138,7 @@ def describe() -> dict[str, str]:
         bf16 += " (tried out before its first use)"
     if _amx_fault:
         bf16 += f" (amx is left alone: {_amx_fault})"
-    if module("baseline", "float32").system_refuses("amx"):
+    if module(*FIRST).system_refuses("amx"):
         bf16 += " (the CPU has amx, but the operating system does not allow its use)"
     return {"native engine": isa, "why": why, "bf16": bf16}
 

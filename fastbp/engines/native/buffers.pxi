@@ -68,7 +68,6 @@ cdef int64_t lay_out(Net* net, char* base) noexcept nogil:
             net.sparse.at[s] = <int64_t*> take(base, &used, (net.plan.batch + 1) * sizeof(int64_t))
     net.buffers.task = <Task*> take(base, &used, net.cut.tasks * sizeof(Task))
     net.buffers.task_cost = <int64_t*> take(base, &used, (net.cut.tasks + 1) * sizeof(int64_t))
-    net.team.seat = <Seat*> take(base, &used, net.plan.threads * sizeof(Seat))
     for s in range(2):
         net.buffers.penalty[s] = <double*> take(base, &used, net.cut.tasks * sizeof(double))
     net.buffers.outputs = <vec*> take(base, &used, net.plan.threads * 2 * top_layer(net).n_out * sizeof(vec))

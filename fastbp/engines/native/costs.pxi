@@ -7,7 +7,7 @@
 
 ctypedef struct Costs:
     int64_t flops_per_thread        # of a step: a thread is worth its barriers for so much work
-    int64_t flops_per_start         # of a call, or of all while threads are kept: it is worth starting one
+    int64_t flops_per_wait          # of a call, for each microsecond that a thread takes to come: it is worth that
     int64_t flops_per_window        # work that is timed to find how many threads are fastest (pace.pxi)
     int64_t percent_faster          # of the usual time: a trial that takes less has won
     int64_t percent_slower          # of the usual time: a window that takes more shows that things have changed
@@ -36,8 +36,8 @@ def default_costs():
     return {
         # 5 µs of a core that does 40 GFLOP/s, a few times what the barriers of a step take.
         "flops_per_thread": million // 5,
-        # 2.5 ms of such a core: starting a thread is then a small part of the call.
-        "flops_per_start": 100 * million,
+        # One and a half microseconds of such a core: a second thread then halves what takes three times its wait.
+        "flops_per_wait": million * 6 // 100,
         "flops_per_window": 40 * million,
         # A trial has to win by more than windows of the same work differ. What comes to run on one of the CPUs takes
         # about half of it, and a window then twice as long: halfway there something has changed.

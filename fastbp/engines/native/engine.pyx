@@ -96,7 +96,6 @@ cdef class Engine:
     cdef Block layers, gradients, input_weights
     cdef Block aside       # parameters, by `keep`
     cdef Block entries     # of a minibatch of sparse rows
-    cdef int64_t flops_done  # in this call, or since the threads are kept
     cdef object levels       # of a pinball loss
     cdef dict starts         # of each Lookup, where its tables begin
     cdef readonly object plan
@@ -145,7 +144,6 @@ cdef class Engine:
             mark_all(net, MOVED)
 
     def __dealloc__(self):
-        team_end(&self.net.team)
         empty(&self.kept)
         empty(&self.rows)
         empty(&self.layers)
@@ -330,28 +328,19 @@ cdef class Engine:
 
     # ---- computations ----
 
-    def keep_threads(self, bint keep):
-        """Whether threads stay from one call to the next."""
-        taken = self._take()
-        self.net.team.kept = keep
-        self.flops_done = 0
-        if not keep:
-            with nogil:
-                team_end(&self.net.team)
-
     cdef int _worthwhile(self, int64_t steps, int64_t flops) noexcept nogil:
         """How many threads this call's steps, of so many FLOPs each, are worth."""
-        cdef int64_t threads
-        # Threads that stay are started once so much work has been done as makes them worth it.
-        self.flops_done = steps * flops + (self.flops_done if self.net.team.kept else 0)
-        threads = min(flops // self.net.costs.flops_per_thread, self.flops_done // self.net.costs.flops_per_start)
-        return <int> max(<int64_t> 1, min(self.net.plan.threads, threads))
+        cdef int64_t threads = min(self.net.plan.threads, flops // self.net.costs.flops_per_thread)
+        if threads > 1:
+            threads = min(threads, steps * flops // max(
+                <int64_t> 1, self.net.costs.flops_per_wait * team_wait(<int> threads) // 1000))
+        return <int> max(<int64_t> 1, threads)
 
-    cdef void _run(self, void (*work)(void*, int) noexcept nogil, int threads) noexcept nogil:
+    cdef void _run(self, void (*work)(void*, int) noexcept nogil, int threads, bint all) noexcept nogil:
         self.net.progress.stop = False
         self.net.progress.next_look = seconds_now() + 1e-6 * self.net.costs.signal_microseconds
         self.net.call.work = work
-        team_run(&self.net.team, threads, run_work, &self.net)
+        team_run(&self.net.team, threads, all, run_work, &self.net)
 
     cdef int _run_blocks(self, void (*work)(void*, int) noexcept nogil, int64_t flops, bint inputs) except -1:
         """Run work of so many FLOPs that threads share block by block of rows; inputs: it needs ∂f/∂x."""
@@ -361,7 +350,7 @@ cdef class Engine:
         make_rows(&self.net, &self.rows,
                   threads * self.net.cut.block if threads > 1 else min(self.net.call.rows, self.net.cut.block), inputs)
         with nogil:
-            self._run(work, threads)
+            self._run(work, threads, False)
         return raise_pending(self.net.progress.stop)
 
     cdef Taken _take(self):
@@ -381,7 +370,6 @@ cdef class Engine:
 
     def after_fork(self):
         """Be free in a forked process: no thread lives there that was in the middle of a call."""
-        team_forget(&self.net.team, <int> self.net.plan.threads)
         guard_leave(&self.guard)
 
     # Shapes are checked here, as C trusts them: once a call, in O(1). The address of an array's first element
@@ -498,7 +486,7 @@ cdef class Engine:
                 span_rows(&self.net, 0, NULL, 0, min(self.net.plan.batch, self.net.call.rows))
             self._run(gradient_work, self._worthwhile(
                 (self.net.call.rows + self.net.plan.batch - 1) // self.net.plan.batch,
-                self._flops(False) // 3 * passes))
+                self._flops(False) // 3 * passes), True)
         raise_pending(self.net.progress.stop)
         if is_sparse(&self.net) and not no_penalty(&self.net):
             self.net.progress.total += sum_blocks(
@@ -577,7 +565,7 @@ cdef class Engine:
                 start_sparse_epoch(&self.net)
             weigh_minibatch(&self.net, 0)
             self._run(epoch_work, start_pace(&self.net.progress.pace, &self.net.costs, steps, self._flops(True),
-                                             self._worthwhile(steps, self._flops(True))))
+                                             self._worthwhile(steps, self._flops(True))), True)
             if is_sparse(&self.net):
                 end_sparse_epoch(&self.net)
         self.net.step += self.net.progress.done
@@ -623,3 +611,23 @@ def cpu_offers(str instruction_set):
 def system_refuses(str instruction_set):
     """Whether this CPU could, but the operating system does not allow it."""
     return cpu_has(instruction_set.encode()) == SYSTEM_REFUSES
+
+
+# ---- the threads that all modules share ----------------------------------------------------------------
+
+
+def threads_address():
+    """Where this module has room for them."""
+    return <size_t> crew
+
+
+def use_threads(size_t address):
+    """Share those of another module, as it gives their address, before any engine is made."""
+    global crew
+    crew = <Crew*> address
+
+
+def end_threads():
+    """Have no threads, until a call starts some anew."""
+    with nogil:
+        end_crew()

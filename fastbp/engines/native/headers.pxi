@@ -115,19 +115,19 @@ cdef extern from "half.h" nogil:
 
 cdef extern from "team.h" nogil:
     enum: TEAM_MOST
-    ctypedef struct Seat:
-        pass
     ctypedef struct Team:
-        Seat* seat
-        int members, threads, wanted, kept
-    void team_run(Team* team, int threads, void (*work)(void*, int) noexcept nogil, void* argument)
+        int members, threads, wanted
+    ctypedef struct Crew:
+        pass
+    Crew* crew
+    int64_t team_wait(int threads)
+    void end_crew()
+    void team_run(Team* team, int threads, int all, void (*work)(void*, int) noexcept nogil, void* argument)
     void team_barrier(Team* team, int thread)
     bint team_change(Team* team, int thread)
     void team_over(Team* team)
     int64_t team_next(Team* team)
     void team_finish(Team* team)
-    void team_end(Team* team)
-    void team_forget(Team* team, int threads)
     double seconds_now()
 
 

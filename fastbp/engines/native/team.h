@@ -1,98 +1,78 @@
-/* A team of threads, the jobs they share, and their barrier.
+/* The threads of this process, the jobs that they share, and their barrier.
 
-   team_run gives threads 1 … n−1 their parts of a job, does thread 0's itself, and returns when all are
-   done. The threads end with the call, or where team->kept wait for the next one until team_end. A forked
-   child has none of its parent's threads, sees that, and starts its own: a process may fork at any time
-   between two calls. Whoever waits spins (a step is often shorter than a system call), then lets others
-   run on its CPU, then sleeps. After a barrier the team may change the number of its threads that share
-   the work; the others rest. */
+   There is one crew of threads for the process, whatever engines it has. It is made when a job first asks
+   for it, and sleeps between jobs, after a short spin: woken it comes within microseconds, and without work
+   it takes no time. It has one job at a time; who comes meanwhile does his alone. team_run gives threads
+   1 … n−1 their parts of a job, does thread 0's itself, and returns when all are done. A forked child has
+   none of its parent's threads, forgets them, and makes its own.
+
+   Within a job whoever waits spins (a step is often shorter than a system call), then lets others run on its
+   CPU, then sleeps. After a barrier the team may change the number of its threads that share the work; the
+   others rest. */
 #ifndef FASTBP_TEAM_H
 #define FASTBP_TEAM_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "threads.h"
 
-#include <stdatomic.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #elif !defined(__aarch64__)
 #include <fenv.h>
 #endif
 #include <stdint.h>
+#include <string.h>
 
 #define TEAM_MOST 256 /* threads in a team at most */
 #define ROUNDS_MOST 8 /* of a barrier: log2 of that */
 
-/* How many rounds of barriers a thread has come to: it counts, the others read. A pair of cache lines of its
-   own, as they are fetched in pairs. */
+/* A thread's own. Nothing else is in its cache lines, two of them, as they are fetched in pairs. */
 typedef struct {
-    atomic_llong rounds;
-    char unused[128 - sizeof(atomic_llong)];
+    _Alignas(128) atomic_llong rounds; /* of barriers that it has come to: it counts, the others read */
+    Word call; /* to a job; odd until the thread has taken it, or thread 0 has taken it back */
 } Seat;
 
 typedef struct {
-    Seat *seat;  /* for each of the threads there may be; room for them is the caller's */
     int members; /* threads that have the job */
     int threads; /* of them, 0 … threads−1 share the work */
     int wanted;  /* as many shall; thread 0 may change it between two barriers */
-    int over;    /* nobody need rest any longer */
-    long long start; /* the count of rounds with which a thread comes to share the work */
-    void (*work)(void *argument, int thread);
-    void *argument;
-    atomic_llong next;  /* for team_next */
-
-    int kept;   /* the threads stay from job to job */
-    int others; /* threads that there are, besides thread 0 */
-    int seated; /* of them, those that have taken their number */
-    int process; /* that they belong to; 0: none, and nothing below is set up */
-    Thread id[TEAM_MOST];
-    atomic_int busy;   /* the others that have not done their part of the job */
-    atomic_llong job;  /* counts jobs, and below PHASE says for how many threads: for none, all end */
-    atomic_llong done; /* the last job that nobody is busy with */
-    Mutex mutex;
-    Condition passed, woken;
-#if defined(__GLIBC__)
-    cpu_set_t allowed; /* CPUs, where new threads have been placed on some of them */
-    int placed;
-#endif
+    long long start;   /* the count of rounds with which a thread comes to share the work */
+    atomic_llong next; /* for team_next */
 } Team;
 
-/* A new thread often starts on its maker's CPU and stays there for milliseconds. So each member starts on
-   a CPU of its own, where the process may use enough of them, and is free to move from then on. Other C
-   libraries than GNU's start threads where they like. */
-THREAD_FUNCTION team_member(void *team);
-
+typedef struct {
+    Seat seat[TEAM_MOST];
+    atomic_int taken;  /* by a job */
+    atomic_int others; /* threads that there are, besides thread 0 */
+    atomic_int wait;   /* nanoseconds that one of them has lately taken to wake up */
+    int watched;       /* forgotten by forked children */
+    Team *team;        /* of the job */
+    void (*work)(void *argument, int thread); /* NULL: all end */
+    void *argument;
+    atomic_int busy; /* threads that have not done their part */
+    Word done;       /* counts the jobs that another than thread 0 was the last to be through with */
+    Word shares;     /* counts changes of the team, and below PHASE has its threads that share the work, or OVER */
+    int slept;       /* thread 1 did when it was called, */
+    double called;   /* then */
+    Thread id[TEAM_MOST];
 #if defined(__GLIBC__)
-static int start_member(Team *team, int thread) {
-    pthread_attr_t attributes;
-    cpu_set_t one;
-    int cpu, here = sched_getcpu(), left = thread;
-    if (sched_getaffinity(0, sizeof team->allowed, &team->allowed) || CPU_COUNT(&team->allowed) <= thread)
-        return thread_start(&team->id[thread], team_member, team);
-    team->placed = 1;
-    for (cpu = 0; cpu < CPU_SETSIZE; cpu++) /* the thread-th allowed CPU that is not this one */
-        if (cpu != here && CPU_ISSET(cpu, &team->allowed) && --left == 0) break;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    pthread_attr_init(&attributes);
-    pthread_attr_setaffinity_np(&attributes, sizeof one, &one);
-    int error = pthread_create(&team->id[thread], &attributes, team_member, team);
-    pthread_attr_destroy(&attributes);
-    return error;
-}
-static void set_free(const Team *team) {
-    if (team->placed) sched_setaffinity(0, sizeof team->allowed, &team->allowed);
-}
-#else
-static int start_member(Team *team, int thread) { return thread_start(&team->id[thread], team_member, team); }
-static void set_free(const Team *team) {}
+    cpu_set_t allowed[TEAM_MOST]; /* CPUs, of threads that were placed on one of them; else none */
 #endif
+} Crew;
+
+/* Each module of the engine has room for one. All use the same: fastbp/engines/native/__init__.py. */
+static Crew own_crew;
+static Crew *crew = &own_crew;
 
 #define PHASE 512   /* more than TEAM_MOST */
-#define SPINS 300   /* turns of the waiting loop, a few microseconds */
-#define YIELDS 2000 /* then offers of the CPU to another thread before sleeping */
+#define OVER 0
+#define SPINS 300   /* turns of a waiting loop, some microseconds */
+#define YIELDS 2000 /* then offers of the CPU to another thread before sleeping, in the middle of a job, */
+#define IDLE_YIELDS 50 /* and after it: as long as it takes to be woken, 50 µs with the spins */
+
+#define SPINNING 500     /* nanoseconds in which a thread comes that does not sleep yet, */
+#define STARTING 50000   /* one that is yet to be made, */
+#define SOMETIMES 10000  /* one that sleeps, before that has been measured, */
+#define WAIT_MOST 100000 /* and at most */
 
 static inline void relax(void) {
 #if defined(__x86_64__)
@@ -102,25 +82,20 @@ static inline void relax(void) {
 #endif
 }
 
-/* Wait until the word is no longer what it was, and return what it is. Who changes it has the mutex, and
-   broadcasts `changed`. */
-static long long await_change(Team *team, atomic_llong *word, long long was, Condition *changed) {
-    long long now;
-    for (int i = 0; i < SPINS + YIELDS; i++) {
-        now = atomic_load_explicit(word, memory_order_acquire);
-        if (now != was) return now;
+/* Wait until the word is no longer what it was, and return what it is. */
+static int await_change(Word *word, int was, int yields) {
+    int now;
+    for (int i = 0; i < SPINS + yields; i++) {
+        if ((now = atomic_load_explicit(&word->value, memory_order_acquire)) != was) return now;
         if (i < SPINS) relax();
         else offer_cpu();
     }
-    mutex_lock(&team->mutex);
-    while ((now = atomic_load_explicit(word, memory_order_acquire)) == was)
-        condition_wait(changed, &team->mutex);
-    mutex_unlock(&team->mutex);
-    return now;
+    word_sleep(word, was);
+    return atomic_load_explicit(&word->value, memory_order_acquire);
 }
 
 /* Wait until a thread has come to so many rounds. The last thing tried are naps, longer and longer: a call
-   to wake up would need a lock at every barrier. */
+   to wake up would have to be looked for at every barrier. */
 static void await_round(Seat *seat, long long rounds) {
     long nanoseconds = 50000;
     for (int64_t i = 0; atomic_load_explicit(&seat->rounds, memory_order_acquire) < rounds; i++) {
@@ -136,50 +111,53 @@ static void await_round(Seat *seat, long long rounds) {
 /* A dissemination barrier: in round r each thread waits for the one 2^r places before it to come to that
    round, and after log2(threads) of them has heard, through others, from all. Two threads just look at each
    other, so that only two cache lines move, and at the same time. */
-static void pass_barrier(Team *team, int thread, int threads) {
-    Seat *own = &team->seat[thread];
+static void pass_barrier(int thread, int threads) {
+    Seat *own = &crew->seat[thread];
+    if (threads == 1) return; /* it may be somebody else's seat */
     long long rounds = atomic_load_explicit(&own->rounds, memory_order_relaxed);
     for (int distance = 1; distance < threads; distance *= 2) {
         atomic_store_explicit(&own->rounds, ++rounds, memory_order_release);
-        await_round(&team->seat[thread >= distance ? thread - distance : thread - distance + threads], rounds);
+        await_round(&crew->seat[thread >= distance ? thread - distance : thread - distance + threads], rounds);
     }
 }
 
-static void team_barrier(Team *team, int thread) { pass_barrier(team, thread, team->threads); }
+static void team_barrier(Team *team, int thread) { pass_barrier(thread, team->threads); }
+
+/* From thread 0: from now on so many share the work, or it is OVER. */
+static void tell_shares(int threads) {
+    const int was = atomic_load_explicit(&crew->shares.value, memory_order_relaxed);
+    atomic_store(&crew->shares.value, (int)(((unsigned)was / PHASE + 1) * PHASE) + threads);
+    word_wake(&crew->shares);
+}
 
 /* Right after a barrier, before which thread 0 may have changed team->wanted: let as many share the work
    from here on. A thread that is not among them rests until it is. Returns 0 where instead the team is over. */
 static int team_change(Team *team, int thread) {
     const int threads = team->threads;
+    int shares;
     if (team->wanted == threads) return 1;
-    pass_barrier(team, thread, threads); /* all have seen that */
+    pass_barrier(thread, threads); /* all have seen that */
     if (thread == 0) {
-        mutex_lock(&team->mutex);
         team->threads = team->wanted;
-        team->start = atomic_load_explicit(&team->seat[0].rounds, memory_order_relaxed) + ROUNDS_MOST;
-        condition_wake_all(&team->woken);
-        mutex_unlock(&team->mutex);
+        team->start = atomic_load_explicit(&crew->seat[0].rounds, memory_order_relaxed) + ROUNDS_MOST;
+        tell_shares(team->threads);
     }
-    pass_barrier(team, thread, threads); /* it is done */
-    mutex_lock(&team->mutex);
-    while (team->threads <= thread && !team->over) condition_wait(&team->woken, &team->mutex);
-    const int over = team->over;
-    atomic_store_explicit(&team->seat[thread].rounds, team->start, memory_order_relaxed);
-    mutex_unlock(&team->mutex);
-    return !over;
+    pass_barrier(thread, threads); /* it is done */
+    while ((int)((unsigned)(shares = atomic_load(&crew->shares.value)) % PHASE) <= thread) {
+        if ((unsigned)shares % PHASE == OVER) return 0;
+        word_sleep(&crew->shares, shares);
+    }
+    atomic_store_explicit(&crew->seat[thread].rounds, team->start, memory_order_relaxed);
+    return 1;
 }
 
 /* From thread 0 at the end of its work: let those that rest return. */
 static void team_over(Team *team) {
-    if (team->members == 1) return;
-    mutex_lock(&team->mutex);
-    team->over = 1;
-    condition_wake_all(&team->woken);
-    mutex_unlock(&team->mutex);
+    if (team->members > 1) tell_shares(OVER);
 }
 
 /* Rounding to nearest and, on x86 and ARM, denormals kept (but by bf16 instructions) and nothing trapped: a
-   call's arithmetic, whatever the caller's is. Threads inherit it, or start with it. Returns what was. */
+   call's arithmetic, whatever the caller's is. Threads are made with it. Returns what was. */
 static inline uint64_t standard_arithmetic(void) {
 #if defined(__x86_64__)
     const uint64_t was = _mm_getcsr();
@@ -210,91 +188,182 @@ static inline int64_t team_next(Team *team) { return atomic_fetch_add(&team->nex
 /* Let team_next give no more pieces that anyone has. */
 static inline void team_finish(Team *team) { atomic_store(&team->next, INT64_MAX / 2); }
 
-THREAD_FUNCTION team_member(void *p) {
-    Team *team = p;
-    long long job = -1; /* the first it sees is the one it was started for */
-    mutex_lock(&team->mutex); /* held until that is complete */
-    const int thread = ++team->seated;
-    set_free(team);
-    mutex_unlock(&team->mutex);
-    while ((job = await_change(team, &team->job, job, &team->woken)) % PHASE > 0) {
-        if (job % PHASE <= thread) continue;
-        atomic_store_explicit(&team->seat[thread].rounds, team->start, memory_order_relaxed);
-        team->work(team->argument, thread);
-        if (atomic_fetch_sub_explicit(&team->busy, 1, memory_order_acq_rel) > 1) continue;
-        mutex_lock(&team->mutex);
-        atomic_store_explicit(&team->done, job, memory_order_release);
-        condition_wake_all(&team->passed);
-        mutex_unlock(&team->mutex);
-    }
-    return 0;
+/* Wake those whose part that is, of so many threads that are called: each wakes two. */
+static void pass_call(int thread, int threads) {
+    for (int other = 2 * thread + 1; other <= 2 * thread + 2 && other < threads; other++)
+        word_wake(&crew->seat[other].call);
 }
 
-/* From thread 0, with the mutex: the next job, for so many threads. */
-static void announce(Team *team, int threads) {
-    const long long job = atomic_load_explicit(&team->job, memory_order_relaxed);
-    atomic_store_explicit(&team->job, (job / PHASE + 1) * PHASE + threads, memory_order_release);
-    condition_wake_all(&team->woken);
+/* It took so many seconds to wake one up; or more, where `at_least`. */
+static void note_wait(double seconds, int at_least) {
+    const int was = atomic_load_explicit(&crew->wait, memory_order_relaxed);
+    const int now = seconds < 1e-9 * WAIT_MOST ? (int)(1e9 * seconds) : WAIT_MOST;
+    if (now > was || !at_least) atomic_store_explicit(&crew->wait, was + (now - was) / 4, memory_order_relaxed);
 }
 
-/* End the threads that stayed. */
-static void team_end(Team *team) {
-    if (team->process != 0 && team->process == current_process()) {
-        mutex_lock(&team->mutex);
-        announce(team, 0);
-        mutex_unlock(&team->mutex);
-        for (int i = 1; i <= team->others; i++) thread_join(team->id[i]);
-        condition_destroy(&team->passed);
-        condition_destroy(&team->woken);
-        mutex_destroy(&team->mutex);
-    }
-    team->process = 0;
-}
-
-/* In a forked child, where a call of another thread was cut off: threads there are none, and its seats, so
-   many, may be at any round. */
-static void team_forget(Team *team, int threads) {
-    team->process = 0;
-    team->kept = 0;
-    for (int i = 0; i < threads; i++) atomic_init(&team->seat[i].rounds, 0);
-}
-
-/* Run work(argument, thread) on up to `threads` threads that may call team_barrier; where the system
-   refuses a thread they are fewer, as team->members says. */
-static void team_run(Team *team, int threads, void (*work)(void *, int), void *argument) {
-    const uint64_t arithmetic = standard_arithmetic();
-    const int alone = threads == 1;
-    long long done = 0;
-    if (!alone) {
-        if (team->process != current_process()) {
-            team->process = current_process();
-            team->others = team->seated = 0;
-            atomic_init(&team->job, 0);
-            atomic_init(&team->done, 0);
-            mutex_init(&team->mutex);
-            condition_init(&team->passed);
-            condition_init(&team->woken);
+/* Nanoseconds that it takes, as far as is known, until so many threads are there. */
+static int64_t team_wait(int threads) {
+    if (atomic_load_explicit(&crew->others, memory_order_relaxed) < threads - 1) return STARTING;
+    for (int i = 1; i < threads; i++)
+        if (atomic_load_explicit(&crew->seat[i].call.asleep, memory_order_relaxed) > 0) {
+            const int wait = atomic_load_explicit(&crew->wait, memory_order_relaxed);
+            /* Who was not worth waking for a while is tried again. */
+            atomic_store_explicit(&crew->wait, wait - wait / 64, memory_order_relaxed);
+            return wait;
         }
-        mutex_lock(&team->mutex);
-        while (team->others < threads - 1 && !start_member(team, team->others + 1))
-            team->others++;
-        if (threads > team->others + 1) threads = team->others + 1;
-        done = atomic_load_explicit(&team->done, memory_order_relaxed);
+    return SPINNING;
+}
+
+#if defined(__GLIBC__)
+/* A new thread often starts on its maker's CPU and stays there for milliseconds. So each starts on a CPU of
+   its own, where the process may use enough of them, and is free to move from then on. Other C libraries
+   than GNU's start threads where they like. */
+static int start_member(int thread, ThreadFunction run) {
+    pthread_attr_t attributes;
+    cpu_set_t one, *allowed = &crew->allowed[thread];
+    int cpu, here = sched_getcpu(), left = thread;
+    if (sched_getaffinity(0, sizeof *allowed, allowed) || CPU_COUNT(allowed) <= thread) {
+        CPU_ZERO(allowed);
+        return thread_start(&crew->id[thread], run, &crew->seat[thread]);
     }
-    team->members = team->threads = team->wanted = threads;
-    team->over = 0;
-    team->work = work;
-    team->argument = argument;
-    team->start = atomic_load_explicit(&team->seat[0].rounds, memory_order_relaxed); /* nobody's is higher */
+    for (cpu = 0; cpu < CPU_SETSIZE; cpu++) /* the thread-th allowed CPU that is not this one */
+        if (cpu != here && CPU_ISSET(cpu, allowed) && --left == 0) break;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    pthread_attr_init(&attributes);
+    pthread_attr_setaffinity_np(&attributes, sizeof one, &one);
+    int error = pthread_create(&crew->id[thread], &attributes, run, &crew->seat[thread]);
+    pthread_attr_destroy(&attributes);
+    return error;
+}
+static void set_free(int thread) {
+    if (CPU_COUNT(&crew->allowed[thread]) > 0)
+        sched_setaffinity(0, sizeof crew->allowed[thread], &crew->allowed[thread]);
+}
+#else
+static int start_member(int thread, ThreadFunction run) {
+    return thread_start(&crew->id[thread], run, &crew->seat[thread]);
+}
+static void set_free(int thread) {}
+#endif
+
+THREAD_FUNCTION crew_member(void *seat) {
+    Seat *own = seat;
+    const int thread = (int)(own - crew->seat);
+    int call = atomic_load(&own->call.value) & ~1; /* the one that it was made for may have come already */
+    set_free(thread);
+    for (;;) {
+        call = await_change(&own->call, call, IDLE_YIELDS);
+        if (!(call & 1) || !atomic_compare_exchange_strong(&own->call.value, &call, call + 1)) continue;
+        call++;
+        if (crew->work == NULL) return 0;
+        pass_call(thread, crew->team->members);
+        if (thread == 1 && crew->slept) note_wait(seconds_now() - crew->called, 0);
+        atomic_store_explicit(&own->rounds, crew->team->start, memory_order_relaxed);
+        crew->work(crew->argument, thread);
+        if (atomic_fetch_sub(&crew->busy, 1) > 1) continue;
+        atomic_fetch_add(&crew->done.value, 1);
+        word_wake(&crew->done);
+    }
+}
+
+/* In a forked child: there are no threads, whatever they were at. */
+static void forget_crew(void) {
+    const int others = atomic_load(&crew->others);
+    for (int i = 0; i <= others; i++) memset(&crew->seat[i], 0, sizeof(Seat));
+    memset(&crew->done, 0, sizeof(Word));
+    memset(&crew->shares, 0, sizeof(Word));
+    atomic_store(&crew->others, 0);
+    atomic_store(&crew->taken, 0);
+}
+
+static int take_crew(void) {
+    int is_free = 0;
+    return atomic_compare_exchange_strong(&crew->taken, &is_free, 1);
+}
+
+static void leave_crew(void) { atomic_store(&crew->taken, 0); }
+
+/* So many threads for who has taken the crew, or as many as the system allows. */
+static int gather_crew(int threads) {
+    int others = atomic_load(&crew->others);
+    Signals were;
+    if (others < threads - 1) {
+        if (!crew->watched) {
+            if (forget_in_children(forget_crew)) return 1;
+            crew->watched = 1;
+            atomic_store(&crew->wait, SOMETIMES);
+        }
+        if (others == 0) word_init(&crew->done), word_init(&crew->shares);
+        hold_signals(&were);
+        for (; others < threads - 1; others++) {
+            word_init(&crew->seat[others + 1].call);
+            if (start_member(others + 1, crew_member)) break;
+        }
+        let_signals(&were);
+        atomic_store(&crew->others, others);
+    }
+    return threads <= others + 1 ? threads : others + 1;
+}
+
+/* End the threads, unless they have a job: for the end of the process. */
+static void end_crew(void) {
+    if (!take_crew()) return;
+    const int others = atomic_load(&crew->others);
+    crew->work = NULL;
+    for (int i = 1; i <= others; i++) {
+        atomic_fetch_add(&crew->seat[i].call.value, 1);
+        word_wake(&crew->seat[i].call);
+    }
+    for (int i = 1; i <= others; i++) thread_join(crew->id[i]);
+    atomic_store(&crew->others, 0);
+    leave_crew();
+}
+
+static void call_crew(Team *team, void (*work)(void *, int), void *argument) {
+    team->start = atomic_load_explicit(&crew->seat[0].rounds, memory_order_relaxed); /* nobody's is higher */
+    crew->team = team;
+    crew->work = work;
+    crew->argument = argument;
+    atomic_store(&crew->busy, team->members);
+    tell_shares(team->members);
+    crew->slept = atomic_load(&crew->seat[1].call.asleep) > 0;
+    if (crew->slept) crew->called = seconds_now();
+    for (int i = 1; i < team->members; i++) atomic_fetch_add(&crew->seat[i].call.value, 1);
+    pass_call(0, team->members);
+}
+
+/* Thread 0 is through, and needs nobody who has not come yet: how many of them there are. */
+static int take_back(const Team *team) {
+    int missing = 0;
+    for (int i = 1; i < team->members; i++) {
+        int call = atomic_load(&crew->seat[i].call.value);
+        if (!(call & 1) || !atomic_compare_exchange_strong(&crew->seat[i].call.value, &call, call + 1)) continue;
+        if (i == 1 && crew->slept) note_wait(seconds_now() - crew->called, 1);
+        missing++;
+    }
+    return missing;
+}
+
+/* Run work(argument, thread) on up to `threads` threads; where the crew has a job, or the system refuses a
+   thread, they are fewer, as team->members says. With `all` each of them has a part, and they may call
+   team_barrier; else who comes late may find that the others have done it all. */
+static void team_run(Team *team, int threads, int all, void (*work)(void *, int), void *argument) {
+    const uint64_t arithmetic = standard_arithmetic();
+    const int taken = threads > 1 && take_crew();
+    int done = 0, left;
+    team->members = team->threads = team->wanted = taken ? gather_crew(threads) : 1;
     atomic_init(&team->next, 0);
-    atomic_init(&team->busy, threads - 1);
-    if (!alone) {
-        if (threads > 1) announce(team, threads);
-        mutex_unlock(&team->mutex);
+    if (team->members > 1) {
+        done = atomic_load(&crew->done.value);
+        call_crew(team, work, argument);
     }
     work(argument, 0);
-    if (threads > 1) await_change(team, &team->done, done, &team->passed);
-    if (!team->kept) team_end(team);
+    if (team->members > 1) {
+        left = 1 + (all ? 0 : take_back(team));
+        if (atomic_fetch_sub(&crew->busy, left) > left) await_change(&crew->done, done, YIELDS);
+    }
+    if (taken) leave_crew();
     restore_arithmetic(arithmetic);
 }
 

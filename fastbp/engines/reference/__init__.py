@@ -242,9 +242,6 @@ class ReferenceEngine:
         v[0] = X.toarray() if isinstance(X, CSR) else X
         return z, [dense.with_bias_node(value) for value in v]
 
-    def keep_threads(self, keep: bool) -> None:
-        pass  # NumPy has its own
-
     def after_fork(self) -> None:
         pass  # what a call works on is its own
 
