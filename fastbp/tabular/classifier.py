@@ -19,6 +19,7 @@ from fastbp.estimators.arguments import store
 from fastbp.holder import Holder
 from fastbp.losses import Loss
 from fastbp.tabular import calibration, checks
+from fastbp.tabular.attributions import Attributions
 from fastbp.tabular.base import BaseTabular
 from fastbp.tabular.importance import Importance
 from fastbp.tabular.metrics import CLASSIFICATION, Criterion, criterion
@@ -31,7 +32,13 @@ __all__ = ["TabularClassifier"]
 Array = NDArray[Any]
 
 
-class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # type: ignore[misc]
+class TabularClassifier(
+    Saved,
+    Importance,
+    Attributions,
+    ClassifierMixin,  # type: ignore[misc]
+    BaseTabular,
+):
     """A network, or several, that tells classes of a table's rows; good without a thought.
 
     It takes frames as they are: numbers, names and dates, with missing values. A share of the rows is
@@ -167,9 +174,7 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         -------
         ndarray of shape (rows,)
         """
-        best = self.predict_proba(X).argmax(axis=1)
-        labels: Array = self.classes_[best]
-        return labels
+        return self._answers(self._inputs_of(X))
 
     def predict_proba(self, X: Any) -> Array:
         """Predict the probability of every class.
@@ -182,14 +187,23 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         -------
         ndarray of shape (rows, classes)
         """
-        p = self._readable(self._mean_prediction(X))
-        p /= p.sum(axis=1, keepdims=True)
-        return p
+        return self._probabilities(self._inputs_of(X))
 
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithms of `predict_proba`."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
+
+    # The same of rows that are encoded
+
+    def _answers(self, encoded: Array) -> Array:
+        labels: Array = self.classes_[self._probabilities(encoded).argmax(axis=1)]
+        return labels
+
+    def _probabilities(self, encoded: Array) -> Array:
+        p = self._readable(self._mean_of(encoded))
+        p /= p.sum(axis=1, keepdims=True)
+        return p
 
     # What the base asks for
 

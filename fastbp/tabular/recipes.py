@@ -28,6 +28,7 @@ __all__ = [
     "Recipe",
     "dropouts_and_decays",
     "first_values",
+    "for_size",
     "rates",
     "recipe",
     "stages",
@@ -42,6 +43,10 @@ AUTHORS: dict[str, Any] = {
     "n_members": 1,
 }
 FIRST_ROWS = 8192  # training rows that first values are fitted to
+# Where all members' trainings would take more operations than so many (a minute or two on two cores),
+# there are fewer members, and then fewer epochs.
+BUDGET = 1e13
+LEAST_MEMBERS, LEAST_EPOCHS = 2, 8
 
 
 @dataclass(frozen=True)
@@ -211,6 +216,37 @@ def first_values(
             phi, _ = functions_of(stage.activation)
             v = phi(v, stage.activation.parameter)
     return found
+
+
+def for_size(
+    recipe: Recipe,
+    stages: Sequence[Stage],
+    rows: int,
+    members: int,
+    *,
+    fixed_members: bool,
+    fixed_epochs: bool,
+) -> tuple[int, int]:
+    """Members and epochs for so many rows: those given and the recipe's, unless the table is large.
+
+    A table has more epochs' worth of different rows the larger it is, and an average of several
+    networks gains less. The choice goes by sizes alone, so it is the same on every machine.
+    """
+    each = 6.0 * rows * sum(_products(stage) for stage in stages)  # operations of an epoch
+    epochs = recipe.epochs
+    share = BUDGET / max(each * members * epochs, 1)
+    if share >= 1:
+        return members, epochs
+    if not fixed_members:
+        members = min(members, max(LEAST_MEMBERS, math.ceil(members * math.sqrt(share))))
+    if not fixed_epochs:
+        epochs = min(epochs, max(LEAST_EPOCHS, math.ceil(BUDGET / (each * members))))
+    return members, epochs
+
+
+def _products(stage: Stage) -> int:
+    """Multiplications of a row."""
+    return 0 if isinstance(stage, Lookup) else sum(math.prod(shape) for shape in stage.shapes)
 
 
 def rates(recipe: Recipe, steps: int) -> NDArray[np.float64]:

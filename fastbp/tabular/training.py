@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -110,7 +110,12 @@ class Watch:
 
 
 def train_all(
-    jobs: Sequence[Job], data: Data, threads: int, time_limit: float | None, started: float
+    jobs: Sequence[Job],
+    data: Data,
+    threads: int,
+    time_limit: float | None,
+    started: float,
+    tell: Callable[[int, Member], None] | None = None,
 ) -> tuple[list[Member], list[str]]:
     """Train members side by side, as many at a time as there are threads; the same bits on any number.
 
@@ -122,6 +127,8 @@ def train_all(
     threads : int
     time_limit : float or None
         Seconds from `started` on, by `time.monotonic`.
+    tell : callable or None
+        Is given each member's index and the member, as soon as it is trained.
 
     Returns
     -------
@@ -144,11 +151,24 @@ def train_all(
             if members and watch.over:
                 break
             members.append(train(job, data, threads, watch))
+            if tell is not None:
+                tell(len(members) - 1, members[-1])
             if members[-1].stopped == "interrupt":
                 break
         return members, _told(members, *wanted, time_limit)
     with ThreadPoolExecutor(workers, "fastbp-tabular") as pool:
-        futures = [pool.submit(_if_time, job, data, each, watch, i) for i, job in enumerate(jobs)]
+        lock = threading.Lock()
+
+        def run(index: int) -> Member | None:
+            if index and watch.over:
+                return None
+            member = train(jobs[index], data, each, watch)
+            if tell is not None:
+                with lock:
+                    tell(index, member)
+            return member
+
+        futures = [pool.submit(run, i) for i in range(len(jobs))]
         try:
             wait(futures)
         except KeyboardInterrupt:  # comes to this thread alone
@@ -171,10 +191,6 @@ def _told(members: Sequence[Member], jobs: int, epochs: int, time_limit: float |
     least, most = (f(len(m.values) for m in members) for f in (min, max))
     span = f"{least}" if least == most else f"{least} to {most}"
     return [f"time_limit: trained {len(members)} of {jobs} members, for {span} of {epochs} epochs"]
-
-
-def _if_time(job: Job, data: Data, threads: int, watch: Watch, index: int) -> Member | None:
-    return None if index and watch.over else train(job, data, threads, watch)
 
 
 def _within(jobs: Sequence[Job], data: Data, threads: int, seconds: float) -> Sequence[Job]:
