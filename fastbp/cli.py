@@ -173,8 +173,8 @@ def _add_training(add: Callable[..., Any]) -> None:
     add(
         "--model",
         choices=MODELS,
-        help="realmlp, realmlp-s, mlp: networks for tables (needs scikit-learn); plain: one "
-        "multilayer perceptron, which all options below are of but --time-limit "
+        help="realmlp, realmlp-s, tabm, tabm-mini, mlp: networks for tables (needs scikit-learn); "
+        "plain: one multilayer perceptron, which all options below are of but --time-limit "
         "(default: realmlp; for the digits plain)",
     )
     add(

@@ -486,7 +486,7 @@ def test_an_interrupt_leaves_the_best_so_far(members: int) -> None:
     ("options", "message"),
     [
         ({"model": "realmpl"}, "model.*realmlp"),
-        ({"model": "tabm"}, "model"),
+        ({"model": "tabn"}, "did you mean 'tabm'"),
         ({"metric": "rmse"}, "metric"),
         ({"n_members": 0}, "n_members"),
         ({"n_folds": 1}, "n_folds"),

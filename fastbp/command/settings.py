@@ -20,7 +20,7 @@ __all__ = [
     "network",
 ]
 
-MODELS = ("realmlp", "realmlp-s", "mlp", "plain")
+MODELS = ("realmlp", "realmlp-s", "tabm", "tabm-mini", "mlp", "plain")
 _PLAIN: dict[str, Any] = {
     "activation": "relu",
     "batch_size": 32,

@@ -100,20 +100,28 @@ class Attributions:
         total = np.zeros((len(X), outputs, len(names)))
         start, end = np.zeros(outputs), np.zeros((len(X), outputs))
         block = max(1, ENTRIES // (len(of_unit) * outputs))
+        copies = me._changed(me._recipe()).copies
+        block = max(1, block // copies)
         for member in me.members_:
             parts = len(head)  # each of these kinds has one array of parameters
-            engine = create(Plan(tail, me._loss(), batch_size=256))
+            engine = create(Plan(tail, me._loss(), batch_size=copies))
             engine.set_parameters(member.parameters[parts:])
 
             def jacobian(V: Array, engine: Any = engine) -> Array:
-                out = np.empty((len(V), outputs, V.shape[1]), np.float32)
-                engine.jacobian(V, out)
-                return out
+                out = np.empty((len(V) * copies, outputs, V.shape[1]), np.float32)
+                engine.jacobian(np.repeat(V, copies, axis=0), out)
+                mean: Array = out.reshape(len(V), copies, *out.shape[1:]).mean(axis=1)
+                return mean
+
+            def f(V: Array, engine: Any = engine) -> Array:
+                out = outputs_of(engine, np.repeat(V, copies, axis=0))
+                mean: Array = out.reshape(len(V), copies, -1).mean(axis=1)
+                return mean
 
             embed = [_embedded(head, member.parameters, rows) for rows in (baseline, X)]
             origin = embed[0].mean(axis=0, dtype=np.float64).astype(np.float32)
-            start += outputs_of(engine, origin[None])[0]
-            end += outputs_of(engine, embed[1])
+            start += f(origin[None])[0]
+            end += f(embed[1])
             for at in range(0, len(X), block):
                 rows = embed[1][at : at + block]
                 total[at : at + block] += integrate(jacobian, rows, origin, steps) @ sums

@@ -28,6 +28,7 @@ from fastbp.tables.parts import Parts
 from fastbp.tabular import checks, recipes
 from fastbp.tabular.inputs import Inputs, learn_inputs, notes_of
 from fastbp.tabular.metrics import Criterion
+from fastbp.tabular.passes import outputs_of, predictions_of
 from fastbp.tabular.recipes import MODELS, Recipe
 from fastbp.tabular.splits import folds, holdout
 from fastbp.tabular.training import Data, Job, Member, Rows, train_all
@@ -36,7 +37,6 @@ __all__ = ["BaseTabular", "Listener"]
 
 Array = NDArray[Any]
 MEMBERS = 8
-_CELLS = 1 << 22  # inputs that are predicted at a time
 
 
 class Listener:
@@ -285,6 +285,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
     def _sized(self, recipe: Recipe, stages: Any, rows: int) -> tuple[int, Recipe]:
         """How many members for how many epochs; both fewer where the table is large."""
         members = self.n_members or (MEMBERS if self.n_folds is None else 1)
+        if recipe.members:  # they are of one network
+            members = 1
         folds = self.n_folds or 1
         found, epochs = recipes.for_size(
             recipe,
@@ -332,6 +334,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             "dropout": given["dropout"],
             "decay": given["weight_decay"],
         }
+        if recipe.members:
+            wanted["members"] = given["n_members"]
         return dataclasses.replace(recipe, **{k: v for k, v in wanted.items() if v is not None})
 
     def _eval_data(self, inputs: Inputs, eval_set: Any) -> Data | None:
@@ -413,7 +417,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             train,
             aside,
             self._criterion(),
-            self.patience,
+            self.patience or recipe.patience,
             self._bounds if recipe.clamp else None,
             seed,
         )
@@ -478,7 +482,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
     # Predicting
 
     def _plan(self) -> Plan:
-        return Plan(self.stages_, self._loss(), batch_size=256, threads=threads_for(self.n_jobs))
+        size = 256 * self._changed(self._recipe()).copies
+        return Plan(self.stages_, self._loss(), batch_size=size, threads=threads_for(self.n_jobs))
 
     def _columns_for(self, inputs: Inputs, X: Any) -> dict[str, Any]:
         """Columns of a table, among them those that the inputs are made of."""
@@ -507,13 +512,10 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         return total / len(self._holders)
 
     def _member_outputs(self, holder: Holder, encoded: Array, *, link: bool) -> Array:
-        out = np.empty((len(encoded), self._outputs), np.float32)
-        step = max(1024, _CELLS // encoded.shape[1])
+        copies = self._changed(self._recipe()).copies
         with holder.lock:
             engine = holder.engine or holder.use(self._plan())
-            for start in range(0, len(encoded), step):
-                engine.forward(encoded[start : start + step], out[start : start + step], link=link)
-        return out
+            return (predictions_of if link else outputs_of)(engine, encoded, copies)
 
     def _member_prediction(self, holder: Holder, encoded: Array) -> Array:
         """On the scale on which members are averaged."""

@@ -46,14 +46,16 @@ class TabularClassifier(
 
     Parameters
     ----------
-    model : {"realmlp", "realmlp-s", "mlp"}
-        RealMLP-TD; its short form, with fewer parts; a plain network. See `docs/tabular.md`.
+    model : {"realmlp", "realmlp-s", "tabm", "tabm-mini", "mlp"}
+        RealMLP-TD; its short form, with fewer parts; TabM, members that share weights; its short form;
+        a plain network. See `docs/tabular.md`.
     metric : {"log_loss", "accuracy", "roc_auc"}
         What is to be good. It decides which epoch is best (for "roc_auc" the log-loss does, which says
         nearly the same with less noise), and whether labels are smoothed (for "accuracy").
     n_members : int or None
         Networks to be averaged, each with its own first values, order and validation rows. None: 8, or
-        1 with `n_folds`.
+        1 with `n_folds`. Of "tabm" and "tabm-mini" the members that share weights, which are one
+        entry of `members_`; None: 16.
     n_folds : int or None
         Members for each part of so many, which is their validation; `oof_prediction_` then has all rows.
     validation_fraction : float
@@ -70,7 +72,8 @@ class TabularClassifier(
         Columns (names, or indices of an array) that are categories, whatever is in them.
     hidden_layer_sizes, epochs, batch_size, learning_rate, dropout, weight_decay
         None: those of the model: three layers of 128 units, 64 epochs, and minibatches of an eighth
-        of the rows, from 64 to 256 (of "mlp" two layers of 256, and 100 epochs). The authors of RealMLP
+        of the rows, from 64 to 256 (of "mlp" two layers of 256, and 100 epochs; of "tabm" three of
+        256, and at most 100 epochs, 16 after the best). The authors of RealMLP
         have other ones: `fastbp.tabular.recipes.AUTHORS`.
     patience : int or None
         Epochs without a better one, after which a member stops.

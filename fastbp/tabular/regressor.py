@@ -47,8 +47,9 @@ class TabularRegressor(
 
     Parameters
     ----------
-    model : {"realmlp", "realmlp-s", "mlp"}
-        RealMLP-TD; its short form, with fewer parts; a plain network. See `docs/tabular.md`.
+    model : {"realmlp", "realmlp-s", "tabm", "tabm-mini", "mlp"}
+        RealMLP-TD; its short form, with fewer parts; TabM, members that share weights; its short form;
+        a plain network. See `docs/tabular.md`.
     metric : {"rmse", "mae", "poisson", "quantile"}
         What is to be low: the root of the mean square of errors, the mean of their sizes, half the
         Poisson deviance (targets ≥ 0, such as counts; the network's output is their mean's logarithm),
