@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from fastbp import __version__
 from fastbp.command.metrics import METRICS
-from fastbp.command.settings import FOR_A_FILE, FOR_THE_DIGITS, RATE_FOR_THE_DIGITS
+from fastbp.command.settings import FOR_A_FILE, FOR_THE_DIGITS, MODELS, RATE_FOR_THE_DIGITS
 from fastbp.exchange import command as export
 
 __all__ = ["main"]
@@ -63,9 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train a network on a table, or on the embedded handwritten digits",
-        description="Train a network on FILE. Without FILE: on the embedded handwritten digits, "
-        "with test accuracy and the speed against the NumPy reference engine. The learning rate "
-        "falls from its initial value to 0 along half a cosine.",
+        description="Train a network on FILE: by default several networks for tables, whose mean "
+        "predicts. Without FILE: a plain one on the embedded handwritten digits, with test accuracy "
+        "and the speed against the NumPy reference engine.",
     )
     train.set_defaults(run=_later("train"))
     _add_files(train.add_argument, "*")
@@ -171,31 +171,49 @@ def _add_reading(add: Callable[..., Any]) -> None:
 
 def _add_training(add: Callable[..., Any]) -> None:
     add(
+        "--model",
+        choices=MODELS,
+        help="realmlp, realmlp-s, tabm, tabm-mini, mlp: networks for tables (needs scikit-learn); "
+        "plain: one multilayer perceptron, which all options below are of but --time-limit "
+        "(default: realmlp; for the digits plain)",
+    )
+    add(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="that training may take: fewer networks, shorter trainings (not with --model plain)",
+    )
+    add(
         "--hidden",
         type=_sizes,
         metavar="N,N,…",
         help=f"widths of the hidden layers ({_default('hidden')})",
     )
-    add("--activation", default="relu", help="of the hidden layers (default: relu)")
+    add("--activation", help="of the hidden layers (plain only; default: relu)")
     add("--epochs", type=int, help=_default("epochs"))
-    add("--batch-size", type=int, default=32, help="rows of a minibatch (default: 32)")
+    add("--batch-size", type=int, help=f"rows of a minibatch ({_default('batch_size')})")
     add(
         "--optimizer",
-        help="sgd, momentum, nesterov, rmsprop, adam or adamw "
-        f"({_default('optimizer')} with rate {RATE_FOR_THE_DIGITS})",
+        help="sgd, momentum, nesterov, rmsprop, adam or adamw (plain only; "
+        f"{_default('optimizer')} with rate {RATE_FOR_THE_DIGITS})",
     )
-    add("--learning-rate", type=float, help="initial rate (default: the optimizer's)")
+    add(
+        "--learning-rate",
+        type=float,
+        help="highest rate (default: the optimizer's, or the model's)",
+    )
     add(
         "--dropout",
         type=float,
         help=f"probability that a hidden unit is dropped in a step ({_default('dropout')})",
     )
-    add("--l2", type=float, default=0.0, help="penalty ½ l2 Σ w² on the weights")
+    add("--l2", type=float, help="penalty ½ l2 Σ w² on the weights (plain only)")
     add(
         "--validation",
         type=float,
         metavar="FRACTION",
-        help="of the rows, to measure on after every epoch; 0 for none (default: 0.1, or what there is)",
+        help="of the rows, to measure on after every epoch; 0 for none (default: 0.2, each network of "
+        "a table's its own, plain 0.1; or what there is)",
     )
     add(
         "--test",
@@ -207,18 +225,24 @@ def _add_training(add: Callable[..., Any]) -> None:
         action="append",
         default=[],
         choices=list(METRICS),
-        help="what to score by (default: accuracy or r2); may be given several times",
+        help="what to score by (default: accuracy or r2); may be given several times; networks for "
+        "tables are trained for the first one",
     )
     add("--early-stopping", type=int, metavar="N", help="stop after N epochs without improvement")
-    add("--dtype", choices=["float32", "float64"], default="float32")
+    add(
+        "--dtype",
+        choices=["float32", "float64"],
+        help="of parameters (plain only; default: float32)",
+    )
     add(
         "--precision",
         choices=["bf16"],
-        help="round the operands of matmuls to bfloat16 (faster on CPUs with AMX or AVX512-BF16)",
+        help="round the operands of matmuls to bfloat16 (faster on CPUs with AMX or AVX512-BF16; "
+        "plain only)",
     )
     add("--seed", type=int, default=0, help="of weights, split, order and dropout (default: 0)")
     add("--threads", type=int, help="most threads to use (default: what the machine allows)")
-    add("--engine", default="auto", help="auto, native, jit or reference")
+    add("--engine", help="auto, native, jit or reference (plain only; default: auto)")
     add("--save", metavar="MODEL", help="write the model here: the network, and how to encode rows")
     add(
         "--report",
@@ -231,7 +255,8 @@ def _add_training(add: Callable[..., Any]) -> None:
 def _default(name: str) -> str:
     values = (FOR_A_FILE[name], FOR_THE_DIGITS[name])
     file, digits = (",".join(map(str, v)) if isinstance(v, list) else f"{v}" for v in values)
-    return f"default: {file}; for the digits {digits}"
+    said = file if file == digits else f"{file}; for the digits {digits}"
+    return f"default of plain: {said}"
 
 
 def _sizes(text: str) -> list[int]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastbp.activations import Activation
 from fastbp.losses import Loss
 from fastbp.optimizers import SGD, Optimizer
-from fastbp.stages import Blend, Dense, Sparse, Stage
+from fastbp.stages import Blend, Dense, Heads, Members, Sparse, Stage
 
 __all__ = ["Plan"]
 
@@ -27,9 +27,9 @@ class Plan:
     Attributes
     ----------
     stages : tuple of stages
-        Of `fastbp.stages`, each as many inputs as the one before it has units. The last is Dense
-        and has no activation: the loss holds the link. The first, and no other, may be Sparse: X is
-        then `fastbp.csr.CSR`.
+        Of `fastbp.stages`, each as many inputs as the one before it has units. The last is Dense,
+        Heads or Members and has no activation: the loss holds the link. The first, and no other,
+        may be Sparse: X is then `fastbp.csr.CSR`.
     loss : Loss
     optimizer : Optimizer
     batch_size : int
@@ -95,6 +95,12 @@ class Plan:
                     "a Blend must follow a stage without activation and dropout, "
                     f"but {stage} follows {before}"
                 )
+        counts = {s.members for s in self.stages if isinstance(s, Members | Heads)}
+        if len(counts) > 1 or (counts and self.batch_size % max(counts)):
+            raise ValueError(
+                "stages of members must have the same number of them, and minibatches a multiple of "
+                f"it, but there are {sorted(counts)} members and batch_size={self.batch_size}"
+            )
         if not 0 <= self.label_smoothing < 1 or (
             self.label_smoothing and self.loss.name != "softmax_cross_entropy"
         ):
@@ -105,9 +111,14 @@ class Plan:
         last = self.stages[-1] if self.stages else None
         if self.loss.levels and (last is None or len(self.loss.levels) != last.units):
             raise ValueError(f"as many outputs as levels of the loss are needed, got {last}")
-        if not isinstance(last, Dense) or last.activation.name != "identity" or last.dropout:
+        if (
+            not isinstance(last, Dense | Heads | Members)
+            or last.activation.name != "identity"
+            or last.dropout
+        ):
             raise ValueError(
-                f"the last stage must be Dense, without activation and dropout, got {last}"
+                "the last stage must be Dense (of members Heads or Members), without activation and "
+                f"dropout, got {last}"
             )
 
     def __getstate__(self) -> dict[str, Any]:  # without what is cached

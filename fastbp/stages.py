@@ -25,7 +25,9 @@ __all__ = [
     "Blend",
     "Dense",
     "Factors",
+    "Heads",
     "Lookup",
+    "Members",
     "Periodic",
     "Scale",
     "Sparse",
@@ -351,7 +353,109 @@ class Lookup:
         return [generator.standard_normal(self.shapes[0]).astype(dtype)]
 
 
-Stage = Dense | Scale | Blend | Periodic | Lookup | Sparse
+@dataclass(frozen=True)
+class Members:
+    """z = s_m ⊙ v + b_m: numbers of its own for each of k members, which share the stages between them.
+
+    Row r of a call (of X, or of an epoch's order) is the copy of a sample that member r mod k sees: a
+    sample has k rows, one after the other, and minibatches are multiples of k rows.
+
+    Attributes
+    ----------
+    inputs, members : int
+        The latter is k.
+    scale, shift : bool
+        Whether there is s, 1 at first, and whether there is b, 0 at first.
+
+    Examples
+    --------
+    >>> from fastbp.stages import Members
+    >>> Members(4, 3).shapes, Members(4, 3, shift=True).shapes
+    (((4, 3),), ((4, 6),))
+    """
+
+    inputs: int
+    members: int
+    scale: bool = True
+    shift: bool = False
+    activation: Activation = IDENTITY
+    dropout: float = 0.0
+    factors: tuple[Factors, Factors] = PLAIN
+
+    def __post_init__(self) -> None:
+        if self.members < 1 or not (self.scale or self.shift):
+            raise ValueError(f"1 ≤ members, and scale or shift, but got {self}")
+
+    @property
+    def units(self) -> int:
+        """As many as inputs."""
+        return self.inputs
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Of its parameters: of each input s of all members, then b of all."""
+        return ((self.inputs, self.members * (self.scale + self.shift)),)
+
+    @property
+    def penalized(self) -> tuple[int, ...]:
+        """As in `Dense`: s, not b."""
+        return (self.members if self.scale else 0,)
+
+    def first_values(
+        self, weight_init: str, dtype: str, generator: np.random.Generator
+    ) -> list[NDArray[Any]]:
+        """Ones, then zeros."""
+        P = np.zeros(self.shapes[0], dtype)
+        if self.scale:
+            P[:, : self.members] = 1
+        return [P]
+
+
+@dataclass(frozen=True)
+class Heads:
+    """z = W_m v: weights of its own for each of k members, whose rows are those of `Members`. No bias.
+
+    Attributes
+    ----------
+    inputs, units, members : int
+
+    Examples
+    --------
+    >>> from fastbp.stages import Heads
+    >>> Heads(4, 2, members=3).shapes
+    ((4, 6),)
+    """
+
+    inputs: int
+    units: int
+    members: int
+    activation: Activation = IDENTITY
+    dropout: float = 0.0
+    factors: tuple[Factors, Factors] = PLAIN
+
+    def __post_init__(self) -> None:
+        if self.members < 1:
+            raise ValueError(f"1 ≤ members, but got {self}")
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Of its parameters: of each input the weights of all units of one member after the other."""
+        return ((self.inputs, self.members * self.units),)
+
+    @property
+    def penalized(self) -> tuple[int, ...]:
+        """As in `Dense`: all."""
+        return (self.members * self.units,)
+
+    def first_values(
+        self, weight_init: str, dtype: str, generator: np.random.Generator
+    ) -> list[NDArray[Any]]:
+        """From U(−1/√inputs, 1/√inputs)."""
+        bound = 1 / math.sqrt(self.inputs)
+        return [generator.uniform(-bound, bound, self.shapes[0]).astype(dtype)]
+
+
+Stage = Dense | Scale | Blend | Periodic | Lookup | Sparse | Members | Heads
 
 
 def dense(

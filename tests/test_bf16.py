@@ -315,7 +315,17 @@ def test_the_command_trains_saves_and_predicts(run: Any, tmp_path: Path, engine:
     lines = [f"{a:.3f},{b:.3f},{'yes' if a > b else 'no'}" for a, b in X[:, :2].tolist()]
     path.write_text("\n".join(["a,b,kind", *lines]))
     model = tmp_path / "m"
-    how = ("--target", "kind", "--hidden", 16, "--learning-rate", 0.05, "--quiet")
+    how = (
+        "--target",
+        "kind",
+        "--hidden",
+        16,
+        "--learning-rate",
+        0.05,
+        "--quiet",
+        "--model",
+        "plain",
+    )
     precise = ("--precision", "bf16", "--engine", engine)
     status, out, err = run("train", path, *how, *precise, "--save", model)
     assert (status, err) == (0, "")

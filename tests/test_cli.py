@@ -97,7 +97,9 @@ def called(run, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_what_is_taken_for_a_file(called, flowers: Path) -> None:
-    ((sizes,), made), ((X, y), fitted) = called("train", flowers, "--target", "kind")
+    ((sizes,), made), ((X, y), fitted) = called(
+        "train", flowers, "--target", "kind", "--model", "plain"
+    )
     assert sizes == [4, 128, 128, 3]
     assert made == {
         "activation": "relu",
@@ -145,7 +147,7 @@ def test_what_is_given_is_taken(called, flowers: Path) -> None:
     given = "--hidden 8,7 --activation tanh --epochs 3 --batch-size 5 --optimizer sgd --l2 0.5"
     given += " --learning-rate 0.25 --dropout 0.1 --validation 0 --dtype float64 --seed 4"
     given += " --threads 2 --engine reference --quiet --task regression"
-    args = ("train", flowers, "--target", "width", *given.split())
+    args = ("train", flowers, "--target", "width", "--model", "plain", *given.split())
     ((sizes,), made), ((X, _), fitted) = called(*args)
     assert sizes == [6, 8, 7, 1]
     assert made == {
@@ -173,13 +175,17 @@ def test_what_is_given_is_taken(called, flowers: Path) -> None:
     }
 
 
-def test_classification_from_csv_to_predictions(run, flowers: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "inputs"), [("realmlp", 3), ("mlp", 3), ("plain", 4)])
+def test_classification_from_csv_to_predictions(
+    run, flowers: Path, tmp_path: Path, kind: str, inputs: int
+) -> None:
     model, output = tmp_path / "model.safetensors", tmp_path / "out.csv"
     status, out, err = run(
-        "train", flowers, "--target", "kind", "--save", model, "--hidden", "16,16"
+        *("train", flowers, "--target", "kind", "--save", model, "--hidden", "16,16"),
+        *(() if kind == "realmlp" else ("--model", kind)),
     )
     assert (status, err) == (0, "")
-    assert "300 rows, 4 inputs: classification of 'kind', 3 classes" in out
+    assert f"300 rows, {inputs} inputs: classification of 'kind', 3 classes" in out
     assert score(out) == 1
 
     with flowers.open(newline="") as file:
@@ -232,10 +238,13 @@ def test_target_by_index_from_the_end(run, flowers: Path) -> None:
     assert "classification of 'kind'" in run("train", flowers, "--target", -1, "--epochs", 1)[1]
 
 
-def test_same_seed_same_output(run, flowers: Path) -> None:
+@pytest.mark.parametrize("model", [(), ("--model", "plain")], ids=["", "plain"])
+def test_same_seed_same_output(run, flowers: Path, model: tuple[str, ...]) -> None:
     def losses(seed: int) -> list[str]:
-        out = run("train", flowers, "--target", "kind", "--epochs", 3, "--seed", seed)[1]
-        return re.findall(r"loss \S+", out)
+        out = run("train", flowers, "--target", "kind", "--epochs", 3, "--seed", seed, *model)[1]
+        found = re.findall(r"loss \S+|validation \d\S+", out)
+        assert found
+        return found
 
     assert losses(1) == losses(1) != losses(2)
 
@@ -244,7 +253,7 @@ def test_early_stopping(run, flowers: Path) -> None:
     # At rate 0 nothing gets better after the first epoch.
     out = run(
         *("train", flowers, "--target", "kind", "--epochs", 9, "--early-stopping", 2),
-        *("--learning-rate", 0),
+        *("--learning-rate", 0, "--model", "plain"),
     )[1]
     assert out.count("samples/s") == 3
     assert "weights of epoch 1, the one with the lowest validation loss" in out
@@ -274,9 +283,9 @@ def test_a_model_of_the_digits_predicts_pixel_counts(run, tmp_path: Path) -> Non
         ("train FLOWERS", "--target"),
         ("train FLOWERS --target kin", "did you mean 'kind'?"),
         ("train FLOWERS --target kind --task regression", "not for regression"),
-        ("train FLOWERS --target kind --activation rellu", "did you mean 'relu'?"),
-        ("train FLOWERS --target kind --optimizer adma", "did you mean 'adam'?"),
-        ("train FLOWERS --target kind --engine natvie", "did you mean 'native'?"),
+        ("train FLOWERS --target kind --model plain --activation rellu", "did you mean 'relu'?"),
+        ("train FLOWERS --target kind --model plain --optimizer adma", "did you mean 'adam'?"),
+        ("train FLOWERS --target kind --model plain --engine natvie", "did you mean 'native'?"),
         ("train FLOWERS --target kind --hidden 8,x", "'8,x'"),
         ("train FLOWERS --target kind --hidden 0", "≥ 1"),
         ("train FLOWERS --target kind --epochs 0", "--epochs must be an integer ≥ 1"),
@@ -285,9 +294,30 @@ def test_a_model_of_the_digits_predicts_pixel_counts(run, tmp_path: Path) -> Non
         ("train FLOWERS --target kind --dropout 1", "dropout must be"),
         ("train FLOWERS --target kind --validation 1", "--validation must be"),
         ("train FLOWERS --target kind --validation -0.5", "--validation must be"),
-        ("train FLOWERS --target kind --validation 0 --early-stopping 3", "early_stopping needs"),
+        (
+            "train FLOWERS --target kind --model plain --validation 0 --early-stopping 3",
+            "early_stopping needs",
+        ),
+        ("train FLOWERS --target kind --validation 0 --early-stopping 3", "--early-stopping needs"),
         ("train FLOWERS --target kind --seed -1", "--seed must be"),
-        ("train FLOWERS --target kind --threads 0", "threads must be"),
+        (
+            "train FLOWERS --target kind --activation relu",
+            "--activation is an option of --model plain",
+        ),
+        (
+            "train FLOWERS --target kind --optimizer sgd",
+            "realmlp (the default for files) has its own",
+        ),
+        ("train FLOWERS --target kind --model mlp --l2 1", "--model mlp has its own"),
+        (
+            "train FLOWERS --target kind --model plain --time-limit 3",
+            "--time-limit is an option of",
+        ),
+        ("train FLOWERS --target kind --time-limit 0", "--time-limit must be"),
+        ("train --time-limit 3", "--time-limit is an option of"),
+        ("train --model mlp", "--model mlp needs a FILE"),
+        ("train FLOWERS --target kind --model forest", "invalid choice: 'forest'"),
+        ("train FLOWERS --target kind --threads 0", "--threads must be"),
         (
             "train FLOWERS --target kind --save none/model.safetensors",
             "--save must be a file in a folder",
@@ -315,7 +345,7 @@ def test_mistakes_are_one_line_and_status_2(
 
 @pytest.mark.parametrize("more", [(), ("--early-stopping", 2)], ids=["", "early stopping"])
 def test_divergence_is_status_1(run, flowers: Path, more: tuple[object, ...]) -> None:
-    rate = ("--learning-rate", 1e30, "--optimizer", "sgd")
+    rate = ("--learning-rate", 1e30, "--optimizer", "sgd", "--model", "plain")
     status, _, err = run("train", flowers, "--target", "kind", *rate, *more)
     assert status == 1
     assert "epoch" in err
@@ -340,13 +370,13 @@ def test_info_and_version(run) -> None:
 
 def test_as_a_module(tmp_path: Path, flowers: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "fastbp", "train", flowers, "--target", "kind", "--epochs", "1"],
+        [sys.executable, "-m", "fastbp", "train", flowers, "--target", "kind", "--epochs", "2"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "epoch 1/1" in done.stdout
+    assert "network 8: 2 epochs" in done.stdout
 
 
 def test_a_reader_that_has_seen_enough_is_no_mistake() -> None:

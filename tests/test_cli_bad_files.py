@@ -101,7 +101,7 @@ def test_what_is_read_is_never_replaced(run, refused, tmp_path: Path) -> None:
     text = "a,b,y\n" + "\n".join(BODY) + "\n"
     write(text)
     write(text, "test.csv")
-    train = ("train", "t.csv", "--target", "y", *QUICK)
+    train = ("train", "t.csv", "--target", "y", "--model", "plain", *QUICK)
     for more, message in (
         (("--save", "t.csv"), "--save would replace 't.csv', which is read"),
         (("--report", "./t.csv"), "--report would replace 't.csv', which is read"),
@@ -117,6 +117,8 @@ def test_what_is_read_is_never_replaced(run, refused, tmp_path: Path) -> None:
         "export", "m.st", "--to", "python", "--output", "m.st"
     )
     assert (Path("t.csv").read_text(), Path("m.st").read_bytes()) == (text, model)
+    assert run("train", "t.csv", "--target", "y", *QUICK, "--save", "m.st")[0] == 0
+    assert "--model plain has" in refused("export", "m.st", "--to", "python", "--output", "m.py")
 
 
 def test_output_goes_to_pipes_and_files(run, tmp_path: Path) -> None:
@@ -134,29 +136,38 @@ def test_without_the_extra_only_arrays_are_read(
     for module in ("pyarrow", "narwhals", "sklearn"):
         monkeypatch.setitem(sys.modules, module, None)
     write("a,b,y\n" + "\n".join(BODY) + "\n")
+    plain = (*QUICK, "--model", "plain")
     assert refused("train", "t.csv", "--target", "y", *QUICK) == (
+        "fastbp: --model realmlp needs sklearn: "
+        'pip install "fastbp[tables]"; --model plain does without\n'
+    )
+    assert refused("train", "t.csv", "--target", "y", *plain) == (
         'fastbp: t.csv: a text file needs pyarrow: pip install "fastbp[tables]"\n'
     )
     X = np.random.default_rng(0).normal(size=(80, 3))
     np.save("t.npy", X)
     np.savez("t.npz", X=X, kind=np.array(["u", "v"] * 40), town=np.array(["a", "b", "b", "c"] * 20))
     assert "2 inputs: regression of '0'" in first_line(
-        run("train", "t.npy", "--target", 0, "--save", "m", *QUICK)
+        run("train", "t.npy", "--target", 0, "--save", "m", *plain)
     )
     assert len(run("predict", "m", "t.npy")[1].split()) == 81
-    line = first_line(run("train", "t.npz", "--target", "kind", "--save", "m", *QUICK))
+    line = first_line(run("train", "t.npz", "--target", "kind", "--save", "m", *plain))
     assert "6 inputs: classification of 'kind', 2 classes" in line
     assert len(run("predict", "m", "t.npz")[1].split()) == 81
 
 
-def test_info_of_a_model(run, refused) -> None:
+@pytest.mark.parametrize(
+    ("model", "shown"), [("plain", "2 → 4"), ("realmlp", "Periodic 2-8 → Scale 8-8 → Dense 8-4")]
+)
+def test_info_of_a_model(run, refused, model: str, shown: str) -> None:
     write("a,b,y\n" + "\n".join(BODY) + "\n")
-    assert run("train", "t.csv", "--target", "y", "--save", "m", *QUICK)[0] == 0
+    args = ("train", "t.csv", "--target", "y", "--save", "m", "--model", model)
+    assert run(*args, *QUICK)[0] == 0
     status, out, _ = run("info", "m")
     assert status == 0
     assert out.startswith("classification of 'y', 2 classes: u, v\n")
     assert re.search(r"^a +number +about", out, re.MULTILINE)
-    assert "2 → 4" in out
+    assert shown in out
     assert "t.csv" in refused("info", "t.csv")
 
 
@@ -167,7 +178,8 @@ def test_an_interrupt_leaves_nothing(run, monkeypatch: pytest.MonkeyPatch, tmp_p
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fastbp.MLP, "fit", interrupted)
-    assert run("train", "t.csv", "--target", "y", "--save", "m", *QUICK)[0] == 130
+    args = ("train", "t.csv", "--target", "y", "--save", "m", "--model", "plain")
+    assert run(*args, *QUICK)[0] == 130
     assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
 
 
@@ -211,6 +223,8 @@ def test_training_shows_a_bar_or_lines(run, monkeypatch: pytest.MonkeyPatch) -> 
     pytest.importorskip("tqdm", reason="tqdm is not installed")
     write("a,b,y\n" + "\n".join(BODY) + "\n")
     train = ("train", "t.csv", "--target", "y", "--epochs", 2, "--hidden", 4)
+    assert run(*train)[1].count("network ") == 8
+    train = (*train, "--model", "plain")
     assert run(*train)[1].count("samples/s") == 2
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     status, out, err = run(*train)

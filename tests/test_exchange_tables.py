@@ -216,6 +216,7 @@ def test_a_model_of_the_command(target, tmp_path, capsys) -> None:
                                                           kind, strict=True))]  # fmt: skip
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     options = ["--target", target, "--epochs", "3", "--quiet", "--engine", "reference"]
+    options += ["--model", "plain"]
     path = str(tmp_path / "m.safetensors")
     assert main(["train", str(tmp_path / "t.csv"), *options, "--save", path]) == 0
     for to in ("onnx", "c", "python"):

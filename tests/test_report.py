@@ -66,14 +66,19 @@ def write_csv(name: str, rows: int) -> None:
     Path(name).write_text("\n".join(["signal,noise,kind,y", *lines]))
 
 
-def test_classification(capsys: pytest.CaptureFixture[str]):
+MODELS = pytest.mark.parametrize("model", ["realmlp", "realmlp-s", "mlp", "plain"])
+
+
+@MODELS
+def test_classification(capsys: pytest.CaptureFixture[str], model: str):
     write_csv("t.csv", 400)
-    arguments = ("t.csv", "--target", "kind", "--ignore", "y", "--test", "0.25")
+    arguments = ("t.csv", "--target", "kind", "--ignore", "y", "--test", "0.25", "--model", model)
     page, out = train(capsys, *arguments, "--save", "m.safetensors", "--metric", "accuracy")
     text = text_of(page)
     assert "report written to run.html" in out
     assert "<up> & away" in text  # escaped, so the parser gives it back
-    for word in ("t.csv", "signal", "noise", "Adam", "fastbp predict m.safetensors new.csv"):
+    used = "Adam" if model == "plain" else f"{model}, the mean of 8 networks"
+    for word in ("t.csv", "signal", "noise", used, "fastbp predict m.safetensors new.csv"):
         assert word in text
     test = re.search(r"test accuracy: (\S+)", out)
     assert test
@@ -91,10 +96,12 @@ def test_classification(capsys: pytest.CaptureFixture[str]):
     assert fastbp.load(code).predict({"signal": [3.0], "noise": [0.0]})[0] == "<up> & away"
 
 
-def test_regression(capsys: pytest.CaptureFixture[str]):
+@MODELS
+def test_regression(capsys: pytest.CaptureFixture[str], model: str):
     write_csv("t.csv", 200)
     write_csv("test.csv", 50)
-    page, out = train(capsys, "t.csv", "--target", "y", "--ignore", "kind", "--test", "test.csv")
+    arguments = ("t.csv", "--target", "y", "--ignore", "kind", "--test", "test.csv")
+    page, out = train(capsys, *arguments, "--model", model)
     text = text_of(page)
     test = re.search(r"test r2: (\S+)", out)
     assert test
@@ -112,9 +119,10 @@ def test_the_digits_and_no_validation(capsys: pytest.CaptureFixture[str]):
     assert f"{float(shown[1]) / 100:.3f}" in text_of(page)
 
 
-def test_without_rows_held_out(capsys: pytest.CaptureFixture[str]):
+@MODELS
+def test_without_rows_held_out(capsys: pytest.CaptureFixture[str], model: str):
     write_csv("t.csv", 60)
-    page, _ = train(capsys, "t.csv", "--target", "y", "--validation", "0")
+    page, _ = train(capsys, "t.csv", "--target", "y", "--validation", "0", "--model", model)
     assert "Scores" not in text_of(page)
 
 

@@ -204,9 +204,10 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match=r"model.safetensors"):
                 tabular.load(path)
     path.write_bytes(whole)
-    for load in (fastbp.load, fastbp.MLP.load):
-        with pytest.raises(ValueError, match="tabular model"):
-            load(path)
+    with pytest.raises(ValueError, match="tabular model"):
+        fastbp.MLP.load(path)
+    with pytest.raises(ValueError, match="engine 'auto' only"):
+        fastbp.load(path, engine="reference")
     net = fastbp.MLP([2, 3, 2], seed=0)
     net.save(path)
     with pytest.raises(ValueError, match="holds no tabular model"):
@@ -485,7 +486,7 @@ def test_an_interrupt_leaves_the_best_so_far(members: int) -> None:
     ("options", "message"),
     [
         ({"model": "realmpl"}, "model.*realmlp"),
-        ({"model": "tabm"}, "model"),
+        ({"model": "tabn"}, "did you mean 'tabm'"),
         ({"metric": "rmse"}, "metric"),
         ({"n_members": 0}, "n_members"),
         ({"n_folds": 1}, "n_folds"),

@@ -8,10 +8,10 @@ import math
 import numpy as np
 
 from fastbp.command.metrics import check_metrics
-from fastbp.command.report import Source, write
+from fastbp.command.report import OfNetwork, Source, write
 from fastbp.command.settings import fit_options, network
 from fastbp.command.split import held_out
-from fastbp.command.training import Rows, fit, report
+from fastbp.command.training import best_epoch, fit, scored, scores
 from fastbp.data import load_digits
 from fastbp.engines import choose
 from fastbp.tables.encoding import Encoding, Number
@@ -43,16 +43,16 @@ def train_digits(args: argparse.Namespace) -> None:
     X_train, y_train = X[~aside], y[~aside]
     history = fit(args, model, (X_train, y_train, None), (X[aside], y[aside], None))
     table = TableModel(model, encoding, target)
-    report(table, history, metrics, "validation", X[aside], y[aside], None)
+    best_epoch(history)
+    sets = {"validation": scored(table, (X[aside], y[aside], None))}
+    scores(metrics, sets)
     if args.save is not None:
         table.save(args.save)
         print(f"model saved to {args.save}")
     if args.report is not None:
-        sets: dict[str, Rows] = {
-            "validation": (X[aside], y[aside], None),
-            "test": (X_test, y_test, None),
-        }
-        write(args, Source("the digits", said), table, history, sets)
+        sets["test"] = scored(table, (X_test, y_test, None))
+        page = OfNetwork(args, table, history)
+        write(args, Source("the digits", said), page, sets, X_test)
         print(f"report written to {args.report}")
     accuracy = np.mean(model.predict(X_test) == y_test)
     print(f"test accuracy: {accuracy:.2%} of {len(X_test)} images that had no part in training")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from typing import Any
 
 from fastbp.config import show_config
 from fastbp.tables.encoding import Category, Column, Date
 from fastbp.tables.learning import Fact
-from fastbp.tables.model import load
+from fastbp.tables.model import TableModel, load
 from fastbp.tables.overview import overview
 
 __all__ = ["run"]
@@ -25,8 +27,30 @@ def run(args: argparse.Namespace) -> None:
     else:
         shown = ", ".join(map(str, target.classes[:10])) + ", …" * (len(target.classes) > 10)
         print(f"classification of {target.name!r}, {len(target.classes):,} classes: {shown}")
-    print(overview([_fact(column) for column in model.encoding.columns]))
-    print(model.network.summary())
+    if isinstance(model, TableModel):
+        print(overview([_fact(column) for column in model.encoding.columns]))
+        print(model.network.summary())
+    else:
+        _tabular(model)
+
+
+def _tabular(model: Any) -> None:
+    """Of networks for tables."""
+    inputs, estimator = model.encoder, model.estimator
+    known = () if inputs.encoding is None else inputs.encoding.columns
+    facts = [_fact(column) for column in known]
+    facts += [replace(_fact(column), inputs=1) for column in inputs.coded]
+    print(overview(facts))
+    members = len(estimator.members_)
+    parameters = sum(a * b for stage in estimator.stages_ for a, b in stage.shapes)
+    print(f"{estimator.model}, metric {estimator.metric}: the mean of {members} networks")
+    print(f"{' → '.join(_stage(s) for s in estimator.stages_)}: {parameters:,} parameters each")
+    for note in estimator.notes_:
+        print(f"note: {note}")
+
+
+def _stage(stage: Any) -> str:
+    return f"{type(stage).__name__} {stage.inputs}-{stage.units}"
 
 
 def _fact(column: Column) -> Fact:

@@ -17,7 +17,8 @@ from fastbp._options import check_apart, check_output
 from fastbp.command import table as tables
 from fastbp.command.progress import Meter
 from fastbp.model_file import replacing
-from fastbp.tables.model import TableModel, load
+from fastbp.tables.model import load
+from fastbp.tables.predictor import Predictor
 
 __all__ = ["run"]
 
@@ -52,10 +53,10 @@ def _names(given: str) -> list[str]:
     return [name.strip() for name in given.split(",") if name.strip()]
 
 
-def _predicted(model: TableModel, X: Any, proba: bool) -> list[Any]:
+def _predicted(model: Predictor, X: Any, proba: bool) -> list[Any]:
     """Rows of cells."""
     if proba:
-        rows: list[Any] = model.network.predict_proba(X).tolist()
+        rows: list[Any] = model.probabilities(X).tolist()
         return rows
     return [(answer,) for answer in model.answers(X).tolist()]
 

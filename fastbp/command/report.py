@@ -11,21 +11,23 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import _html
 from fastbp.command.metrics import check_metrics, measure
-from fastbp.command.training import Rows
+from fastbp.command.training import Scored
 from fastbp.config import describe
 from fastbp.exchange.attributions import importance
 from fastbp.history import History
 from fastbp.model_file import replacing
 from fastbp.tables.learning import Fact
 from fastbp.tables.model import TableModel
+from fastbp.tables.predictor import Predictor
 
-__all__ = ["Source", "write"]
+__all__ = ["OfNetwork", "Source", "Trained", "named", "some", "write"]
 
 MOST_CLASSES = 30  # of a confusion matrix
 MOST_POINTS = 2000
@@ -63,12 +65,84 @@ class Source:
     notes: Sequence[str] = ()
 
 
+class OfNetwork:
+    """What a page says of a plain network.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Of ``fastbp train``.
+    table : TableModel
+        As trained.
+    history : History
+    """
+
+    def __init__(self, args: argparse.Namespace, table: TableModel, history: History) -> None:
+        self.args, self.table, self.history = args, table, history
+
+    def model(self) -> list[str]:
+        """What was trained, and how."""
+        plan, history, facts = self.table.network.plan, self.history, describe()
+        engine, threads = self.args.engine, self.args.threads
+        told: list[tuple[str, object]] = [
+            ("optimizer", repr(plan.optimizer)),
+            ("rows of a minibatch", plan.batch_size),
+            ("epochs", f"{history.epochs} of {self.args.epochs}, stopped by {history.stopped}"),
+            ("seconds in epochs", f"{sum(history.seconds):.3g}"),
+            ("seed", self.args.seed),
+            ("engine", f"{facts['engine'] if engine == 'auto' else engine}"),
+            ("threads", facts["threads"] if threads is None else threads),
+        ]
+        if history.best_epoch is not None:
+            best = f"{history.best_epoch + 1}, the lowest validation loss"
+            told.append(("weights of epoch", best))
+        return [_html.network(plan, None), f"<p></p>{named(told)}"]
+
+    def training(self) -> str:
+        """How it went."""
+        return _html.history(self.history)
+
+    def importance(self, X: NDArray[Any]) -> tuple[list[str], NDArray[np.float64]]:
+        """Names of columns, and how much each has to do with the predictions of these rows."""
+        columns = self.table.encoding.columns
+        starts = np.cumsum([0, *(len(c.inputs) for c in columns[:-1])]).tolist()
+        values = importance(self.table.network, X, starts=starts)
+        return [column.name for column in columns], values
+
+
+class Trained(Protocol):
+    """What a page says of a model: `OfNetwork`, or that of networks for tables."""
+
+    @property
+    def table(self) -> Predictor:
+        """What predicts."""
+
+    def model(self) -> list[str]:
+        """What was trained, and how."""
+
+    def training(self) -> str:
+        """How it went."""
+
+    def importance(self, X: NDArray[Any]) -> tuple[list[str], NDArray[np.float64]]:
+        """Names of columns, and how much each has to do with the predictions of these rows."""
+
+
+def named(rows: Sequence[tuple[str, object]]) -> str:
+    """A table of names and values."""
+    body = "".join(
+        f'<tr><th style="text-align:left">{_html.escape(name)}</th>'
+        f"<td>{_html.escape(str(value))}</td></tr>"
+        for name, value in rows
+    )
+    return f"{_html.TABLE}<tbody>{body}</tbody>{_html.END}"
+
+
 def write(
     args: argparse.Namespace,
     source: Source,
-    table: TableModel,
-    history: History,
-    held_out: dict[str, Rows],
+    trained: Trained,
+    held_out: dict[str, Scored],
+    X: NDArray[Any],
 ) -> None:
     """Write the page to ``args.report``; one that is there is replaced once the new one is complete.
 
@@ -77,27 +151,31 @@ def write(
     args : argparse.Namespace
         Of ``fastbp train``.
     source : Source
-    table : TableModel
-        As trained.
-    history : History
+    trained : Trained
     held_out : dict
-        For each set of rows, by name, inputs, targets (class indices, or numbers on the scale of the
-        target) and weights. The last one that has rows is the one to show predictions of.
+        For each set of rows, by name, predictions, targets and weights. The last one that has rows is
+        the one to show predictions of.
+    X : ndarray
+        Inputs of some of them, to say which columns matter; may be none.
     """
-    held_out = {name: rows for name, rows in held_out.items() if len(rows[0])}
+    table = trained.table
+    held_out = {name: rows for name, rows in held_out.items() if len(rows[1])}
     title = f"{table.target.name}: trained on {source.name}"
     sections = [
         f"<h1>{_html.escape(title)}</h1>",
         f"<p>fastbp {describe()['fastbp']}, {time.strftime('%Y-%m-%d %H:%M')}</p>",
         *_data(source),
-        *_model(args, table, history),
+        "<h2>Model</h2>",
+        *trained.model(),
         "<h2>Training</h2>",
-        _html.history(history),
+        trained.training(),
     ]
     if held_out:
         sections += _scores(table, held_out)
-        sections += _predictions(table, *list(held_out.items())[-1])
-        sections += _columns(table, *list(held_out.items())[-1])
+        name, rows = list(held_out.items())[-1]
+        sections += _predictions(table, name, rows)
+        if len(X):
+            sections += _columns(trained, X, name)
     sections += _loading(args, table)
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -121,50 +199,22 @@ def _data(source: Source) -> list[str]:
     return parts
 
 
-def _model(args: argparse.Namespace, table: TableModel, history: History) -> list[str]:
-    plan = table.network.plan
-    facts = describe()
-    told = [
-        ("optimizer", repr(plan.optimizer)),
-        ("rows of a minibatch", plan.batch_size),
-        ("epochs", f"{history.epochs} of {args.epochs}, stopped by {history.stopped}"),
-        ("seconds in epochs", f"{sum(history.seconds):.3g}"),
-        ("seed", args.seed),
-        ("engine", f"{facts['engine'] if args.engine == 'auto' else args.engine}"),
-        ("threads", facts["threads"] if args.threads is None else args.threads),
-    ]
-    if history.best_epoch is not None:
-        told.append(("weights of epoch", f"{history.best_epoch + 1}, the lowest validation loss"))
-    rows = "".join(
-        f'<tr><th style="text-align:left">{_html.escape(name)}</th>'
-        f"<td>{_html.escape(str(value))}</td></tr>"
-        for name, value in told
-    )
-    return [
-        "<h2>Model</h2>",
-        _html.network(plan, None),
-        f"<p></p>{_html.TABLE}<tbody>{rows}</tbody>{_html.END}",
-    ]
-
-
-def _scores(table: TableModel, held_out: dict[str, Rows]) -> list[str]:
+def _scores(table: Predictor, held_out: dict[str, Scored]) -> list[str]:
     classes = table.target.classes
     names = check_metrics([], None if classes is None else len(classes), every=True)
     rows = []
-    for name, (X, y, weight) in held_out.items():
-        predicted = table.answers(X) if classes is None else table.network.predict_proba(X)
-        found = measure(names, predicted, np.asarray(y), weight)
-        rows.append([name, f"{len(X):,}", *(f"{value:.4f}" for _, value in found)])
+    for name, (predicted, y, weight) in held_out.items():
+        found = measure(names, predicted, y, weight)
+        rows.append([name, f"{len(y):,}", *(f"{value:.4f}" for _, value in found)])
     return ["<h2>Scores</h2>", _html.table(["set", "rows", *names], rows)]
 
 
-def _predictions(table: TableModel, name: str, rows: Rows) -> list[str]:
+def _predictions(table: Predictor, name: str, rows: Scored) -> list[str]:
     """A confusion matrix, or predicted against true numbers."""
-    X, y, _ = rows
+    predicted, y, _ = rows
     classes = table.target.classes
     if classes is None:
-        predicted = table.answers(X)
-        chosen = _some(len(X), MOST_POINTS)
+        chosen = some(len(y), MOST_POINTS)
         points = list(zip(y[chosen].tolist(), predicted[chosen].tolist(), strict=True))
         residual = y - predicted
         quartiles = np.quantile(residual, (0.05, 0.25, 0.5, 0.75, 0.95))
@@ -176,9 +226,8 @@ def _predictions(table: TableModel, name: str, rows: Rows) -> list[str]:
             _html.table(head, [[f"{q:.4g}" for q in quartiles]]),
         ]
     labels = [str(label) for label in classes]
-    predicted = table.network.predict(X)
     counts = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(counts, (np.asarray(y), predicted), 1)
+    np.add.at(counts, (y, predicted.argmax(axis=1)), 1)
     if len(labels) <= MOST_CLASSES:
         shown = _html.grid(labels, counts.tolist())
     else:
@@ -190,20 +239,18 @@ def _predictions(table: TableModel, name: str, rows: Rows) -> list[str]:
     return [f"<h2>Confusion of the {name} rows</h2>", shown]
 
 
-def _columns(table: TableModel, name: str, rows: Rows) -> list[str]:
-    columns = table.encoding.columns
-    starts = np.cumsum([0, *(len(c.inputs) for c in columns[:-1])]).tolist()
-    X = rows[0][_some(len(rows[0]), MOST_ROWS)]
-    values = importance(table.network, X, starts=starts)
+def _columns(trained: Trained, X: NDArray[Any], name: str) -> list[str]:
+    X = X[some(len(X), MOST_ROWS)]
+    names, values = trained.importance(X)
     largest = np.argsort(-values, kind="stable")[:MOST_COLUMNS]
     return [
         "<h2>Most important columns</h2>",
         f"<p>Mean |attribution| (integrated gradients from the mean row) of {len(X):,} {name} rows.</p>",
-        _html.bars([columns[i].name for i in largest], values[largest].tolist()),
+        _html.bars([names[i] for i in largest], values[largest].tolist()),
     ]
 
 
-def _loading(args: argparse.Namespace, table: TableModel) -> list[str]:
+def _loading(args: argparse.Namespace, table: Predictor) -> list[str]:
     path = args.save or "model.safetensors"
     saved = "" if args.save else "<p>It was not saved: <code>--save</code> does it.</p>"
     proba = "" if table.target.classes is None else "model.predict_proba(new)\n"
@@ -219,7 +266,7 @@ def _loading(args: argparse.Namespace, table: TableModel) -> list[str]:
     ]
 
 
-def _some(n: int, most: int) -> NDArray[np.int64]:
+def some(n: int, most: int) -> NDArray[np.int64]:
     """At most so many of n rows, at random but always the same."""
     if n <= most:
         return np.arange(n)

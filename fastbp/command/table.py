@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +14,26 @@ from numpy.typing import NDArray
 
 from fastbp._validation import nearest_name
 from fastbp.command.progress import Meter
+from fastbp.command.report import Source
 from fastbp.tables.columns import codes_of, numbers_of
-from fastbp.tables.learning import Wishes
+from fastbp.tables.learning import Learnt, Wishes
+from fastbp.tables.overview import overview
 from fastbp.tables.parts import Part, Parts
+from fastbp.tables.predictor import Encoder
 from fastbp.tables.reading import Options, read
 from fastbp.tables.target import Target, learn_target
 
-__all__ = ["Given", "names", "options", "present", "read_given", "summary", "weights"]
+__all__ = [
+    "Given",
+    "encoded",
+    "names",
+    "options",
+    "present",
+    "read_given",
+    "source",
+    "summary",
+    "weights",
+]
 
 Array = NDArray[Any]
 
@@ -36,6 +51,10 @@ class Given:
     groups: Array | None
     weight: Array | None
     width: int | None
+
+    def forget(self) -> None:
+        """Let go of the table, which may be large."""
+        self.parts = Parts([])
 
 
 def options(args: argparse.Namespace, told: list[str], progress: Meter | None = None) -> Options:
@@ -171,6 +190,16 @@ def weights(part: Part, name: str) -> Array:
     return values
 
 
+def source(args: argparse.Namespace, given: Given, learnt: Learnt, inputs: int) -> Source:
+    """What is said of the data; prints it."""
+    rows, target = len(given.y[present(given.y)]), given.target
+    files = ", ".join(map(os.path.basename, args.files))
+    made = Source(files, summary(rows, inputs, target), learnt.facts, [*given.notes, *learnt.notes])
+    print(made.summary)
+    print(overview(made.facts, made.notes), flush=True)
+    return made
+
+
 def present(y: Array) -> NDArray[np.bool_]:
     """Which targets are not missing."""
     return ~np.isnan(y) if y.dtype.kind == "f" else y >= 0
@@ -184,3 +213,33 @@ def summary(rows: int, inputs: int, target: Target) -> str:
         f"{rows:,} rows, {inputs:,} inputs: classification of {target.name!r}, "
         f"{len(target.classes):,} classes"
     )
+
+
+def encoded(
+    parts: Parts, encoder: Encoder, sets: list[NDArray[np.int64]], dtype: str
+) -> list[Array]:
+    """Inputs of the rows of each set."""
+    inputs = len(encoder.inputs)
+    X = [_matrix(len(rows), inputs, dtype) for rows in sets]
+    first = 0
+    for part in parts:
+        for rows, out in zip(sets, X, strict=True):
+            start, stop = np.searchsorted(rows, (first, first + part.rows))
+            if stop > start:
+                here = None if stop - start == part.rows else rows[start:stop] - first
+                encoder.encode(part, here, out[start:stop])
+        first += part.rows
+    return X
+
+
+def _matrix(rows: int, columns: int, dtype: str) -> Array:
+    """In memory, or, if it would take more than a quarter of it, in a temporary file."""
+    size = rows * columns * np.dtype(dtype).itemsize
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        memory = 4 << 30
+    if size <= memory // 4:
+        return np.empty((rows, columns), dtype)
+    with tempfile.TemporaryFile(prefix="fastbp") as file:
+        return np.memmap(file, dtype, "w+", shape=(rows, columns))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -13,24 +12,25 @@ from numpy.typing import NDArray
 from fastbp._options import check_apart, check_output
 from fastbp._validation import check_finite_number
 from fastbp.command import table as tables
+from fastbp.command import tabular
 from fastbp.command.digits import train_digits
 from fastbp.command.metrics import check_metrics
 from fastbp.command.progress import Meter
-from fastbp.command.report import Source
+from fastbp.command.report import OfNetwork, Source, Trained
 from fastbp.command.report import write as write_page
 from fastbp.command.settings import complete, network
 from fastbp.command.split import held_out
-from fastbp.command.training import Rows, fit, report, scores
-from fastbp.tables.encoding import Encoding
+from fastbp.command.table import encoded
+from fastbp.command.training import Rows, Scored, best_epoch, fit, scored, scores
 from fastbp.tables.learning import learn
 from fastbp.tables.model import TableModel
-from fastbp.tables.overview import overview
-from fastbp.tables.parts import Parts
+from fastbp.tables.predictor import Predictor
 from fastbp.tables.target import Target
 
 __all__ = ["run"]
 
 Array = NDArray[Any]
+Indices = NDArray[np.int64]
 _FRACTION = 0.1  # of the rows, for validation
 
 
@@ -52,51 +52,59 @@ def run(args: argparse.Namespace) -> None:
 def _train_files(args: argparse.Namespace) -> None:
     if args.target is None:
         raise ValueError("--target COLUMN must say which column of the file to predict")
+    if args.model != "plain":
+        tabular.check(args)
     test_file, test_fraction = _test(args.test)
     with Meter("reading", quiet=args.quiet) as meter:
         given = tables.read_given(args, meter)
-    target, y = given.target, given.y
-    metrics = check_metrics(args.metric, None if target.classes is None else len(target.classes))
-    sets = _sets(args, y, target.classes is not None, given.groups, test_fraction)
+    y = given.y
+    classes = given.target.classes
+    metrics = check_metrics(args.metric, None if classes is None else len(classes))
+    sets = _sets(args, y, classes is not None, given.groups, test_fraction)
+    train = _train_plain if args.model == "plain" else tabular.train
+    trained: Trained
+    trained, source, held_out, X = train(args, given, sets, metrics)
+    if test_fraction:
+        weight = None if given.weight is None else given.weight[sets[2]]
+        held_out["test"] = scored(trained.table, (X, y[sets[2]], weight))
+    if test_file:
+        rows = _test_rows(trained.table, args, test_file)
+        X, held_out["test"] = rows[0], scored(trained.table, rows)
+    scores(metrics, held_out)
+    if args.save is not None:
+        trained.table.save(args.save)
+        print(f"model saved to {args.save}")
+    if args.report is not None:
+        write_page(args, source, trained, held_out, X)
+        print(f"report written to {args.report}")
+
+
+def _train_plain(
+    args: argparse.Namespace, given: tables.Given, sets: list[Indices], metrics: list[str]
+) -> tuple[Trained, Source, dict[str, Scored], Array]:
+    """One network; scores of its validation; inputs of the rows to test, or else to validate, on."""
     training = np.zeros(given.parts.rows, bool)
     training[sets[0]] = True
     learnt = learn(given.parts, given.features, given.wishes, training)
-    encoding = learnt.encoding
+    encoding, y = learnt.encoding, given.y
     if not encoding.columns:
         raise ValueError(
-            f"no column is left to predict {target.name!r} from; `fastbp inspect` says why"
+            f"no column is left to predict {given.target.name!r} from; `fastbp inspect` says why"
         )
-    target = target.fitted(y[sets[0]])
-    said = tables.summary(len(y[tables.present(y)]), len(encoding.inputs), target)
-    files = ", ".join(map(os.path.basename, args.files))
-    source = Source(files, said, learnt.facts, [*given.notes, *learnt.notes])
-    print(source.summary)
-    print(overview(source.facts, source.notes), flush=True)
-
-    X = _encoded(given.parts, encoding, sets, args.dtype)
+    target = given.target.fitted(y[sets[0]])
+    source = tables.source(args, given, learnt, len(encoding.inputs))
+    X = encoded(given.parts, encoding, sets, args.dtype)
+    given.forget()
     weights = [None if given.weight is None else given.weight[rows] for rows in sets]
-    width = given.width
-    del given, learnt  # the table, which may be large
     outputs = 1 if target.classes is None else len(target.classes)
     loss = "squared_error" if target.classes is None else "softmax_cross_entropy"
     model = network(args, [len(encoding.inputs), *args.hidden, outputs], loss, args.engine)
     scaled = [target.scaled(y[rows]) for rows in sets]
     history = fit(args, model, (X[0], scaled[0], weights[0]), (X[1], scaled[1], weights[1]))
-    table = TableModel(model, encoding, target, width)
-    held_out = {"validation": (X[1], y[sets[1]], weights[1])}
-    report(table, history, metrics, "validation", *held_out["validation"])
-    if test_fraction:
-        held_out["test"] = X[2], y[sets[2]], weights[2]
-    if test_file:
-        held_out["test"] = _test_rows(table, args, test_file)
-    if "test" in held_out:
-        scores(table, metrics, "test", *held_out["test"])
-    if args.save is not None:
-        table.save(args.save)
-        print(f"model saved to {args.save}")
-    if args.report is not None:
-        write_page(args, source, table, history, held_out)
-        print(f"report written to {args.report}")
+    table = TableModel(model, encoding, target, given.width)
+    best_epoch(history)
+    held_out = {"validation": scored(table, (X[1], y[sets[1]], weights[1]))}
+    return OfNetwork(args, table, history), source, held_out, X[2] if len(X[2]) else X[1]
 
 
 def _test(option: str | None) -> tuple[str, float]:
@@ -135,37 +143,7 @@ def _sets(
     return [rows, chosen[1], chosen[0]]
 
 
-def _encoded(
-    parts: Parts, encoding: Encoding, sets: list[NDArray[np.int64]], dtype: str
-) -> list[Array]:
-    """Inputs of the rows of each set."""
-    inputs = len(encoding.inputs)
-    X = [_matrix(len(rows), inputs, dtype) for rows in sets]
-    first = 0
-    for part in parts:
-        for rows, out in zip(sets, X, strict=True):
-            start, stop = np.searchsorted(rows, (first, first + part.rows))
-            if stop > start:
-                here = None if stop - start == part.rows else rows[start:stop] - first
-                encoding.encode(part, here, out[start:stop])
-        first += part.rows
-    return X
-
-
-def _matrix(rows: int, columns: int, dtype: str) -> Array:
-    """In memory, or, if it would take more than a quarter of it, in a temporary file."""
-    size = rows * columns * np.dtype(dtype).itemsize
-    try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        memory = 4 << 30
-    if size <= memory // 4:
-        return np.empty((rows, columns), dtype)
-    with tempfile.TemporaryFile(prefix="fastbp") as file:
-        return np.memmap(file, dtype, "w+", shape=(rows, columns))
-
-
-def _test_rows(table: TableModel, args: argparse.Namespace, file: str) -> Rows:
+def _test_rows(table: Predictor, args: argparse.Namespace, file: str) -> Rows:
     """Rows to test on, from a file of their own."""
     target: Target = table.target
     told: list[str] = []

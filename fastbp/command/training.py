@@ -14,12 +14,14 @@ from fastbp.command.progress import usual_kind
 from fastbp.command.settings import fit_options
 from fastbp.history import History
 from fastbp.mlp import MLP
-from fastbp.tables.model import TableModel
+from fastbp.tables.predictor import Predictor
 
-__all__ = ["Rows", "fit", "report", "scores"]
+__all__ = ["Rows", "Scored", "best_epoch", "fit", "scored", "scores"]
 
 Array = NDArray[Any]
 Rows = tuple[Array, Array, Array | None]  # X, y, weight
+# Probabilities or numbers on the scale of the target; class indices or numbers; weights.
+Scored = tuple[Array, Array, Array | None]
 
 
 def fit(args: argparse.Namespace, model: MLP, train: Rows, aside: Rows) -> History:
@@ -39,27 +41,22 @@ def fit(args: argparse.Namespace, model: MLP, train: Rows, aside: Rows) -> Histo
     )
 
 
-def report(
-    table: TableModel,
-    history: History,
-    metrics: list[str],
-    name: str,
-    X: Array,
-    y: Array,
-    weight: Array | None,
-) -> None:
-    """Say which epoch's weights these are, and how they do on rows that were held out."""
+def best_epoch(history: History) -> None:
+    """Say which epoch's weights these are."""
     if history.best_epoch is not None:
         print(f"weights of epoch {history.best_epoch + 1}, the one with the lowest validation loss")
-    if len(X):
-        scores(table, metrics, name, X, y, weight)
 
 
-def scores(
-    table: TableModel, metrics: list[str], name: str, X: Array, y: Array, weight: Array | None
-) -> None:
-    """Print scores; y are class indices, or numbers on the scale of the target."""
-    is_regression = table.target.classes is None
-    predicted = table.answers(X) if is_regression else table.network.predict_proba(X)
-    for metric, value in measure(metrics, predicted, np.asarray(y), weight):
-        print(f"{name} {metric}: {value:.4f}")
+def scored(table: Predictor, rows: Rows) -> Scored:
+    """Predictions for encoded rows, as scores take them."""
+    X, y, weight = rows
+    predict = table.answers if table.target.classes is None else table.probabilities
+    return predict(X), np.asarray(y), weight
+
+
+def scores(metrics: list[str], held_out: dict[str, Scored]) -> None:
+    """Print scores of every set that has rows."""
+    for name, (predicted, y, weight) in held_out.items():
+        if len(y):
+            for metric, value in measure(metrics, predicted, y, weight):
+                print(f"{name} {metric}: {value:.4f}")

@@ -60,6 +60,11 @@ def _run(args: argparse.Namespace) -> None:
 
 def _load(path: str) -> Any:
     """The model: of a table, if its file says so or has how rows are encoded beside it."""
-    if "table" in model_file.read(path)[0] or os.path.exists(f"{path}.json"):
+    header = model_file.read(path)[0]
+    if "tabular" in header:
+        raise ValueError(
+            f"{path!r} is a network for tables, which has no other format: that of --model plain has"
+        )
+    if "table" in header or os.path.exists(f"{path}.json"):
         return importlib.import_module("fastbp.tables").load(path)
     return MLP.load(path)

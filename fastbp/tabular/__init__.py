@@ -11,12 +11,14 @@ from fastbp.tables._extra import need
 
 if TYPE_CHECKING:
     from fastbp.tabular.classifier import TabularClassifier as TabularClassifier
+    from fastbp.tabular.model import TabularModel as TabularModel
     from fastbp.tabular.regressor import TabularRegressor as TabularRegressor
 
-__all__ = ["TabularClassifier", "TabularRegressor", "load"]
+__all__ = ["TabularClassifier", "TabularModel", "TabularRegressor", "load"]
 
 _LATER = {
     "TabularClassifier": "fastbp.tabular.classifier",
+    "TabularModel": "fastbp.tabular.model",
     "TabularRegressor": "fastbp.tabular.regressor",
     "load": "fastbp.tabular.saving",
 }

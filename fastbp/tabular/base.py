@@ -23,18 +23,30 @@ from fastbp.losses import Loss
 from fastbp.plan import Plan
 from fastbp.tables import frames
 from fastbp.tables.encoder import table_columns
+from fastbp.tables.learning import Learnt, Wishes
+from fastbp.tables.parts import Parts
 from fastbp.tabular import checks, recipes
-from fastbp.tabular.inputs import Inputs, learn_inputs
+from fastbp.tabular.inputs import Inputs, learn_inputs, notes_of
 from fastbp.tabular.metrics import Criterion
+from fastbp.tabular.passes import outputs_of, predictions_of
 from fastbp.tabular.recipes import MODELS, Recipe
 from fastbp.tabular.splits import folds, holdout
 from fastbp.tabular.training import Data, Job, Member, Rows, train_all
 
-__all__ = ["BaseTabular"]
+__all__ = ["BaseTabular", "Listener"]
 
 Array = NDArray[Any]
 MEMBERS = 8
-_CELLS = 1 << 22  # inputs that are predicted at a time
+
+
+class Listener:
+    """Is told how far a fit has come."""
+
+    def learnt(self, inputs: Inputs, learnt: Learnt) -> None:
+        """The columns are known."""
+
+    def member(self, index: int, member: Member) -> None:
+        """A member is trained; they may come in any order, from other threads, one at a time."""
 
 
 class BaseTabular(BaseEstimator):  # type: ignore[misc]
@@ -139,7 +151,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
     def _train(self, X: Any, y: Any, weight: Any, eval_set: Any, groups: Any) -> list[str]:
         """Check, train, and set what was learnt; returns what the time limit did."""
         started = time.monotonic()
-        threads = threads_for(self.n_jobs)
+        threads_for(self.n_jobs)
         if y is None:
             raise ValueError(
                 f"requires y to be passed, but the target y is None: {type(self).__name__}"
@@ -151,25 +163,99 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         rows = len(next(iter(columns.values()))) if columns else 0
         if rows != len(y):
             raise ValueError(f"X has {rows} rows, but y has {len(y)}")
-        kept = np.arange(rows) if weight is None else np.flatnonzero(weight)
+        weight, kept = self._weigh(y, weight)
+        names = list(columns)
+        wishes = Wishes(checks.cat_features(self.cat_features, names))
+        parts = frames.parts_from(columns)
+        inputs, learnt = self._learn_inputs(parts, names, wishes, kept)
+        encoded = inputs.matrix(parts)
+        del parts, columns
+        data = encoded, self._all_targets(y, kept), weight
+        self.notes_ = notes_of(learnt)
+        return self._train_encoded(inputs, data, kept, y, groups, eval_set, started)
+
+    def fit_parts(
+        self,
+        parts: Parts,
+        names: Sequence[str],
+        wishes: Wishes,
+        y: Array,
+        weight: Array,
+        groups: Array | None,
+        listener: Listener,
+    ) -> Self:
+        """As `fit`, on a table in parts, which is read anew by whoever wants to predict.
+
+        Parameters
+        ----------
+        parts : Parts
+        names : sequence of str
+            Columns to use.
+        wishes : Wishes
+        y : ndarray of shape (rows,)
+            Labels or numbers, which have been checked.
+        weight : ndarray of float64, shape (rows,)
+            Rows of weight 0 are not looked at.
+        groups : ndarray of int, shape (rows,), or None
+        listener : Listener
+        """
+        started = time.monotonic()
+        self._check_parameters()
+        self._check_validation(None)
+        self._fitted = copy.deepcopy(self.get_params(deep=False))
+        self._words = check_random_state(self.random_state).randint(2**31, size=4).tolist()
+        self.n_features_in_, self.feature_names_in_ = len(names), np.array(names, object)
+        weights, kept = self._weigh(y, weight)
+        inputs, learnt = self._learn_inputs(parts, names, wishes, kept)
+        listener.learnt(inputs, learnt)
+        data = inputs.matrix(parts), self._all_targets(y, kept), weights
+        self.notes_ = notes_of(learnt)
+        self._say(self._train_encoded(inputs, data, kept, y, groups, None, started, listener))
+        return self
+
+    def _weigh(self, y: Array, weight: Array | None) -> tuple[Array | None, Rows]:
+        """Weights of rows as the engine takes them, and the rows that have some; learns the targets."""
+        kept = np.arange(len(y)) if weight is None else np.flatnonzero(weight)
         self._learn_class_factors(y[kept])
         weight = self._class_weighted(y, weight)
         if weight is not None:
             weight = checks.normalized(weight).astype(np.float32)
             kept = np.flatnonzero(weight)
         self._learn_targets(y[kept])
+        return weight, kept
+
+    def _learn_inputs(
+        self, parts: Parts, names: Sequence[str], wishes: Wishes, kept: Rows
+    ) -> tuple[Inputs, Learnt]:
+        recipe = self._recipe()
+        training = None
+        if len(kept) < parts.rows:
+            training = np.zeros(parts.rows, bool)
+            training[kept] = True
+        return learn_inputs(
+            parts, names, wishes, training, codes=recipe.waves, scaled=recipe.scaled
+        )
+
+    def _train_encoded(
+        self,
+        inputs: Inputs,
+        data: Data,
+        kept: Rows,
+        y: Array,
+        groups: Array | None,
+        eval_set: Any,
+        started: float,
+        listener: Listener | None = None,
+    ) -> list[str]:
+        """Train members on inputs and targets, and set what was learnt."""
+        threads, rows = threads_for(self.n_jobs), len(y)
         recipe = self._changed(self._recipe())
-        parts = frames.parts_from(columns)
-        names = list(columns)
-        chosen = checks.cat_features(self.cat_features, names)
-        inputs, notes = learn_inputs(parts, names, chosen, codes=recipe.waves, scaled=recipe.scaled)
-        data = (inputs.encode(parts), self._all_targets(y, kept), weight)
-        del parts, columns
         aside = self._eval_data(inputs, eval_set)
         stages = recipes.stages(
             recipe, len(inputs.numbers), len(inputs.plain), inputs.levels, self._outputs
         )
-        splits = self._splits(kept, y, groups, aside)
+        members, recipe = self._sized(recipe, stages, len(kept))
+        splits = self._splits(members, kept, y, groups, aside)
         if not len(splits[0][1]) and aside is None:
             for name in self._needs_validation():
                 raise ValueError(
@@ -179,21 +265,43 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             self._job(recipe, stages, data, train, held, aside, seed)
             for (train, held), seed in zip(splits, self._seeds(len(splits)), strict=True)
         ]
-        members, told = train_all(jobs, data, threads, self.time_limit, started)
-        self.inputs_, self.notes_ = inputs, [*notes, *told]
-        trained_on = len(kept)
+        tell = None if listener is None else listener.member
+        trained, told = train_all(jobs, data, threads, self.time_limit, started, tell)
+        self.inputs_ = inputs
+        self.notes_ += told
         self.stages_ = stages
-        self._adopt(members)
-        self._learn_from_held_out(data, [held for _, held in splits[: len(members)]], aside)
-        if self.n_folds is not None and len(members) < len(jobs):
+        self._adopt(trained)
+        self._learn_from_held_out(data, [held for _, held in splits[: len(trained)]], aside)
+        if self.n_folds is not None and len(trained) < len(jobs):
             known = int(np.isfinite(self.oof_prediction_.reshape(rows, -1)[:, 0]).sum())
-            if known < trained_on:
+            if known < len(kept):
                 self.notes_.append(
-                    f"oof_prediction_ is NaN in {trained_on - known:,} of {trained_on:,} rows: no "
+                    f"oof_prediction_ is NaN in {len(kept) - known:,} of {len(kept):,} rows: no "
                     "member was trained that had them for validation"
                 )
         self.fit_seconds_ = time.monotonic() - started
         return told
+
+    def _sized(self, recipe: Recipe, stages: Any, rows: int) -> tuple[int, Recipe]:
+        """How many members for how many epochs; both fewer where the table is large."""
+        members = self.n_members or (MEMBERS if self.n_folds is None else 1)
+        if recipe.members:  # they are of one network
+            members = 1
+        folds = self.n_folds or 1
+        found, epochs = recipes.for_size(
+            recipe,
+            stages,
+            rows,
+            members * folds,
+            fixed_members=self.n_members is not None or folds > 1,
+            fixed_epochs=self.epochs is not None,
+        )
+        if (found, epochs) != (members * folds, recipe.epochs):
+            self.notes_.append(
+                f"{rows:,} rows: {found} members for {epochs} epochs, in place of "
+                f"{members * folds} for {recipe.epochs}; n_members and epochs say otherwise"
+            )
+        return found // folds, dataclasses.replace(recipe, epochs=epochs)
 
     def _learn_class_factors(self, y: Array) -> None:
         """Keep by what the rows of each class are weighed."""
@@ -226,6 +334,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             "dropout": given["dropout"],
             "decay": given["weight_decay"],
         }
+        if recipe.members:
+            wanted["members"] = given["n_members"]
         return dataclasses.replace(recipe, **{k: v for k, v in wanted.items() if v is not None})
 
     def _eval_data(self, inputs: Inputs, eval_set: Any) -> Data | None:
@@ -250,7 +360,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             if rows != len(y):
                 raise ValueError(f"X has {rows} rows, y {len(y)}")
             weight = checks.weights("sample_weight", rest[0] if rest else None, rows)
-            encoded = inputs.encode(frames.parts_from(columns))
+            encoded = inputs.matrix(frames.parts_from(columns))
             if weight is not None:  # rows of weight 0 are left out, as in training
                 kept = np.flatnonzero(weight)
                 encoded, y, weight = encoded[kept], y[kept], weight[kept]
@@ -261,13 +371,12 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         return encoded, targets, None if weight is None else checks.normalized(weight)
 
     def _splits(
-        self, kept: Rows, y: Array, groups: Array | None, aside: Data | None
+        self, members: int, kept: Rows, y: Array, groups: Array | None, aside: Data | None
     ) -> list[tuple[Rows, Rows]]:
         """Of every member the rows to train on and those to validate on."""
         labels = self._labels(y[kept])
         of_groups = None if groups is None else groups[kept]
         found: list[tuple[Rows, Rows]] = []
-        members = self.n_members or (MEMBERS if self.n_folds is None else 1)
         for seed in self._seeds(members):
             generator = np.random.default_rng(seed)
             if self.n_folds is not None:
@@ -308,7 +417,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             train,
             aside,
             self._criterion(),
-            self.patience,
+            self.patience or recipe.patience,
             self._bounds if recipe.clamp else None,
             seed,
         )
@@ -373,7 +482,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
     # Predicting
 
     def _plan(self) -> Plan:
-        return Plan(self.stages_, self._loss(), batch_size=256, threads=threads_for(self.n_jobs))
+        size = 256 * self._changed(self._recipe()).copies
+        return Plan(self.stages_, self._loss(), batch_size=size, threads=threads_for(self.n_jobs))
 
     def _columns_for(self, inputs: Inputs, X: Any) -> dict[str, Any]:
         """Columns of a table, among them those that the inputs are made of."""
@@ -388,7 +498,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
 
     def _inputs_of(self, X: Any) -> Array:
         check_is_fitted(self)
-        return self.inputs_.encode(frames.parts_from(self._columns_for(self.inputs_, X)))
+        return self.inputs_.matrix(frames.parts_from(self._columns_for(self.inputs_, X)))
 
     def _mean_prediction(self, X: Any) -> Array:
         """The mean of the members' predictions, shape (rows, outputs)."""
@@ -402,13 +512,10 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         return total / len(self._holders)
 
     def _member_outputs(self, holder: Holder, encoded: Array, *, link: bool) -> Array:
-        out = np.empty((len(encoded), self._outputs), np.float32)
-        step = max(1024, _CELLS // encoded.shape[1])
+        copies = self._changed(self._recipe()).copies
         with holder.lock:
             engine = holder.engine or holder.use(self._plan())
-            for start in range(0, len(encoded), step):
-                engine.forward(encoded[start : start + step], out[start : start + step], link=link)
-        return out
+            return (predictions_of if link else outputs_of)(engine, encoded, copies)
 
     def _member_prediction(self, holder: Holder, encoded: Array) -> Array:
         """On the scale on which members are averaged."""

@@ -19,6 +19,7 @@ from fastbp.estimators.arguments import store
 from fastbp.holder import Holder
 from fastbp.losses import Loss
 from fastbp.tabular import calibration, checks
+from fastbp.tabular.attributions import Attributions
 from fastbp.tabular.base import BaseTabular
 from fastbp.tabular.importance import Importance
 from fastbp.tabular.metrics import CLASSIFICATION, Criterion, criterion
@@ -31,7 +32,13 @@ __all__ = ["TabularClassifier"]
 Array = NDArray[Any]
 
 
-class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # type: ignore[misc]
+class TabularClassifier(
+    Saved,
+    Importance,
+    Attributions,
+    ClassifierMixin,  # type: ignore[misc]
+    BaseTabular,
+):
     """A network, or several, that tells classes of a table's rows; good without a thought.
 
     It takes frames as they are: numbers, names and dates, with missing values. A share of the rows is
@@ -39,14 +46,16 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
 
     Parameters
     ----------
-    model : {"realmlp", "realmlp-s", "mlp"}
-        RealMLP-TD; its short form, with fewer parts; a plain network. See `docs/tabular.md`.
+    model : {"realmlp", "realmlp-s", "tabm", "tabm-mini", "mlp"}
+        RealMLP-TD; its short form, with fewer parts; TabM, members that share weights; its short form;
+        a plain network. See `docs/tabular.md`.
     metric : {"log_loss", "accuracy", "roc_auc"}
         What is to be good. It decides which epoch is best (for "roc_auc" the log-loss does, which says
         nearly the same with less noise), and whether labels are smoothed (for "accuracy").
     n_members : int or None
         Networks to be averaged, each with its own first values, order and validation rows. None: 8, or
-        1 with `n_folds`.
+        1 with `n_folds`. Of "tabm" and "tabm-mini" the members that share weights, which are one
+        entry of `members_`; None: 16.
     n_folds : int or None
         Members for each part of so many, which is their validation; `oof_prediction_` then has all rows.
     validation_fraction : float
@@ -63,7 +72,8 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         Columns (names, or indices of an array) that are categories, whatever is in them.
     hidden_layer_sizes, epochs, batch_size, learning_rate, dropout, weight_decay
         None: those of the model: three layers of 128 units, 64 epochs, and minibatches of an eighth
-        of the rows, from 64 to 256 (of "mlp" two layers of 256, and 100 epochs). The authors of RealMLP
+        of the rows, from 64 to 256 (of "mlp" two layers of 256, and 100 epochs; of "tabm" three of
+        256, and at most 100 epochs, 16 after the best). The authors of RealMLP
         have other ones: `fastbp.tabular.recipes.AUTHORS`.
     patience : int or None
         Epochs without a better one, after which a member stops.
@@ -167,9 +177,7 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         -------
         ndarray of shape (rows,)
         """
-        best = self.predict_proba(X).argmax(axis=1)
-        labels: Array = self.classes_[best]
-        return labels
+        return self._answers(self._inputs_of(X))
 
     def predict_proba(self, X: Any) -> Array:
         """Predict the probability of every class.
@@ -182,14 +190,23 @@ class TabularClassifier(Saved, Importance, ClassifierMixin, BaseTabular):  # typ
         -------
         ndarray of shape (rows, classes)
         """
-        p = self._readable(self._mean_prediction(X))
-        p /= p.sum(axis=1, keepdims=True)
-        return p
+        return self._probabilities(self._inputs_of(X))
 
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithms of `predict_proba`."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
+
+    # The same of rows that are encoded
+
+    def _answers(self, encoded: Array) -> Array:
+        labels: Array = self.classes_[self._probabilities(encoded).argmax(axis=1)]
+        return labels
+
+    def _probabilities(self, encoded: Array) -> Array:
+        p = self._readable(self._mean_of(encoded))
+        p /= p.sum(axis=1, keepdims=True)
+        return p
 
     # What the base asks for
 

@@ -8,18 +8,19 @@ that are not codes are scaled by their quartiles and clipped smoothly.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.tables.columns import value_at
-from fastbp.tables.encoding import Category, Date, Encoding, Number
-from fastbp.tables.learning import MAX_CATEGORIES, Fact, Wishes, _center_and_scale, learn
+from fastbp.tables.encoding import Bad, Category, Date, Encoding, Number
+from fastbp.tables.learning import MAX_CATEGORIES, Fact, Learnt, Wishes, _center_and_scale, learn
 from fastbp.tables.parts import Part, Parts
 
-__all__ = ["FEW", "Inputs", "learn_inputs"]
+__all__ = ["FEW", "Inputs", "learn_inputs", "notes_of"]
 
 Floats = NDArray[np.float32]
 
@@ -63,11 +64,32 @@ class Inputs:
         return [*plain, *(column.name for column in self.coded)]
 
     @property
+    def texts(self) -> list[str]:
+        """Names of the columns that are names, and so must be read as text."""
+        plain = self.encoding.texts if self.encoding is not None else []
+        return [*plain, *(column.name for column in self.coded)]
+
+    @property
     def width(self) -> int:
         """Inputs of the network."""
         return len(self.numbers) + len(self.plain) + len(self.coded) or 1
 
-    def encode(self, parts: Parts) -> Floats:
+    @cached_property
+    def inputs(self) -> list[str]:
+        """Names of the inputs of the network."""
+        known = self.encoding.inputs if self.encoding is not None else []
+        plain = [known[j] for j in (*self.numbers, *(a for a, _ in self.plain))]
+        return [*plain, *(column.name for column in self.coded)] or ["(nothing)"]
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """Of every input the column that it is of."""
+        encoding = self.encoding
+        of = [] if encoding is None else [c.name for c in encoding.columns for _ in c.inputs]
+        plain = [of[j] for j in (*self.numbers, *(a for a, _ in self.plain))]
+        return [*plain, *(column.name for column in self.coded)] or ["(nothing)"]
+
+    def matrix(self, parts: Parts) -> Floats:
         """Inputs of all rows, shape (rows, width).
 
         Raises
@@ -75,21 +97,29 @@ class Inputs:
         ValueError
             If a column is missing, or a value cannot be taken: the message names row, column, value.
         """
-        X = np.zeros((parts.rows, self.width), np.float32)
+        X = np.empty((parts.rows, self.width), np.float32)
         first = 0
         for part in parts:
-            self._encode_part(part, X[first : first + part.rows])
-            first += part.rows
-        return X
-
-    def _encode_part(self, part: Part, X: Floats) -> None:
-        at = len(self.numbers)
-        if self.encoding is not None:
-            values, bad = self.encoding.encode(part)
+            _, bad = self.encode(part, out=X[first : first + part.rows])
             for b in bad:
                 row = int(b.rows.argmax())
                 value = value_at(part.columns[b.name], row)
                 raise ValueError(f"{part.place(row)}, column {b.name!r}: {value!r} {b.reason}")
+            first += part.rows
+        return X
+
+    def encode(
+        self, part: Part, rows: NDArray[np.int64] | None = None, out: NDArray[Any] | None = None
+    ) -> tuple[NDArray[Any], list[Bad]]:
+        """Compute the inputs of a part's rows; as `fastbp.tables.encoding.Encoding.encode`."""
+        X = out
+        if X is None:
+            X = np.empty((part.rows if rows is None else len(rows), self.width), np.float32)
+        X[:, len(self.numbers) + len(self.plain) :] = 0  # where there is no column at all
+        bad: list[Bad] = []
+        at = len(self.numbers)
+        if self.encoding is not None:
+            values, bad = self.encoding.encode(part, rows)
             X[:, :at] = values[:, list(self.numbers)]
             for j, (plus, minus) in enumerate(self.plain, at):
                 X[:, j] = values[:, plus] - values[:, minus] if minus >= 0 else values[:, plus]
@@ -99,7 +129,9 @@ class Inputs:
                     X[:, j] = t / np.sqrt(1 + (t / 3) ** 2)
         tokens = self.encoding.tokens if self.encoding is not None else ()
         for j, column in enumerate(self.coded, at + len(self.plain)):
-            X[:, j] = column.codes(part, tokens)
+            codes = column.codes(part, tokens)
+            X[:, j] = codes if rows is None else codes[rows]
+        return X, bad
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data, for JSON."""
@@ -141,15 +173,25 @@ class Inputs:
 
 
 def learn_inputs(
-    parts: Parts, names: Sequence[str], cat_features: Sequence[str], *, codes: bool, scaled: bool
-) -> tuple[Inputs, list[str]]:
+    parts: Parts,
+    names: Sequence[str],
+    wishes: Wishes,
+    training: NDArray[np.bool_] | None = None,
+    *,
+    codes: bool,
+    scaled: bool,
+) -> tuple[Inputs, Learnt]:
     """Learn from a table's rows.
 
     Parameters
     ----------
     parts : Parts
-    names, cat_features : sequence of str
-        Columns to look at, and those of them that are categories whatever is in them.
+    names : sequence of str
+        Columns to look at.
+    wishes : Wishes
+        How many categories may have an input each is decided here.
+    training : ndarray of bool, shape (rows,), or None
+        Which rows to learn from; None: all.
     codes : bool
         Whether categories with many values become codes.
     scaled : bool
@@ -158,11 +200,11 @@ def learn_inputs(
     Returns
     -------
     Inputs
-    list of str
-        What the user may want to know.
+    Learnt
+        What the columns were taken for, and what the user may want to know.
     """
     most = MOST_CODES if codes else MAX_CATEGORIES
-    learnt = learn(parts, names, Wishes(cat_features, max_categories=most))
+    learnt = learn(parts, names, replace(wishes, max_categories=most), training)
     columns = learnt.encoding.columns
     coded = tuple(c for c in columns if codes and isinstance(c, Category) and len(c.inputs) > FEW)
     others = tuple(c for c in columns if c not in coded)
@@ -184,8 +226,13 @@ def learn_inputs(
         plain += [(j, -1) for j in range(rest, at)]
     encoding = Encoding(others, True, learnt.encoding.tokens) if others else None
     made = Inputs(encoding, coded, tuple(numbers), tuple(plain))
+    for fact in learnt.facts:
+        if fact.name in {c.name for c in coded}:
+            fact.inputs = 1
     if scaled and plain:
-        X = made.encode(parts)[:, len(numbers) : len(numbers) + len(plain)]
+        X = made.matrix(parts)[:, len(numbers) : len(numbers) + len(plain)]
+        if training is not None and not training.all():
+            X = X[training]
         rows = np.random.default_rng(0).permutation(len(X))[:_SAMPLE]
         sample = np.ascontiguousarray(X[rows].T.astype(np.float64))
         eps = np.full(len(sample), float(np.finfo(np.float32).eps))
@@ -193,7 +240,12 @@ def learn_inputs(
         center, scale = _center_and_scale(sample, low, high, eps, "robust")
         scaling = tuple(zip(center.tolist(), scale.tolist(), strict=True))
         made = Inputs(encoding, coded, tuple(numbers), tuple(plain), scaling)
-    return made, [*learnt.notes, *_left_out(learnt.facts)]
+    return made, learnt
+
+
+def notes_of(learnt: Learnt) -> list[str]:
+    """What the user of an estimator may want to know of the columns."""
+    return [*learnt.notes, *_left_out(learnt.facts)]
 
 
 def _left_out(facts: Sequence[Fact]) -> list[str]:

@@ -4,13 +4,18 @@ RealMLP-TD and its short form TD-S are those of Holzmüller, Grinsztajn & Steinw
 z = W v / √d + b are plain Dense stages here, with factors (`fastbp.stages.Factors`). The authors train
 one network as `AUTHORS` says; here the default is several narrower ones, for fewer epochs, which
 `benchmarks/tabular_tune.py` found to be better in less time.
+
+TabM is that of Gorishniy, Kotelnikov & Babenko (2024): members that share the weights W of every layer,
+z = s_m ⊙ W (r_m ⊙ v) + b_m, and have heads of their own; TabM-mini has r_m before the first layer only.
+A member's copy of a sample is a row of its own (`fastbp.stages.Members`). Here there are 16 members with
+256 units by default, where the authors have 32 with 512.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,14 +25,27 @@ from fastbp import activations
 from fastbp.engines.reference import KINDS
 from fastbp.engines.reference.functions import functions_of
 from fastbp.optimizers import AdamW
-from fastbp.stages import PLAIN, Blend, Dense, Factors, Lookup, Periodic, Scale, Stage
+from fastbp.stages import (
+    PLAIN,
+    Blend,
+    Dense,
+    Factors,
+    Heads,
+    Lookup,
+    Members,
+    Periodic,
+    Scale,
+    Stage,
+)
 
 __all__ = [
     "AUTHORS",
+    "AUTHORS_TABM",
     "MODELS",
     "Recipe",
     "dropouts_and_decays",
     "first_values",
+    "for_size",
     "rates",
     "recipe",
     "stages",
@@ -41,7 +59,18 @@ AUTHORS: dict[str, Any] = {
     "batch_size": 256,
     "n_members": 1,
 }
+# The same of "tabm".
+AUTHORS_TABM: dict[str, Any] = {
+    "hidden_layer_sizes": (512, 512, 512),
+    "epochs": 1000,
+    "batch_size": 256,
+    "n_members": 32,
+}
 FIRST_ROWS = 8192  # training rows that first values are fitted to
+# Where all members' trainings would take more operations than so many (a minute or two on two cores),
+# there are fewer members, and then fewer epochs.
+BUDGET = 1e13
+LEAST_MEMBERS, LEAST_EPOCHS = 2, 8
 
 
 @dataclass(frozen=True)
@@ -69,6 +98,12 @@ class Recipe:
         None: an eighth of the training rows, from 64 to 256.
     clamp : bool
         Predicted numbers stay within those of training.
+    members : int
+        Networks that share weights; 0: the network is one.
+    mini : bool
+        They share all but their first factors and their heads.
+    patience : int or None
+        Epochs without a better one, after which training ends.
     """
 
     hidden: tuple[int, ...] = (128, 128, 128)
@@ -88,6 +123,14 @@ class Recipe:
     spread: float = 0.1
     scale_factor: float = 6.0
     wave_factor: float = 0.1
+    members: int = 0
+    mini: bool = False
+    patience: int | None = None
+
+    @property
+    def copies(self) -> int:
+        """Rows of a sample: one for each member."""
+        return max(1, self.members)
 
     def rows_of_batch(self, rows: int) -> int:
         """Rows of a minibatch where so many are trained on."""
@@ -117,6 +160,23 @@ _MLP = Recipe(
     smoothing=0.0,
     epochs=100,
 )
+_TABM = Recipe(
+    hidden=(256, 256, 256),
+    activation="relu",
+    blended=False,
+    waves=False,
+    scaled=False,
+    fitted=False,
+    cycles=False,
+    rate=2e-3,
+    dropout=0.1,
+    decay=3e-4,
+    smoothing=0.0,
+    epochs=100,
+    clamp=False,
+    members=16,
+    patience=16,
+)
 # name: for classification, for regression
 MODELS: dict[str, tuple[Recipe, Recipe]] = {
     "realmlp": (_TD, Recipe(activation="mish", rate=0.2)),
@@ -125,6 +185,8 @@ MODELS: dict[str, tuple[Recipe, Recipe]] = {
         Recipe(**{**_TD_S.__dict__, "activation": "mish", "rate": 0.07}),
     ),
     "mlp": (_MLP, _MLP),
+    "tabm": (_TABM, _TABM),
+    "tabm-mini": (replace(_TABM, mini=True),) * 2,
 }
 
 
@@ -139,6 +201,8 @@ def stages(
     """The network for so many numbers, other columns, and tables of so many rows."""
     phi = activations.get(recipe.activation)
     inputs = max(numbers + plain + len(levels), 1)
+    if recipe.members:
+        return _sharing(recipe, inputs, outputs)
     made: list[Stage] = []
     if numbers and recipe.waves:
         made.append(
@@ -159,6 +223,23 @@ def stages(
             made.append(Dense(inputs, width, phi, recipe.dropout, factors))
         inputs = width
     made.append(Dense(inputs, outputs, factors=_dense_factors(recipe, inputs)))
+    return tuple(made)
+
+
+def _sharing(recipe: Recipe, inputs: int, outputs: int) -> tuple[Stage, ...]:
+    """TabM: members with factors and biases of their own around Dense stages that they share."""
+    phi, k = activations.get(recipe.activation), recipe.members
+    made: list[Stage] = [Members(inputs, k)] if recipe.mini else []
+    for width in recipe.hidden:
+        if recipe.mini:
+            made.append(Dense(inputs, width, phi, recipe.dropout))
+        else:  # whose bias stays 0, as each member has its own
+            made.append(Members(inputs, k))
+            made.append(Dense(inputs, width, factors=(Factors(), Factors(0.0, decay=0.0))))
+            made.append(Members(width, k, shift=True, activation=phi, dropout=recipe.dropout))
+        inputs = width
+    made.append(Heads(inputs, outputs, k))
+    made.append(Members(outputs, k, scale=False, shift=True))
     return tuple(made)
 
 
@@ -183,6 +264,8 @@ def first_values(
     bias minus a random mean of its values at five rows; else W and b are from N(0, 1), and those of the
     last stage 0.
     """
+    if recipe.members:
+        return _first_of_members(recipe, stages, generator)
     if not recipe.scaled:
         return [p for s in stages for p in s.first_values("auto", "float32", generator)]
     rows = generator.permutation(len(X))[:FIRST_ROWS]
@@ -213,9 +296,75 @@ def first_values(
     return found
 
 
+def _first_of_members(
+    recipe: Recipe, stages: Sequence[Stage], generator: np.random.Generator
+) -> list[Array]:
+    """Weights and biases from U(−1/√d, 1/√d), factors 1, but the first ones random signs.
+
+    These make members different; a hidden layer's biases are alike in all of them.
+    """
+    found: list[Array] = []
+    bound = 1.0
+    for i, stage in enumerate(stages):
+        (values,) = stage.first_values("auto", "float32", generator)
+        if isinstance(stage, Dense | Heads):
+            bound = 1 / math.sqrt(stage.inputs)
+        if isinstance(stage, Dense):
+            values[...] = generator.uniform(-bound, bound, values.shape)
+            if not recipe.mini:
+                values[:, -1] = 0
+        elif isinstance(stage, Members) and stage.shift:
+            own = stage.inputs, 1 if stage.scale else stage.members
+            values[:, -stage.members :] = generator.uniform(-bound, bound, own)
+        elif i == 0:
+            values[...] = generator.choice((-1, 1), values.shape)
+        found.append(values)
+    return found
+
+
+def for_size(
+    recipe: Recipe,
+    stages: Sequence[Stage],
+    rows: int,
+    members: int,
+    *,
+    fixed_members: bool,
+    fixed_epochs: bool,
+) -> tuple[int, int]:
+    """Members and epochs for so many rows: those given and the recipe's, unless the table is large.
+
+    A table has more epochs' worth of different rows the larger it is, and an average of several
+    networks gains less. The choice goes by sizes alone, so it is the same on every machine.
+    """
+    # operations of an epoch
+    each = 6.0 * rows * sum(_products(stage) for stage in stages) * recipe.copies
+    epochs = recipe.epochs
+    share = BUDGET / max(each * members * epochs, 1)
+    if share >= 1:
+        return members, epochs
+    if not fixed_members:
+        members = min(members, max(LEAST_MEMBERS, math.ceil(members * math.sqrt(share))))
+    if not fixed_epochs:
+        epochs = min(epochs, max(LEAST_EPOCHS, math.ceil(BUDGET / (each * members))))
+    return members, epochs
+
+
+def _products(stage: Stage) -> int:
+    """Multiplications of a row."""
+    if isinstance(stage, Heads):
+        return stage.inputs * stage.units
+    return (
+        0
+        if isinstance(stage, Lookup | Members)
+        else sum(math.prod(shape) for shape in stage.shapes)
+    )
+
+
 def rates(recipe: Recipe, steps: int) -> NDArray[np.float64]:
     """The learning rate of every step of a training."""
     t = np.arange(steps) / steps
+    if recipe.members:
+        return np.full(steps, recipe.rate)
     if not recipe.cycles:
         return recipe.rate * 0.5 * (1 + np.cos(np.pi * t))
     wave: NDArray[np.float64] = 1 - np.cos(2 * np.pi * np.log2(1 + 15 * t))

@@ -18,6 +18,7 @@ from fastbp.estimators.arguments import store
 from fastbp.holder import Holder
 from fastbp.losses import Loss
 from fastbp.tabular import checks
+from fastbp.tabular.attributions import Attributions
 from fastbp.tabular.base import BaseTabular
 from fastbp.tabular.importance import Importance
 from fastbp.tabular.metrics import REGRESSION, Criterion, criterion
@@ -32,7 +33,13 @@ QUANTILES = (0.05, 0.5, 0.95)
 _LOSSES = {"rmse": "squared_error", "mae": "absolute_error", "poisson": "poisson"}
 
 
-class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type: ignore[misc]
+class TabularRegressor(
+    Saved,
+    Importance,
+    Attributions,
+    RegressorMixin,  # type: ignore[misc]
+    BaseTabular,
+):
     """A network, or several, that predicts a number from a table's rows; good without a thought.
 
     It takes frames as they are: numbers, names and dates, with missing values. A share of the rows is
@@ -40,8 +47,9 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
 
     Parameters
     ----------
-    model : {"realmlp", "realmlp-s", "mlp"}
-        RealMLP-TD; its short form, with fewer parts; a plain network. See `docs/tabular.md`.
+    model : {"realmlp", "realmlp-s", "tabm", "tabm-mini", "mlp"}
+        RealMLP-TD; its short form, with fewer parts; TabM, members that share weights; its short form;
+        a plain network. See `docs/tabular.md`.
     metric : {"rmse", "mae", "poisson", "quantile"}
         What is to be low: the root of the mean square of errors, the mean of their sizes, half the
         Poisson deviance (targets ≥ 0, such as counts; the network's output is their mean's logarithm),
@@ -140,12 +148,7 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
             With metric "quantile" that of `predict_quantiles` nearest to the median, the lower of two as
             near.
         """
-        found = self._readable(self._mean_prediction(X))
-        if found.ndim == 1:
-            return found
-        far = [round(abs(float(q) - 0.5), 12) for q in self._fitted["quantiles"]]
-        middle: Array = found[:, far.index(min(far))]
-        return middle
+        return self._answers(self._inputs_of(X))
 
     def predict_quantiles(self, X: Any) -> Array:
         """Predict all `quantiles`; needs metric "quantile".
@@ -198,6 +201,25 @@ class TabularRegressor(Saved, Importance, RegressorMixin, BaseTabular):  # type:
             return ends
         middle = self.predict(X)
         return np.column_stack([middle - margin, middle + margin])
+
+    def _answers(self, encoded: Array) -> Array:
+        """What `predict` returns, of rows that are encoded."""
+        found = self._readable(self._mean_of(encoded))
+        if found.ndim == 1:
+            return found
+        far = [round(abs(float(q) - 0.5), 12) for q in self._fitted["quantiles"]]
+        middle: Array = found[:, far.index(min(far))]
+        return middle
+
+    def _of_outputs(self) -> tuple[float, float]:
+        return (
+            (1.0, math.log(self.scale_))
+            if self._fitted["metric"] == "poisson"
+            else (
+                self.scale_,
+                self.center_,
+            )
+        )
 
     # What the base asks for
 

@@ -41,6 +41,10 @@ class Saved:
         """
         check_is_fitted(self)
         _options.check_path("path", path)
+        self._write(path, {})
+
+    def _write(self, path: str | os.PathLike[str], more: dict[str, Any]) -> None:
+        """Write the file, with more in its header."""
         me: Any = self
         parameters = dict(me._fitted)
         if not isinstance(parameters["random_state"], int):
@@ -66,7 +70,7 @@ class Saved:
         }
         if hasattr(self, "residuals_"):
             arrays["residuals"] = me.residuals_
-        model_file.write(path, {"network": {}, "tabular": tabular}, arrays)
+        model_file.write(path, {"network": {}, "tabular": tabular, **more}, arrays)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -91,11 +95,17 @@ def load(path: str | os.PathLike[str]) -> Any:
     >>> bool((again.predict(X) == model.predict(X)).all())
     True
     """
+    _options.check_path("path", path)
+    return estimator_from(path, *model_file.read(path))
+
+
+def estimator_from(
+    path: str | os.PathLike[str], header: dict[str, Any], arrays: dict[str, Array]
+) -> Any:
+    """The estimator of a file that was read."""
     from fastbp.tabular.classifier import TabularClassifier
     from fastbp.tabular.regressor import TabularRegressor
 
-    _options.check_path("path", path)
-    header, arrays = model_file.read(path)
     tabular = header.get("tabular")
     if not isinstance(tabular, dict):
         raise ValueError(f"{os.fspath(path)!r} holds no tabular model; fastbp.load may read it")

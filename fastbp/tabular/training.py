@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from fastbp.engines import create
 from fastbp.losses import Loss
 from fastbp.plan import Plan
-from fastbp.rows import outputs_of
 from fastbp.stages import Stage
 from fastbp.tabular import recipes
 from fastbp.tabular.metrics import Criterion
+from fastbp.tabular.passes import outputs_of
 from fastbp.tabular.recipes import Recipe
 
 __all__ = ["Job", "Member", "Watch", "train_all"]
@@ -69,7 +69,7 @@ class Job:
             self.stages,
             self.loss,
             self.recipe.optimizer,
-            batch_size=self.recipe.rows_of_batch(len(self.rows)),
+            batch_size=self.recipe.rows_of_batch(len(self.rows)) * self.recipe.copies,
             threads=threads,
             seed=self.seed,
             label_smoothing=self.recipe.smoothing if classes else 0.0,
@@ -110,7 +110,12 @@ class Watch:
 
 
 def train_all(
-    jobs: Sequence[Job], data: Data, threads: int, time_limit: float | None, started: float
+    jobs: Sequence[Job],
+    data: Data,
+    threads: int,
+    time_limit: float | None,
+    started: float,
+    tell: Callable[[int, Member], None] | None = None,
 ) -> tuple[list[Member], list[str]]:
     """Train members side by side, as many at a time as there are threads; the same bits on any number.
 
@@ -122,6 +127,8 @@ def train_all(
     threads : int
     time_limit : float or None
         Seconds from `started` on, by `time.monotonic`.
+    tell : callable or None
+        Is given each member's index and the member, as soon as it is trained.
 
     Returns
     -------
@@ -144,11 +151,24 @@ def train_all(
             if members and watch.over:
                 break
             members.append(train(job, data, threads, watch))
+            if tell is not None:
+                tell(len(members) - 1, members[-1])
             if members[-1].stopped == "interrupt":
                 break
         return members, _told(members, *wanted, time_limit)
     with ThreadPoolExecutor(workers, "fastbp-tabular") as pool:
-        futures = [pool.submit(_if_time, job, data, each, watch, i) for i, job in enumerate(jobs)]
+        lock = threading.Lock()
+
+        def run(index: int) -> Member | None:
+            if index and watch.over:
+                return None
+            member = train(jobs[index], data, each, watch)
+            if tell is not None:
+                with lock:
+                    tell(index, member)
+            return member
+
+        futures = [pool.submit(run, i) for i in range(len(jobs))]
         try:
             wait(futures)
         except KeyboardInterrupt:  # comes to this thread alone
@@ -173,10 +193,6 @@ def _told(members: Sequence[Member], jobs: int, epochs: int, time_limit: float |
     return [f"time_limit: trained {len(members)} of {jobs} members, for {span} of {epochs} epochs"]
 
 
-def _if_time(job: Job, data: Data, threads: int, watch: Watch, index: int) -> Member | None:
-    return None if index and watch.over else train(job, data, threads, watch)
-
-
 def _within(jobs: Sequence[Job], data: Data, threads: int, seconds: float) -> Sequence[Job]:
     """Fewer members, or shorter trainings, such that they take so many seconds."""
     each = _seconds_of_epoch(jobs[0], data)
@@ -199,9 +215,10 @@ def _seconds_of_epoch(job: Job, data: Data) -> float:
     engine.set_parameters(
         [p for s in job.stages for p in s.first_values("auto", "float32", generator)]
     )
+    copies = job.recipe.copies
     steps, size = _steps(job), engine.plan.batch_size
     some = min(_PROBE, steps)
-    order = job.rows[: some * size]
+    order = np.repeat(job.rows[: some * size // copies], copies)
     rates, losses = np.zeros(some), np.empty(some)
     engine.epoch(*data, order[:size], rates, losses)  # what is done once
     start = time.perf_counter()
@@ -209,9 +226,8 @@ def _seconds_of_epoch(job: Job, data: Data) -> float:
     seconds = (time.perf_counter() - start) * steps / some
     if job.aside is not None:
         n = min(len(job.aside[0]), 4 * size)
-        out = np.empty((n, engine.plan.layer_sizes[-1]), np.float32)
         start = time.perf_counter()
-        engine.forward(job.aside[0][:n], out)
+        outputs_of(engine, job.aside[0][:n], copies)
         seconds += (time.perf_counter() - start) * len(job.aside[0]) / n
     return max(seconds, 1e-6)
 
@@ -229,7 +245,8 @@ def train(job: Job, data: Data, threads: int, watch: Watch) -> Member:
     engine.set_parameters(first)
     engine.keep()
     member = Member(first)
-    steps, size = _steps(job), engine.plan.batch_size
+    copies = job.recipe.copies
+    steps, size = _steps(job), engine.plan.batch_size // copies
     rates = recipes.rates(job.recipe, steps * job.recipe.epochs)
     factors = recipes.dropouts_and_decays(job.recipe, len(rates))
     losses = np.empty(steps)
@@ -237,6 +254,8 @@ def train(job: Job, data: Data, threads: int, watch: Watch) -> Member:
     try:
         for epoch in range(job.recipe.epochs):
             order = generator.permutation(job.rows)[: steps * size]
+            if copies > 1:
+                order = np.repeat(order, copies)
             now = slice(epoch * steps, (epoch + 1) * steps)
             applied = engine.epoch(
                 *data, order, rates[now], losses, None, factors[now], factors[now]
@@ -248,7 +267,11 @@ def train(job: Job, data: Data, threads: int, watch: Watch) -> Member:
             member.values.append(value)
             if value <= best and engine.keep():
                 best, member.best_epoch = value, epoch
-            if job.patience is not None and epoch - max(member.best_epoch, 0) >= job.patience:
+            if (
+                job.aside is not None
+                and job.patience is not None
+                and epoch - max(member.best_epoch, 0) >= job.patience
+            ):
                 member.stopped = "patience"
                 break
             if watch.over and epoch + 1 < job.recipe.epochs:
@@ -266,7 +289,7 @@ def _validate(engine: Any, job: Job) -> float:
     if job.aside is None:
         return 0.0
     X, y, weight = job.aside
-    f = outputs_of(engine, X)
+    f = outputs_of(engine, X, job.recipe.copies)
     if job.bounds is not None:
         np.clip(f, *job.bounds, out=f)
     return job.criterion(f, y, weight)

@@ -40,6 +40,7 @@ include "blend.pxi"
 include "columns.pxi"
 include "periodic.pxi"
 include "lookup.pxi"
+include "members.pxi"
 include "half.pxi"
 include "stages.pxi"
 include "cut.pxi"
@@ -183,6 +184,10 @@ cdef class Engine:
             layer.codes = len(stage.levels)
             starts = self.starts[l] = np.cumsum((0, *stage.levels), dtype=np.int64)
             layer.levels = &starts[0]
+        elif layer.kind == MEMBERS or layer.kind == HEADS:
+            layer.members = stage.members
+            layer.scaled = layer.kind == MEMBERS and stage.scale
+            layer.shifted = layer.kind == MEMBERS and stage.shift
         elif layer.kind == BLEND:
             layer.blended = kind_of(stage.blended)
             layer.b = stage.blended.parameter

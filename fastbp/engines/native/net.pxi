@@ -24,7 +24,7 @@ ctypedef struct Layer:
     # the plan's stage
     int kind
     int64_t n_in, n_out
-    int64_t columns     # of the parameters' panels: n_out, but for Periodic and Lookup
+    int64_t columns     # of the parameters' panels: n_out, but for Periodic, Lookup and Heads
     int64_t weights     # of each column: n_in + 1 with the bias; 1 in a Scale
     int64_t penalized   # the first of them, those that penalties and decay are for
     int activation
@@ -39,6 +39,8 @@ ctypedef struct Layer:
     int64_t numbers, frequencies, waves # Periodic
     int64_t codes       # Lookup: so many, and where each one's table begins
     int64_t* levels
+    int64_t members     # Members and Heads: k, else 0
+    bint scaled, shifted
     # the cut
     int64_t rows        # from one panel of w to the next
     int64_t width       # of a Sparse stage, whose w lies by inputs: reals from one input to the next

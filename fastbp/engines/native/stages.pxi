@@ -4,10 +4,10 @@
 # panels whatever the kind. What a kind computes stands in a file of its name and, for Dense on bf16 operands, in
 # half.pxi. A Sparse stage is the first, and lies by inputs: it has no tiles, and its part of phase 2 is sparse.pxi's.
 
-STAGES = ("Dense", "Scale", "Blend", "Periodic", "Lookup", "Sparse")  # by the names of fastbp/stages.py, in the order of the enum
+STAGES = ("Dense", "Scale", "Blend", "Periodic", "Lookup", "Sparse", "Members", "Heads")  # by the names of fastbp/stages.py, in the order of the enum
 
 cdef enum:
-    DENSE, SCALE, BLEND, PERIODIC, LOOKUP, SPARSE
+    DENSE, SCALE, BLEND, PERIODIC, LOOKUP, SPARSE, MEMBERS, HEADS
 
 
 cdef inline int64_t inputs_at_once(const Layer* layer) noexcept nogil:
@@ -26,6 +26,8 @@ cdef inline int64_t task_cost(const Layer* layer, const Task* task) noexcept nog
         return 5 * task.inputs * vectors_of(layer.columns, task.j) + 4
     if layer.kind == LOOKUP:
         return task.inputs // 4 + 4
+    if layer.members > 0:  # each of its weights is some of the rows'
+        return task.inputs * vectors_of(layer.columns, task.j) // layer.members + 4
     return task.inputs * vectors_of(layer.columns, task.j) + 4
 
 
@@ -35,6 +37,10 @@ cdef inline int64_t flops_of(const Layer* layer, int64_t l) noexcept nogil:
         return 4 * layer.n_out
     if layer.kind == PERIODIC:
         return 20 * layer.columns * layer.weights
+    if layer.kind == MEMBERS:
+        return 6 * layer.n_out
+    if layer.kind == HEADS:
+        return 6 * layer.n_in * layer.n_out
     return (4 if l == 0 else 6) * layer.weights * layer.n_out
 
 
@@ -60,6 +66,10 @@ cdef inline int64_t forward_panels(const Net* net, const Minibatch* batch, int64
         return periodic_forward(net, batch, l, share)
     if net.layer[l].kind == LOOKUP:
         return lookup_forward(net, batch, l, share)
+    if net.layer[l].kind == MEMBERS:
+        return members_forward(net, batch, l, share, p)
+    if net.layer[l].kind == HEADS:
+        return heads_forward(net, batch, l, share, p)
     return dense_forward(net, batch, l, share, p)
 
 
@@ -74,6 +84,10 @@ cdef inline int64_t backward_panels(const Net* net, int64_t l, real* out, const 
         return periodic_backward(net, l, out, share)
     if net.layer[l].kind == LOOKUP:
         return lookup_backward(net, l, out, share)
+    if net.layer[l].kind == MEMBERS:
+        return members_backward(net, l, out, share, p)
+    if net.layer[l].kind == HEADS:
+        return heads_backward(net, l, out, share, p)
     return dense_backward(net, l, out, share, p)
 
 
@@ -88,6 +102,10 @@ cdef inline void gradient_tile(const Net* net, const Minibatch* batch, const Tas
         periodic_gradient(net, batch, task, g, add)
     elif net.layer[task.layer].kind == LOOKUP:
         lookup_gradient(net, batch, task, g, add)
+    elif net.layer[task.layer].kind == MEMBERS:
+        members_gradient(net, batch, task, g, add)
+    elif net.layer[task.layer].kind == HEADS:
+        heads_gradient(net, batch, task, g, add)
     else:
         dense_gradient(net, batch, task, g, add, False)
 

@@ -25,7 +25,16 @@ from fastbp.engines.arrays import (
 )
 from fastbp.engines.dropout import mask
 from fastbp.engines.interrupts import between_steps
-from fastbp.engines.reference import blend, dense, lookup, periodic, scale, sparse
+from fastbp.engines.reference import (
+    blend,
+    dense,
+    heads,
+    lookup,
+    members,
+    periodic,
+    scale,
+    sparse,
+)
 from fastbp.engines.reference.dense import round_to_bf16
 from fastbp.engines.reference.functions import (
     ACTIVATIONS,
@@ -36,7 +45,17 @@ from fastbp.engines.reference.functions import (
 )
 from fastbp.optimizers import SGD, Adam, AdamW, RMSprop, epsilon_in, step_sizes
 from fastbp.plan import Plan
-from fastbp.stages import Blend, Dense, Factors, Lookup, Periodic, Scale, Sparse
+from fastbp.stages import (
+    Blend,
+    Dense,
+    Factors,
+    Heads,
+    Lookup,
+    Members,
+    Periodic,
+    Scale,
+    Sparse,
+)
 
 __all__ = ["ACTIVATIONS", "LINKS", "LOSSES", "ReferenceEngine", "round_to_bf16"]
 
@@ -50,6 +69,8 @@ KINDS: dict[type, Any] = {
     Periodic: periodic,
     Lookup: lookup,
     Sparse: sparse,
+    Members: members,
+    Heads: heads,
 }
 
 _quiet = np.errstate(over="ignore", invalid="ignore")  # overflow shows in the loss returned
