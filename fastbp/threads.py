@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["choose", "get_num_threads", "set_num_threads"]
 
+ALLOWED = ("container", "CPUs")  # how `choose` begins to say that nobody asked for a number
+
 _set: int | None = None
 
 

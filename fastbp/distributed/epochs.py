@@ -15,19 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.distributed.ranks import Ranks
+from fastbp.distributed.ranks import Ranks, can_share
 from fastbp.engines import Engine
 from fastbp.training import Data, Epoch, Floats, Order
 
-__all__ = ["Shares", "interleave", "part", "run_epoch", "shares"]
+__all__ = ["OwnRows", "interleave", "run_epoch"]
 
 Array = NDArray[Any]
 _STATUS = 8  # bytes before a rank's rows: fastbp/engines/native/ranks.pxi
-
-
-def shares(engine: Any) -> bool:
-    """Whether an engine has steps that ranks can share: those of single rows it takes in a way of its own."""
-    return hasattr(engine, "share") and not engine.cut["online"]
 
 
 def part(total: int, ranks: int) -> NDArray[np.int64]:
@@ -68,7 +63,7 @@ class Shares:
 
 
 def share_rows(ranks: Ranks, batch: int, order: Order, data: Data, rows: OwnRows | None) -> Shares:
-    """The shares of an epoch in this order: of X's rows or, where ranks have their own, of all ranks'."""
+    """Of an epoch in this order: of X's rows or, where ranks have their own, of all ranks'."""
     if rows is not None:
         return rows.shares(ranks, batch, order)
     sizes = np.diff(np.append(np.arange(0, len(order), batch), len(order)))
@@ -97,6 +92,7 @@ class OwnRows:
 
     @staticmethod
     def of(ranks: Ranks, data: Data) -> OwnRows:
+        """Those of data of which each rank has its part."""
         found = ranks.gather((len(data[0]), data[2]))
         weight = None if data[2] is None else np.concatenate([w for _, w in found])
         return OwnRows(np.array([n for n, _ in found]), weight)
@@ -141,10 +137,7 @@ def run_epoch(
     losses, penalties = np.full((2, len(rates)), np.nan)
     start = time.perf_counter()
     share = share_rows(ranks, engine.plan.batch_size, order, data, rows)
-    if ranks.sync:
-        run = _local_steps
-    else:
-        run = _shared_steps if shares(engine) else _whole_steps
+    run = _local_steps if ranks.sync else _shared_steps if can_share(engine) else _whole_steps
     applied, stopped = run(ranks, engine, data, share, rates, losses, penalties)
     if stopped:
         ranks.raise_interrupt()
@@ -224,8 +217,10 @@ def _local_steps(
     losses: Floats,
     penalties: Floats,
 ) -> tuple[int, bool]:
-    """Local SGD: a rank takes its steps on its own rows, and every `sync` of them all weights and the
-    optimizer's state become the ranks' mean. A rank without rows in a minibatch rests."""
+    """Local SGD: a rank takes its steps on its own rows; every `sync` of them all take the ranks' mean.
+
+    It is that of the weights and of the optimizer's state. A rank without rows in a minibatch rests.
+    """
     ends = np.cumsum(share.bounds[:, -1])
     starts = ends - share.bounds[:, -1] + share.bounds[:, ranks.rank]
     counts = np.diff(share.bounds, axis=1)[:, ranks.rank]

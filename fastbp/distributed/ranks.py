@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -22,11 +23,16 @@ from numpy.typing import NDArray
 from fastbp._validation import check_integer
 from fastbp.history import DivergenceError
 
-__all__ = ["Ranks", "join"]
+__all__ = ["Ranks", "can_share", "join"]
 
 T = TypeVar("T")
 
 ROWS = ("shared", "own")
+
+
+def can_share(engine: object) -> bool:
+    """Whether an engine has steps that ranks can share."""
+    return bool(getattr(engine, "can_share", False))
 
 
 class Ranks:
@@ -44,8 +50,6 @@ class Ranks:
     Attributes
     ----------
     rank, size : int
-    interrupted : bool
-        Whether this process got a SIGINT that `training` holds back.
     """
 
     def __init__(self, comm: Any, rows: str = "shared", sync: int = 0) -> None:
@@ -61,7 +65,7 @@ class Ranks:
     # Exchange
 
     def exchange(self, message: NDArray[Any], starts: NDArray[np.int64]) -> None:
-        """Send this rank's part of the message, starts[rank] … starts[rank + 1] − 1, and get the others'."""
+        """Send the rank's part of a message, starts[rank] … starts[rank + 1] − 1; get the others'."""
         if self.size > 1:
             from mpi4py import MPI
 
@@ -97,7 +101,7 @@ class Ranks:
         value, what = self.comm.bcast((value, None if error is None else _described(error)))
         if what is not None:
             self._raise({0: what}, error)
-        return value  # type: ignore[return-value]  # None where T is
+        return value
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -141,7 +145,7 @@ class Ranks:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Hold SIGINT back for `raise_interrupt`, and end all ranks for an error that is this one's alone."""
+        """Hold SIGINT back for `raise_interrupt`; an error that is this one's alone ends all."""
         self._agreed = False
         main = threading.current_thread() is threading.main_thread()
         before = signal.getsignal(signal.SIGINT) if main else None
@@ -165,8 +169,19 @@ class Ranks:
                 signal.signal(signal.SIGINT, before)
             self.comm.Free()
 
+    def warn_of(self, engine: object) -> None:
+        """Say so, on rank 0, where the ranks win nothing."""
+        if self.rank == 0 and self.size > 1 and not self.sync and not can_share(engine):
+            warnings.warn(
+                "every rank computes every step whole: ranks share the steps of engine 'native' alone, "
+                "not those of bf16 modules, nor plain SGD on minibatches of one row",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+
     @property
     def interrupted(self) -> bool:
+        """Whether this process got a SIGINT."""
         return bool(self._held)
 
     def raise_interrupt(self) -> None:

@@ -591,6 +591,11 @@ cdef class Engine:
         raise_pending(self.net.progress.stop)
         return self.net.progress.done
 
+    @property
+    def can_share(self):
+        """Whether ranks can share an epoch: not bf16, and not minibatches of single rows taken in their own way."""
+        return not (HALF or self.net.cut.online)
+
     def share(self, *epoch, **ranks):
         """An epoch that ranks share: `SharedEpoch`."""
         return SharedEpoch(self, *epoch, **ranks)
