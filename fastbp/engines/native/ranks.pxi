@@ -258,7 +258,7 @@ cdef class SharedEpoch:
         net.shared.rank = rank
         net.shared.ranks = ranks
         net.shared.steps = (order.shape[0] + net.plan.batch - 1) // net.plan.batch
-        net.shared.inputs = inputs or net.layer[0].kind == BLEND  # which leaves something else in their place
+        net.shared.inputs = inputs
         net.shared.weights = &weights[0] if weights is not None else NULL
         self.row_bytes = row_bytes(net)
         self.rows_message = np.zeros(ranks * HEADER + self.row_bytes * net.plan.batch, np.uint8)
@@ -279,7 +279,7 @@ cdef class SharedEpoch:
         net.shared.tiles = <char*> &self._tiles[0]
         net.shared.squares = &self._squares[0]
         net.progress.done = 0
-        engine._need_entries(net.call.order if is_sparse(net) else NULL)
+        engine._need_entries(net.call.order)
         self.threads = engine._worthwhile(net.shared.steps, engine._flops(True) // ranks)
         with nogil:
             if is_sparse(net):
