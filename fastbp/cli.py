@@ -219,6 +219,11 @@ def _add_training(add: Callable[..., Any]) -> None:
     add("--seed", type=int, default=0, help="of weights, split, order and dropout (default: 0)")
     add("--threads", type=int, help="most threads to use (default: what the machine allows)")
     add("--engine", default="auto", help="auto, native, jit or reference")
+    add(
+        "--mpi",
+        action="store_true",
+        help="under mpiexec or srun: train the network by all ranks; rank 0 reads, reports and saves",
+    )
     add("--save", metavar="MODEL", help="write the model here: the network, and how to encode rows")
     add(
         "--report",

@@ -71,6 +71,12 @@ def get_num_threads() -> int:
     return choose()[0]
 
 
+def asked_for() -> int:
+    """The number of threads that somebody asked for, or 1."""
+    number, why = choose()
+    return 1 if why.startswith(ALLOWED) else number
+
+
 def choose() -> tuple[int, str]:
     """Return the number of threads, and why."""
     if _set is not None:

@@ -234,3 +234,55 @@ def test_rows_of_ranks_are_spread_evenly(counts: list[int]) -> None:
         come = np.cumsum(whose == rank)
         # within one row of its own, and one for each other rank that was before it
         assert np.abs(come - np.arange(1, n + 1) * count / n).max() <= 1 + len(counts) / 2
+
+
+def command(ranks: int, folder: Path, *args: object) -> tuple[int, str, str]:
+    """`fastbp train` by so many ranks; 0: without MPI."""
+    launch = [MPIEXEC, "-n", str(ranks)] if ranks else []
+    program = [*launch, sys.executable, "-m", "fastbp", "train", *(["--mpi"] if ranks else [])]
+    return finish(
+        subprocess.Popen(
+            [*map(str, program), *map(str, args)],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    )
+
+
+TRAIN = ("--hidden", "16", "--epochs", 2, "--quiet")
+
+
+@NATIVE
+def test_the_command_by_ranks_writes_what_one_process_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [f"{a},{b},{'u' if a > b else 'v'}" for a, b in rng.random((60, 2))]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c", *rows]))
+    files: dict[str, bytes] = {}
+    for ranks in (0, 1, 3):
+        for name, args in (("table", ("t.csv", "--target", "c")), ("digits", ())):
+            save = tmp_path / f"{name}{ranks}"
+            status, out, err = command(ranks, tmp_path, *args, *TRAIN, "--save", save)
+            assert (status, err) == (0, "")
+            assert out.count("model saved to") == 1
+            assert save.read_bytes() == files.setdefault(name, save.read_bytes())
+
+
+@NATIVE
+@pytest.mark.parametrize(
+    ("args", "wanted", "status"),
+    [
+        (("none.csv", "--target", "c"), "none.csv: No such file", 2),
+        (("--epochs", 0), "--epochs must be an integer ≥ 1", 2),
+        (("--learning-rate", 1e30, *TRAIN), "the loss became", 1),
+    ],
+)
+def test_errors_of_the_command_are_told_once(
+    tmp_path: Path, args: tuple[object, ...], wanted: str, status: int
+) -> None:
+    found, _, err = command(3, tmp_path, *args)
+    assert found == status
+    assert err.startswith("fastbp: ")
+    assert err.count(wanted) == 1
