@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from fastbp import __version__
 from fastbp.command.metrics import METRICS
 from fastbp.command.settings import FOR_A_FILE, FOR_THE_DIGITS, MODELS, RATE_FOR_THE_DIGITS
+from fastbp.distributed.cost import NETWORKS
 from fastbp.exchange import command as export
 
 __all__ = ["main"]
@@ -100,6 +101,27 @@ def _parser() -> argparse.ArgumentParser:
     _add_reading(inspect.add_argument)
 
     export.add_parser(commands)
+
+    plan = commands.add_parser(
+        "plan-cluster",
+        help="show what training a network by several machines would win",
+        description="The arithmetic of a step is measured on this machine, for 1, 2, 4, … ranks; what "
+        "they exchange is reckoned from the network's latency and bandwidth.",
+    )
+    plan.set_defaults(run=_later("plan_cluster"))
+    add = plan.add_argument
+    add("--layers", type=_sizes, required=True, metavar="N,N,…", help="widths, inputs to outputs")
+    add("--batch", type=int, default=256, help="rows of a minibatch (default: 256)")
+    add("--ranks", type=int, default=256, help="at most (default: 256)")
+    add("--network", choices=list(NETWORKS), default="10G", help="between machines (default: 10G)")
+    add(
+        "--latency",
+        type=float,
+        metavar="µs",
+        help="of a message (default: as the network's usually)",
+    )
+    add("--optimizer", default="adam", help="default: adam")
+    add("--threads", type=int, help="of each rank (default: what this machine allows)")
 
     info = commands.add_parser(
         "info", help="show what runs here, and why; or what a saved model takes and predicts"
@@ -243,6 +265,11 @@ def _add_training(add: Callable[..., Any]) -> None:
     add("--seed", type=int, default=0, help="of weights, split, order and dropout (default: 0)")
     add("--threads", type=int, help="most threads to use (default: what the machine allows)")
     add("--engine", help="auto, native, jit or reference (plain only; default: auto)")
+    add(
+        "--mpi",
+        action="store_true",
+        help="under mpiexec or srun: train the network by all ranks; rank 0 reads, reports and saves",
+    )
     add("--save", metavar="MODEL", help="write the model here: the network, and how to encode rows")
     add(
         "--report",

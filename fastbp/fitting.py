@@ -1,11 +1,16 @@
-"""What `MLP.fit` is besides the loop: order, rates, history, validation, checkpoints, divergence."""
+"""What `MLP.fit` is besides the loop: order, rates, history, validation, checkpoints, divergence.
+
+`fit` is all of it, for one process or for ranks (`fastbp.distributed`). What must be the same on all
+ranks comes from rank 0, where callbacks, validation and files are.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +22,7 @@ from fastbp.engines import Engine
 from fastbp.history import DivergenceError, History
 from fastbp.holder import Holder
 from fastbp.plan import Plan
+from fastbp.request import Rate, Request, check
 from fastbp.stopping import Stopping
 from fastbp.training import (
     Data,
@@ -25,23 +31,141 @@ from fastbp.training import (
     Order,
     call_all,
     norm,
+    run,
+    run_epoch,
     wants_gradient_norm,
 )
 
 if TYPE_CHECKING:
+    from fastbp.distributed.epochs import OwnRows
+    from fastbp.distributed.ranks import Ranks
     from fastbp.mlp import MLP
 
-__all__ = [
-    "Checkpoints",
-    "NetworkFit",
-    "check_epochs",
-    "mean_loss",
-    "options_of",
-    "set_aside",
-    "step",
-]
+__all__ = ["Checkpoints", "NetworkFit", "fit", "mean_loss", "step"]
 
 Array = NDArray[Any]
+T = TypeVar("T")
+
+
+def fit(model: MLP, X: Any, y: Any, ranks: Ranks | None, **options: Any) -> History:
+    """`MLP.fit`, with its options."""
+    if ranks is None:
+        return _train(model, check(model, X, y, None, **options), None)
+    from fastbp.distributed.start import agree
+
+    with ranks.training():
+        with ranks.together():
+            request = check(model, X, y, ranks, **options)
+        agree(ranks, model, request)
+        return _train(model, request, ranks)
+
+
+def _train(model: MLP, request: Request, ranks: Ranks | None) -> History:
+    plan, data, held_out, own = request.plan, request.data, request.held_out, request.own
+    holder = model._holder
+    with holder.training():
+        options = options_of(
+            plan,
+            rows=request.total,
+            validation_rows=request.aside if held_out is None else len(held_out[0]),
+            shuffle=request.shuffle,
+            early_stopping=request.stopping is not None,
+            sparse_update=request.sparse_update,
+        )
+        resumed, kept, kept_data = None, request.kept, {}
+        if request.checkpoint is not None or request.resume is not None:
+            kept_data = checkpoints.fingerprints(data, held_out)
+            if own is not None and ranks is not None:
+                kept_data = _of_all(ranks.gather(kept_data))
+        generator = model._generator
+        if (resume := request.resume) is not None:
+            kept, resumed = _on_root(
+                ranks,
+                lambda: checkpoints.read(
+                    resume,
+                    saving.describe(plan),
+                    options,
+                    kept_data,
+                    plan.optimizer.slots,
+                    request.steps,
+                ),
+            )
+            with _together(ranks):
+                check_epochs(request.epochs, resumed.history, resume)
+            plan = replace(plan, seed=resumed.seed)
+            generator = checkpoints.make_generator(resumed.generator_at_start)
+        at_start = generator.bit_generator.state
+        with _together(ranks):
+            if request.checkpoint is not None:
+                checkpoints.make_generator(at_start)  # one that a file cannot hold fails here
+            rows = np.arange(request.total)
+            if request.aside:
+                rows, held_out = set_aside(
+                    data, request.aside, generator if request.shuffle else None
+                )
+            weight = data[2] if own is None else own.weight
+            if weight is not None:
+                _inputs.check_weight_sum("sample_weight", weight[rows])
+
+        with holder.lock:
+            rows_plan = replace(request.rows_plan, seed=plan.seed)
+            if ranks is not None and ranks.sync:  # each drops units of its own
+                rows_plan = replace(rows_plan, seed=(plan.seed + ranks.rank) % 2**64)
+            engine = holder.use(rows_plan, parameters=kept, fresh=True)
+            model._plan = plan
+            if ranks is not None:
+                ranks.warn_of(engine)
+            engine.keep()
+            if resumed is not None:
+                with holder.changing():
+                    engine.set_optimizer_state(resumed.step, resumed.slots)
+                    holder.steps = resumed.step
+                model._generator = checkpoints.make_generator(resumed.generator)
+        score = "" if held_out is None else scores.of_link(plan.loss.link).name
+        model.history = History(score_name=score) if resumed is None else resumed.history
+        network = NetworkFit(
+            model=model,
+            plan=rows_plan,
+            data=data,
+            rows=rows,
+            held_out=held_out,
+            learning_rate=request.learning_rate,
+            history=model.history,
+            epochs=request.epochs,
+            stopping=request.stopping,
+            shuffle=request.shuffle,
+            progress=request.progress,
+            callbacks=request.callbacks,
+            checkpoints=None
+            if request.checkpoint is None
+            else Checkpoints(
+                request.checkpoint, request.checkpoint_every, options, kept_data, at_start
+            ),
+            best=None if resumed is None else resumed.best,
+            ranks=ranks,
+            own=own,
+        )
+        run(network)
+        if network.best is not None:
+            holder.parameters = network.best
+    return model.history
+
+
+def _of_all(each: list[dict[str, str | None]]) -> dict[str, str | None]:
+    """The fingerprints of rows of which each rank has some."""
+    return {
+        name: None if of_root is None else " ".join(str(found[name]) for found in each)
+        for name, of_root in each[0].items()
+    }
+
+
+def _on_root(ranks: Ranks | None, work: Callable[[], T]) -> T:
+    """What `work` returns, on rank 0 if there are several."""
+    return work() if ranks is None else ranks.from_root(work)
+
+
+def _together(ranks: Ranks | None) -> AbstractContextManager[None]:
+    return nullcontext() if ranks is None else ranks.together()
 
 
 def check_epochs(epochs: int, done: History, path: str | os.PathLike[str]) -> None:
@@ -120,7 +244,7 @@ class NetworkFit:
     data: Data
     rows: Order
     held_out: Data | None
-    learning_rate: Callable[[int], float] | schedules.ReduceOnPlateau
+    learning_rate: Rate
     history: History
     epochs: int
     stopping: Stopping | None
@@ -129,6 +253,8 @@ class NetworkFit:
     callbacks: list[Callable[..., object]]
     checkpoints: Checkpoints | None
     best: list[Array] | None = None  # parameters of the best epoch, where training may stop for it
+    ranks: Ranks | None = None
+    own: OwnRows | None = None  # where each rank has some rows
     before: list[Array] = field(init=False, default_factory=list)  # the first one
     rate_of_plateau: schedules.Plateau | None = field(init=False, default=None)
 
@@ -160,24 +286,33 @@ class NetworkFit:
         model, history = self.model, self.history
         if self.stopping is not None and self.best is None:
             self.before = model.parameters
-        order = model._generator.permutation(self.rows) if self.shuffle else self.rows
+        weight = self.data[2]
+        if self.own is not None:
+            order = self.own.order(model._generator if self.shuffle else None)
+            weight = self.own.weight
+        else:
+            order = model._generator.permutation(self.rows) if self.shuffle else self.rows
         rates = self.rates()
         where = f"epoch {history.epochs + 1} of {self.epochs}"
-        epoch = step(model._holder, self.plan, self.data, order, rates, where)
-        history.loss.append(mean_loss(epoch, self.plan.batch_size, order, self.data[2]))
+        epoch = step(model._holder, self.plan, self.data, order, rates, where, self.run_epoch)
+        history.loss.append(mean_loss(epoch, self.plan.batch_size, order, weight))
         history.learning_rate.append(float(rates[-1]))
         history.seconds.append(epoch.seconds)
         history.samples_per_second.append(len(order) / epoch.seconds)
 
+    def run_epoch(self, engine: Engine, data: Data, order: Order, rates: Floats) -> Epoch:
+        if self.ranks is None:
+            return run_epoch(engine, data, order, rates)
+        from fastbp.distributed import epochs
+
+        return epochs.run_epoch(self.ranks, engine, data, order, rates, self.own)
+
     def validate(self) -> float:
         if self.held_out is not None:
-            model, history, holder = self.model, self.history, self.model._holder
-            X, y, weight = self.held_out
-            with holder.lock:
-                loss = passes.loss_of(holder.use(self.plan), self.held_out)
+            history, holder = self.history, self.model._holder
+            loss, score = _on_root(self.ranks, self._measure)
             history.validation_loss.append(loss)
-            score = scores.of_link(self.plan.loss.link).function
-            history.validation_score.append(score(model.predict(X), y, weight))
+            history.validation_score.append(score)
             if self.stopping is not None and self.best is None and not np.isfinite(loss):
                 with holder.lock:
                     holder.use(self.plan, parameters=self.before, fresh=True)
@@ -187,6 +322,16 @@ class NetworkFit:
         if self.rate_of_plateau is not None:
             self.rate_of_plateau.see(value)
         return value
+
+    def _measure(self) -> tuple[float, float]:
+        """Loss and score on the rows for validation."""
+        assert self.held_out is not None
+        X, y, weight = self.held_out
+        holder = self.model._holder
+        with holder.lock:
+            loss = passes.loss_of(holder.use(self.plan), self.held_out)
+        score = scores.of_link(self.plan.loss.link).function
+        return loss, score(self.model.predict(X), y, weight)
 
     def improved(self) -> None:
         self.history.best_epoch = self.history.epochs - 1
@@ -200,13 +345,23 @@ class NetworkFit:
             print(self.history.line(self.epochs), flush=True)
 
     def call_back(self) -> bool:
+        holder = self.model._holder
+        stop, parameters = _on_root(self.ranks, self._call_all)
+        if parameters is not None:  # one of them may have set some
+            with holder.lock:
+                if self.ranks is not None and self.ranks.rank > 0:
+                    holder.parameters = parameters
+                holder.use(self.plan).keep()
+        return stop
+
+    def _call_all(self) -> tuple[bool, list[Array] | None]:
+        """Whether a callback asks to stop, and the parameters that there are then, if there is one."""
+        if not self.callbacks:
+            return False, None
         if wants_gradient_norm(self.callbacks):
             self.history.add_gradient_norm(self.gradient_norm())
         stop = call_all(self.callbacks, self.history, self.model, self.history)
-        if self.callbacks:  # one of them may have set parameters
-            with self.model._holder.lock:
-                self.model._holder.use(self.plan).keep()
-        return stop
+        return stop, [] if self.ranks is None else self.model.parameters
 
     def gradient_norm(self) -> float:
         """Of the objective over the rows to train on."""
@@ -222,8 +377,11 @@ class NetworkFit:
 
     def save(self) -> None:
         file, history = self.checkpoints, self.history
-        if file is None or not (history.stopped or history.epochs % file.every == 0):
-            return
+        if file is not None and (history.stopped or history.epochs % file.every == 0):
+            _on_root(self.ranks, lambda: self._write(file))
+
+    def _write(self, file: Checkpoints) -> None:
+        history = self.history
         training = checkpoints.Training(
             file.options,
             self.plan.seed,
@@ -237,7 +395,15 @@ class NetworkFit:
         checkpoints.write(file.path, saving.describe(self.plan), self.model.parameters, training)
 
 
-def step(holder: Holder, plan: Plan, data: Data, order: Order, rates: Floats, where: str) -> Epoch:
+def step(
+    holder: Holder,
+    plan: Plan,
+    data: Data,
+    order: Order,
+    rates: Floats,
+    where: str,
+    run_epoch: Callable[[Engine, Data, Order, Floats], Epoch] = run_epoch,
+) -> Epoch:
     """Train one epoch from weights that the engine keeps a copy of; or have those again.
 
     Raises
@@ -249,7 +415,7 @@ def step(holder: Holder, plan: Plan, data: Data, order: Order, rates: Floats, wh
         engine = holder.use(plan)
         try:
             with holder.changing():
-                epoch = passes.epoch_of(engine, data, order, rates)
+                epoch = passes.epoch_of(engine, data, order, rates, run_epoch)
                 whole = epoch.applied == len(rates)
                 if whole and engine.keep():
                     holder.steps += epoch.applied

@@ -26,9 +26,7 @@ from fastbp import (
     optimizers,
     saving,
     schedules,
-    scores,
 )
-from fastbp import checkpoint as checkpoints
 from fastbp import rows as passes
 from fastbp._validation import check_finite_number, check_integer
 from fastbp.activations import Activation
@@ -42,9 +40,7 @@ from fastbp.optimizers import Optimizer
 from fastbp.plan import Plan
 from fastbp.schedules import Schedule
 from fastbp.stages import dense
-from fastbp.stopping import Stopping
 from fastbp.threads import get_num_threads
-from fastbp.training import run
 
 __all__ = ["MLP"]
 
@@ -241,6 +237,9 @@ class MLP(Conversions, Network):
         checkpoint_every: int = 1,
         resume: str | os.PathLike[str] | None = None,
         sparse_update: str = "exact",
+        comm: Any = None,
+        rows: str = "shared",
+        sync: int = 0,
     ) -> History:
         """Train from the present parameters on, with a fresh optimizer.
 
@@ -301,6 +300,16 @@ class MLP(Conversions, Network):
             For a sparse X. ``"exact"``: as with a dense X. ``"lazy"``: an input's weights, their
             penalty, decay and the optimizer's state move only in the steps in whose rows it occurs,
             and so a step's cost does not depend on the number of inputs.
+        comm : mpi4py.MPI.Comm or None
+            The processes that train this network together, each with its rows of every minibatch, to
+            the weights of one process, bit for bit. All call this with the same data and options;
+            they begin with the weights and the generator of rank 0, where callbacks run and files
+            are written.
+        rows : {"shared", "own"}
+            Whether all ranks are given the same `X` and `y`, or each some rows of its own.
+        sync : int
+            If > 0, the ranks train alone and average their weights every so many steps (local SGD):
+            fewer exchanges, and a result that depends on the number of ranks.
 
         Returns
         -------
@@ -338,103 +347,33 @@ class MLP(Conversions, Network):
         >>> history.validation_score[-1] > 0.9
         True
         """
-        epochs = check_integer("epochs", epochs, minimum=1)
-        checkpoint_every = check_integer("checkpoint_every", checkpoint_every, minimum=1)
-        plan, rate = self._training_plan(optimizer, batch_size, learning_rate, clip_norm)
-        for name, flag in (("shuffle", shuffle), ("progress", progress)):
-            _options.check_flag(name, flag)
-        callbacks = _options.check_callbacks(callbacks)
-        min_delta = check_finite_number("min_delta", min_delta, minimum=0.0)
-        stopping = None
-        if early_stopping is not None:
-            patience = check_integer("early_stopping", early_stopping, minimum=1)
-            if validation is None:
-                raise ValueError("early_stopping needs validation data, but validation is None")
-            stopping = Stopping(patience, min_delta)
-        if resume is not None:
-            _options.check_path("resume", resume)
-        if checkpoint is not None:
-            _options.check_output("checkpoint", checkpoint)
-        data = _inputs.as_training_data(self._plan, X, y, sample_weight)
-        n = len(data[0])
-        held_out, fraction_rows = _inputs.as_validation(self._plan, validation, n)
-        data = _inputs.weigh_classes(self._plan, data, class_weight)
-        rows_plan = passes.plan_for(plan, data[0], self._holder.engine_name, sparse_update)
-        if held_out is not None:
-            held_out = (passes.like(held_out[0], rows_plan), *held_out[1:])
-        train_rows = n - fraction_rows
-        # A batch larger than the data would only make the engine's buffers larger.
-        plan = replace(plan, batch_size=min(plan.batch_size, train_rows))
-        steps = -(-train_rows // plan.batch_size)
-        if not isinstance(rate, schedules.ReduceOnPlateau):
-            schedules.rates(rate, 0, steps)  # a callable that returns nonsense fails here
+        ranks = None
+        if comm is not None:
+            from fastbp.distributed.ranks import join
 
-        with self._holder.training():
-            options = fitting.options_of(
-                plan,
-                rows=n,
-                validation_rows=fraction_rows if held_out is None else len(held_out[0]),
-                shuffle=bool(shuffle),
-                early_stopping=stopping is not None,
-                sparse_update=sparse_update,
-            )
-            resumed, kept, kept_data = None, None, {}
-            if checkpoint is not None or resume is not None:
-                kept_data = checkpoints.fingerprints(data, held_out)
-            generator = self._generator
-            if resume is not None:
-                kept, resumed = checkpoints.read(
-                    resume, saving.describe(plan), options, kept_data, plan.optimizer.slots, steps
-                )
-                fitting.check_epochs(epochs, resumed.history, resume)
-                plan = replace(plan, seed=resumed.seed)
-                generator = checkpoints.make_generator(resumed.generator_at_start)
-            at_start = generator.bit_generator.state
-            if checkpoint is not None:
-                checkpoints.make_generator(at_start)  # one that a file cannot hold fails here
-            rows = np.arange(n)
-            if fraction_rows:
-                rows, held_out = fitting.set_aside(
-                    data, fraction_rows, generator if shuffle else None
-                )
-            if data[2] is not None:
-                _inputs.check_weight_sum("sample_weight", data[2][rows])
-
-            with self._holder.lock:
-                rows_plan = replace(rows_plan, batch_size=plan.batch_size, seed=plan.seed)
-                engine = self._holder.use(rows_plan, parameters=kept, fresh=True)
-                self._plan = plan
-                engine.keep()
-                if resumed is not None:
-                    with self._holder.changing():
-                        engine.set_optimizer_state(resumed.step, resumed.slots)
-                        self._holder.steps = resumed.step
-                    self._generator = checkpoints.make_generator(resumed.generator)
-            score = "" if held_out is None else scores.of_link(plan.loss.link).name
-            self.history = History(score_name=score) if resumed is None else resumed.history
-            fit = fitting.NetworkFit(
-                model=self,
-                plan=rows_plan,
-                data=data,
-                rows=rows,
-                held_out=held_out,
-                learning_rate=rate,
-                history=self.history,
-                epochs=epochs,
-                stopping=stopping,
-                shuffle=bool(shuffle),
-                progress=bool(progress),
-                callbacks=callbacks,
-                checkpoints=None
-                if checkpoint is None
-                else fitting.Checkpoints(
-                    checkpoint, checkpoint_every, options, kept_data, at_start
-                ),
-                best=None if resumed is None else resumed.best,
-            )
-            run(fit)
-            if fit.best is not None:
-                self._holder.parameters = fit.best
+            ranks = join(comm, rows, sync)
+        elif rows != "shared" or sync:
+            raise ValueError("rows and sync are of a fit by several ranks, but comm is None")
+        options = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "optimizer": optimizer,
+            "learning_rate": learning_rate,
+            "shuffle": shuffle,
+            "sample_weight": sample_weight,
+            "class_weight": class_weight,
+            "validation": validation,
+            "early_stopping": early_stopping,
+            "min_delta": min_delta,
+            "clip_norm": clip_norm,
+            "callbacks": callbacks,
+            "progress": progress,
+            "checkpoint": checkpoint,
+            "checkpoint_every": checkpoint_every,
+            "resume": resume,
+            "sparse_update": sparse_update,
+        }
+        self.history = fitting.fit(self, X, y, ranks, **options)
         return self.history
 
     def partial_fit(

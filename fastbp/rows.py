@@ -7,7 +7,7 @@ dense some at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -145,8 +145,14 @@ def _penalty_too_much(engine: Engine, blocks: int, total: float) -> tuple[float,
     return times * penalty, slopes
 
 
-def epoch_of(engine: Engine, data: Data, order: Order, rates: Floats) -> Epoch:
-    """One pass over the rows in this order."""
+def epoch_of(
+    engine: Engine,
+    data: Data,
+    order: Order,
+    rates: Floats,
+    run_epoch: Callable[[Engine, Data, Order, Floats], Epoch] = run_epoch,
+) -> Epoch:
+    """One pass over the rows in this order, by `run_epoch` of the rows as the engine takes them."""
     X, y, weight = data
     if takes(engine, X):
         return run_epoch(engine, (X, y, weight), order, rates)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["choose", "get_num_threads", "set_num_threads"]
 
+ALLOWED = ("container", "CPUs")  # how `choose` begins to say that nobody asked for a number
+
 _set: int | None = None
 
 
@@ -67,6 +69,12 @@ def get_num_threads() -> int:
     True
     """
     return choose()[0]
+
+
+def asked_for() -> int:
+    """The number of threads that somebody asked for, or 1."""
+    number, why = choose()
+    return 1 if why.startswith(ALLOWED) else number
 
 
 def choose() -> tuple[int, str]:

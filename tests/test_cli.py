@@ -172,6 +172,7 @@ def test_what_is_given_is_taken(called, flowers: Path) -> None:
         "early_stopping": None,
         "callbacks": [],
         "progress": False,
+        "comm": None,
     }
 
 

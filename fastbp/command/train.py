@@ -16,6 +16,7 @@ from fastbp.command import tabular
 from fastbp.command.digits import train_digits
 from fastbp.command.metrics import check_metrics
 from fastbp.command.progress import Meter
+from fastbp.command.ranks import lead_or_follow
 from fastbp.command.report import OfNetwork, Source, Trained
 from fastbp.command.report import write as write_page
 from fastbp.command.settings import complete, network
@@ -36,6 +37,14 @@ _FRACTION = 0.1  # of the rows, for validation
 
 def run(args: argparse.Namespace) -> None:
     """Train on files, or on the digits."""
+    args.comm = None
+    if args.mpi:
+        lead_or_follow(args, _run, fit)
+    else:
+        _run(args)
+
+
+def _run(args: argparse.Namespace) -> None:
     complete(args)
     if args.save is not None:
         check_output("--save", args.save)

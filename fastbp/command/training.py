@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastbp.callbacks.progress import Progress
 from fastbp.command.metrics import measure
 from fastbp.command.progress import usual_kind
+from fastbp.command.ranks import send
 from fastbp.command.settings import fit_options
 from fastbp.history import History
 from fastbp.mlp import MLP
@@ -29,6 +30,7 @@ def fit(args: argparse.Namespace, model: MLP, train: Rows, aside: Rows) -> Histo
     X, y, weight = train
     validation = tuple(a for a in aside if a is not None) if len(aside[0]) else None
     kind = "plain" if args.quiet else usual_kind()
+    send(args, model, train, aside)
     return model.fit(
         X,
         y,
@@ -38,6 +40,7 @@ def fit(args: argparse.Namespace, model: MLP, train: Rows, aside: Rows) -> Histo
         early_stopping=args.early_stopping,
         callbacks=[] if kind == "plain" else [Progress(kind)],
         progress=not args.quiet and kind == "plain",
+        comm=args.comm,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -12,13 +14,15 @@ import numpy as np
 from joblib.parallel import get_active_backend
 from numpy.typing import ArrayLike
 
+from fastbp import threads as machine
 from fastbp.threads import get_num_threads
 
 __all__ = ["fit_many"]
 
 T = TypeVar("T")
 
-_worker = threading.local()  # of a thread of `fit_many`: .interrupted, an event
+# Of a thread of `fit_many`: .interrupted, an event; of one of an executor's worker: .remote, True
+_worker = threading.local()
 
 
 def let_interrupt() -> None:
@@ -30,8 +34,9 @@ def let_interrupt() -> None:
 def threads_for(n_jobs: int | None) -> int:
     """Return the threads that an estimator with this ``n_jobs`` may use here.
 
-    None is one thread where the fits themselves run side by side (in a worker of joblib or of
-    `fit_many`), so that they do not ask for more threads than there are cores; else all of them.
+    None is one thread where the fits themselves run side by side (in a worker of joblib, Dask or
+    `fit_many`), so that they do not ask for more threads than there are cores; else all of them. In a
+    process for such fits it is as many as somebody asked for, as Ray does by OMP_NUM_THREADS.
     """
     if hasattr(_worker, "interrupted"):
         return 1
@@ -39,12 +44,40 @@ def threads_for(n_jobs: int | None) -> int:
         raise TypeError(f"n_jobs must be an integer or None, got {n_jobs!r}")
     if n_jobs is None:
         inside_joblib = (getattr(get_active_backend()[0], "nesting_level", None) or 0) > 0
+        beside = _tasks_of_dask()
+        if getattr(_worker, "remote", False) or beside:
+            return max(1, machine.asked_for() // max(1, beside))
         return 1 if inside_joblib else get_num_threads()
     if n_jobs == 0:
         raise ValueError(
             "n_jobs must be None, an integer ≥ 1, or < 0 to count from all cores, got 0"
         )
     return int(n_jobs) if n_jobs > 0 else max(1, get_num_threads() + 1 + n_jobs)
+
+
+def _tasks_of_dask() -> int:
+    """How many tasks the Dask worker that this thread belongs to runs at a time; 0: there is none.
+
+    joblib's nesting level says nothing there: each task is taken for the outermost.
+    """
+    if "distributed" not in sys.modules:
+        return 0
+    from distributed import get_worker
+
+    try:
+        return int(get_worker().state.nthreads)
+    except (AttributeError, ValueError):
+        return 0
+
+
+@contextmanager
+def in_worker() -> Iterator[None]:
+    """While this thread fits, and others may beside it."""
+    _worker.remote = True
+    try:
+        yield
+    finally:
+        del _worker.remote
 
 
 def fit_many(
@@ -54,6 +87,7 @@ def fit_many(
     sample_weight: ArrayLike | None = None,
     *,
     n_jobs: int | None = None,
+    executor: Any = None,
 ) -> list[T]:
     """Fit every estimator to the same data, side by side, one estimator to a thread.
 
@@ -69,19 +103,24 @@ def fit_many(
         As in their ``fit``; `sample_weight` is passed on if it is not None.
     n_jobs : int or None
         Threads, as in `MLPClassifier`.
+    executor : concurrent.futures.Executor or None
+        Whose workers fit in place of threads: of processes, of mpi4py.futures, of loky, of Dask
+        (``client.get_executor()``). Data in a memory-mapped file are sent as its path, which has to
+        be there for the workers; other data are sent with each estimator. How many fits run at a time
+        is the executor's to say; each takes one thread, or its ``n_jobs``.
 
     Returns
     -------
     list
-        The estimators, fitted, in their order.
+        The estimators, fitted, in their order; with an executor, what comes back from its workers.
 
     Raises
     ------
     TypeError
-        If an estimator has no method ``fit``, or `n_jobs` is no integer.
+        If an estimator has no method ``fit``, `executor` none ``submit``, or `n_jobs` is no integer.
     ValueError
-        If `n_jobs` is 0, or two estimators are the same object, or share a RandomState: the draws of
-        one would depend on the timing of the other.
+        If `n_jobs` is 0 or given with an executor, or two estimators are the same object, or share a
+        RandomState: the draws of one would depend on the timing of the other.
     KeyboardInterrupt
         On Ctrl-C. Fits that have begun end after their epoch, with a warning, the others do not begin.
     Exception
@@ -104,9 +143,17 @@ def fit_many(
     _check_apart("estimators", listed)
     states = [getattr(estimator, "random_state", None) for estimator in listed]
     _check_apart("random_state", [s for s in states if isinstance(s, np.random.RandomState)])
+    extra = {} if sample_weight is None else {"sample_weight": sample_weight}
+    if executor is not None:
+        if not hasattr(executor, "submit"):
+            raise TypeError(f"executor must have a method submit, got {executor!r}")
+        if n_jobs is not None:
+            raise ValueError("n_jobs is not for an executor, which has its own number of workers")
+        from fastbp.estimators.executors import fit_by
+
+        return fit_by(executor, listed, {"X": X, "y": y} | extra)
     threads = threads_for(n_jobs)
     interrupted = threading.Event()
-    extra = {} if sample_weight is None else {"sample_weight": sample_weight}
 
     def fit(estimator: Any) -> None:
         _worker.interrupted = interrupted

@@ -534,15 +534,10 @@ cdef class Engine:
         self.net.call.out = &out[0, 0, 0]
         self._run_blocks(jacobian_work, self._forward_flops() * outputs, not is_sparse(&self.net))
 
-    def epoch(self, X, y, const real[::1] sample_weight,
-              const int64_t[::1] order, const double[::1] learning_rates, double[::1] losses,
-              double[::1] penalties=None, const double[::1] dropouts=None, const double[::1] decays=None):
-        """Train on X's rows in this order; returns the number of steps applied.
-
-        That 0 ≤ order[i] < n is the caller's to see to.
-        """
+    cdef Held _set_epoch(self, X, y, const real[::1] sample_weight, const int64_t[::1] order,
+                         const double[::1] learning_rates, double[::1] losses, double[::1] penalties,
+                         const double[::1] dropouts, const double[::1] decays):
         cdef int64_t steps = (order.shape[0] + self.net.plan.batch - 1) // self.net.plan.batch
-        taken = self._take()
         held = self._set_data(X, y, sample_weight)
         if self.net.call.rows == 0 and order.shape[0] > 0:
             refuse_shape("order", order, "(0,), as X has no rows")
@@ -563,6 +558,18 @@ cdef class Engine:
         self.net.call.penalties = &penalties[0] if penalties is not None else NULL
         self.net.call.dropouts = &dropouts[0] if dropouts is not None else NULL
         self.net.call.decays = &decays[0] if decays is not None else NULL
+        return held
+
+    def epoch(self, X, y, const real[::1] sample_weight,
+              const int64_t[::1] order, const double[::1] learning_rates, double[::1] losses,
+              double[::1] penalties=None, const double[::1] dropouts=None, const double[::1] decays=None):
+        """Train on X's rows in this order; returns the number of steps applied.
+
+        That 0 ≤ order[i] < n is the caller's to see to.
+        """
+        cdef int64_t steps = (order.shape[0] + self.net.plan.batch - 1) // self.net.plan.batch
+        taken = self._take()
+        held = self._set_epoch(X, y, sample_weight, order, learning_rates, losses, penalties, dropouts, decays)
         self.net.progress.done = 0
         self._need_entries(self.net.call.order)
         with nogil:
@@ -576,6 +583,15 @@ cdef class Engine:
         self.net.step += self.net.progress.done
         raise_pending(self.net.progress.stop)
         return self.net.progress.done
+
+    @property
+    def can_share(self):
+        """Whether ranks can share an epoch: not bf16, and not minibatches of single rows taken in their own way."""
+        return not (HALF or self.net.cut.online)
+
+    def share(self, *epoch, **ranks):
+        """An epoch that ranks share: `SharedEpoch`."""
+        return SharedEpoch(self, *epoch, **ranks)
 
     cdef int _need_gradients(self) except -1:
         """Buffers for g, where clipping has not asked for them already."""
@@ -603,6 +619,9 @@ cdef class Engine:
             set_mirror(layer, self.input_weights.start)
         mirror_layer(&self.net, 0, True)
         return 0
+
+
+include "ranks.pxi"
 
 
 # ---- for the choice of module ------------------------------------------------------------------------

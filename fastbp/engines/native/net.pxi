@@ -7,6 +7,7 @@
 #   Call       the arrays of the call that runs; threads only read it
 #   Progress   what threads write for each other while it runs
 #   Minibatch  a thread's own view of a step
+#   Shared     what there is besides where ranks share an epoch
 #
 # README.md has who writes what, between which barriers.
 
@@ -172,6 +173,19 @@ ctypedef struct Progress:
     char after[128]
 
 
+ctypedef struct Shared:     # an epoch that ranks share: ranks.pxi
+    int rank, ranks
+    bint inputs             # v⁰ is exchanged, too
+    int64_t s, steps        # the step of the epoch
+    const int64_t* bounds   # of the ranks' rows in the minibatch
+    const int64_t* tasks    # of their tiles
+    const int64_t* at       # where a message has each tile
+    const real* weights     # of all rows in the epoch's order, where X has not all of them
+    char* rows              # messages
+    char* tiles
+    double* squares
+
+
 ctypedef struct Net:
     Settings plan
     Layer* layer
@@ -180,6 +194,7 @@ ctypedef struct Net:
     Buffers buffers
     SparseStep sparse
     Call call
+    Shared shared
     int64_t step        # taken so far
     Progress progress
     Team team

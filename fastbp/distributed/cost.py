@@ -1,0 +1,132 @@
+"""What a step takes when ranks share it: its arithmetic measured here, its exchange by a model.
+
+Two messages go to all ranks in a step: v, δ and loss of the minibatch's rows, and the weights. MPICH
+sends one of up to 512 KB by doubling, in ⌈log₂ P⌉ rounds, a longer one around a ring, in P − 1; a rank
+gets (P − 1) / P of the bytes in both. With a round's latency α and bandwidth β
+
+    t = α ⌈log₂ P⌉ + bytes (P − 1) / (P β)    or    α (P − 1) + bytes (P − 1) / (P β)
+
+The arithmetic of a rank is that of rank 0 of P, run without the others.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fastbp.distributed.ranks import can_share
+from fastbp.engines import create
+from fastbp.mlp import MLP
+from fastbp.optimizers import get
+from fastbp.plan import Plan
+
+__all__ = ["NETWORKS", "Network", "Step", "exchange_seconds", "measure", "plan_for"]
+
+_LONG = 512 * 1024  # bytes from which MPICH's Allgatherv goes around a ring
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is between two ranks: seconds until a message arrives, and bytes a second."""
+
+    latency: float
+    bandwidth: float
+
+
+# Latencies of messages between two programs: TCP over Ethernet, and adapters that bypass the kernel.
+NETWORKS = {
+    "1G": Network(50e-6, 0.117e9),
+    "10G": Network(30e-6, 1.17e9),
+    "25G": Network(25e-6, 2.9e9),
+    "100G": Network(3e-6, 11.7e9),
+    "200G": Network(2e-6, 23e9),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """Of one of `ranks`: seconds of arithmetic and of exchange, and the bytes that a rank gets."""
+
+    ranks: int
+    compute: float
+    exchange: float
+    bytes: float
+
+    @property
+    def seconds(self) -> float:
+        """Of all of it: nothing of the one goes on during the other."""
+        return self.compute + self.exchange
+
+
+def plan_for(layers: Sequence[int], batch: int, optimizer: str, threads: int | None) -> Plan:
+    """Of a classifier with ReLU; other activations and losses cost about the same."""
+    loss = "softmax_cross_entropy" if layers[-1] > 1 else "squared_error"
+    plan = MLP(list(layers), loss=loss, seed=0, threads=threads).plan
+    return replace(plan, optimizer=get(optimizer), batch_size=batch)
+
+
+def exchange_seconds(size: float, ranks: int, network: Network) -> float:
+    """Until all ranks have a message of so many bytes, of which each has an even part."""
+    if ranks == 1:
+        return 0.0
+    rounds = ranks - 1 if size > _LONG else math.ceil(math.log2(ranks))
+    return rounds * network.latency + size * (ranks - 1) / ranks / network.bandwidth
+
+
+def measure(plan: Plan, ranks: int, network: Network, seconds: float = 0.2) -> Step:
+    """A step's cost; takes about so many seconds.
+
+    Raises
+    ------
+    ValueError
+        If there is no engine whose steps ranks share, or the minibatch has fewer rows than there are
+        ranks.
+    """
+    if ranks > plan.batch_size:
+        raise ValueError(
+            f"a minibatch of {plan.batch_size} rows has none for each of {ranks} ranks"
+        )
+    engine = create(plan)
+    if not can_share(engine):
+        raise ValueError(
+            "ranks share the steps of engine 'native' alone, which is not available here"
+        )
+    rng = np.random.default_rng(0)
+    engine.set_parameters([p for s in plan.stages for p in s.first_values("auto", plan.dtype, rng)])
+    steps, batch = 64, plan.batch_size
+    X = rng.standard_normal((2 * batch, plan.layer_sizes[0])).astype(plan.dtype)
+    outputs = plan.layer_sizes[-1]
+    y = rng.integers(0, outputs, len(X)) if outputs > 1 else X[:, :1].copy()
+    order = rng.integers(0, len(X), steps * batch)
+    losses, penalties = np.empty((2, steps))
+    bounds = np.arange(ranks + 1) * batch // ranks
+    epoch = engine.share(  # type: ignore[attr-defined]
+        X,
+        y,
+        None,
+        order,
+        np.full(steps, 1e-9),
+        losses,
+        penalties,
+        rank=0,
+        ranks=ranks,
+        inputs=False,
+    )
+    times: list[float] = []
+    start = time.perf_counter()
+    for s in range(steps):
+        began = time.perf_counter()
+        epoch.rows(s, bounds)
+        epoch.update()
+        epoch.finish()
+        times.append(time.perf_counter() - began)
+        if s > 2 and began - start > seconds:
+            break
+    epoch.end()
+    sizes = batch * epoch.row_bytes, len(epoch.tiles_message)
+    exchange = sum(exchange_seconds(size, ranks, network) for size in sizes)
+    return Step(ranks, float(np.median(times[1:])), exchange, sum(sizes) * (ranks - 1) / ranks)
