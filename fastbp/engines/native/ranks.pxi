@@ -299,25 +299,25 @@ cdef class SharedEpoch:
         net.shared.s = s
         with nogil:
             weigh_shared(net)
-            self.engine._run(shared_rows, self.threads)
+            self.engine._run(shared_rows, self.threads, True)
 
     def update(self):
         """Phase 2; returns whether the loss is finite. If not, nothing was updated, and the epoch is over."""
         with nogil:
-            self.engine._run(shared_update, self.threads)
+            self.engine._run(shared_update, self.threads, True)
         return bool(isfinite(self._losses[self.engine.net.shared.s]))
 
     def clip(self):
         """The rest of it, with clipping."""
         with nogil:
-            self.engine._run(shared_clip, self.threads)
+            self.engine._run(shared_clip, self.threads, True)
 
     def finish(self):
         """Take the other ranks' tiles: the step is done."""
         cdef Net* net = &self.engine.net
         cdef Minibatch batch
         with nogil:
-            self.engine._run(shared_finish, self.threads)
+            self.engine._run(shared_finish, self.threads, True)
             start_shared(net, &batch, 0)
             add_penalty(net, net.shared.s, end_sparse_step(net, &batch) if is_sparse(net) else 0)
         net.progress.done = net.shared.s + 1
