@@ -120,8 +120,9 @@ class Network:
         """
         link = self._plan.loss.link
         if link == "softmax":
-            labels: Array = self._output(X, link=False).argmax(axis=1)
-            return labels
+            given = _inputs.as_rows("X", X, self._plan.layer_sizes[0], self._dtype)
+            with self._holder.lock:
+                return rows.classes_of(self._present(given), given)
         if link == "sigmoid":
             return _squeeze((self._output(X, link=False) > 0).astype(np.int64))
         return _squeeze(self._output(X, link=True))

@@ -19,7 +19,17 @@ from fastbp.plan import Plan
 from fastbp.stages import UPDATES
 from fastbp.training import Data, Epoch, Floats, Order, run_epoch
 
-__all__ = ["Data", "epoch_of", "gradient_of", "like", "loss_of", "outputs_of", "plan_for", "takes"]
+__all__ = [
+    "Data",
+    "classes_of",
+    "epoch_of",
+    "gradient_of",
+    "like",
+    "loss_of",
+    "outputs_of",
+    "plan_for",
+    "takes",
+]
 
 Array = NDArray[Any]
 
@@ -88,6 +98,17 @@ def outputs_of(engine: Engine, X: Rows, *, link: bool = False) -> Array:
         return out
     for rows, block in row_blocks(X):
         engine.forward(block, out[rows], link=link)
+    return out
+
+
+def classes_of(engine: Engine, X: Rows) -> NDArray[np.int64]:
+    """argmax_j f_j(x) of every row of X."""
+    out = np.empty(len(X), np.int64)
+    if takes(engine, X):
+        engine.classify(X, out)
+        return out
+    for rows, block in row_blocks(X):
+        engine.classify(block, out[rows])
     return out
 
 

@@ -175,6 +175,12 @@ def forward(engine: Engine, X: Array, *, link: bool = False) -> Array:
     return out
 
 
+def classify(engine: Engine, X: Array) -> Array:
+    out = np.full(len(X), -1)
+    engine.classify(X, out)
+    return out
+
+
 def gradient(engine: Engine, case: Case) -> tuple[float, list[Array]]:
     out = [np.full(W.shape, np.nan, engine.plan.dtype) for W in case.parameters]
     return engine.gradient(case.X, case.y, case.sample_weight, out), out

@@ -45,6 +45,7 @@ CALLS: dict[str, Callable[[Engine, Arrays], Any]] = {
     "gradient": gradients,
     "loss": lambda engine, a: engine.loss(a["X"], a["y"], a["sample_weight"]),
     "forward": lambda engine, a: engine.forward(a["X"], a["out"]),
+    "classify": lambda engine, a: engine.classify(a["X"], a["out"]),
     "jacobian": lambda engine, a: engine.jacobian(a["X"], a["out"]),
 }
 DATA = ("epoch", "gradient", "loss")
@@ -67,6 +68,8 @@ WRONG = [
     ("penalties", (0,), ("epoch",), "(3,), one for each step"),
     ("out", (ROWS, 2), ("forward",), "(11, 3)"),
     ("out", (ROWS - 1, 3), ("forward",), "(11, 3)"),
+    ("out", (ROWS - 1,), ("classify",), "(11,)"),
+    ("out", (0,), ("classify",), "(11,)"),
     ("out", (ROWS, 3, 4), ("jacobian",), "(11, 3, 5)"),
     ("out", (ROWS, 5, 3), ("jacobian",), "(11, 3, 5)"),
     ("out", (1, 3, 5), ("jacobian",), "(11, 3, 5)"),
@@ -95,6 +98,8 @@ def test_shape(
         good = arrays(dtype)
         if call == "forward":
             good["out"] = np.zeros((ROWS, 3), dtype)
+        if call == "classify":
+            good["out"] = np.zeros(ROWS, np.int64)
         if call == "jacobian":
             good["out"] = np.zeros((ROWS, 3, 5), dtype)
         wrong = good | {argument: np.ones(shape, good[argument].dtype)}
@@ -173,5 +178,8 @@ def test_memory(name: str, dtype: str) -> None:
     for wrong_out in (out.astype(other), np.zeros((3, ROWS), dtype).T):
         with pytest.raises(ValueError, match=WRONG_MEMORY):
             engine.forward(case.X, wrong_out)
+    for classes in (np.zeros(ROWS, np.int32), np.zeros(2 * ROWS, np.int64)[::2]):
+        with pytest.raises(ValueError, match=WRONG_MEMORY):
+            engine.classify(case.X, classes)
     for got, want in zip(engine.get_parameters(), case.parameters, strict=True):
         np.testing.assert_array_equal(got, want)

@@ -17,6 +17,7 @@ from engine_cases import (
     ENGINES,
     Array,
     Case,
+    classify,
     epoch,
     forward,
     gradient,
@@ -192,3 +193,25 @@ def test_finite_outputs_are_fine_however_far_apart(name: str, labels: bool) -> N
     assert loss == 0
     assert not g.any()
     assert epoch(engine, case, 0.01)[0] == 3
+
+
+@engines
+@pytest.mark.parametrize("outputs", [1, 2, 7, 33])
+def test_the_class_is_the_first_of_the_greatest_and_nan_is_greater_than_all(
+    name: str, outputs: int
+) -> None:
+    dtype = "float64" if "float64" in name else "float32"
+    case = make_case((3, 33, outputs), "relu", "squared_error", dtype=dtype, rows=300)
+    rng = np.random.default_rng(0)
+    W = case.parameters[1]
+    W[...] = rng.integers(-1, 2, W.shape)  # many are equal
+    case.parameters[0][...] = rng.integers(-1, 2, case.parameters[0].shape)
+    case.X[...] = rng.integers(-1, 2, case.X.shape)
+    W[0, 0], W[-1, 1] = np.inf, -np.inf  # times 0 it is NaN
+    engine = make(name, case)
+    f = forward(engine, case.X)
+    for rows in (0, 1, 17, 300):
+        got = classify(engine, case.X[:rows])
+        np.testing.assert_array_equal(got, f[:rows].argmax(axis=1))
+    assert outputs <= 2 or len(set(got)) > 1
+    assert np.isnan(f).any()

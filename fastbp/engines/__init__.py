@@ -87,6 +87,10 @@ class Engine(Protocol):
         """Write f(x), or the prediction link(f(x)), of every row to `out`, shape (n, n_L)."""
         ...
 
+    def classify(self, X: Rows, out: NDArray[np.int64]) -> None:
+        """Write argmax_j f_j(x) of every row to `out`, shape (n,): as NumPy's, also of NaNs."""
+        ...
+
     def loss(self, X: Rows, y: Array, sample_weight: Array | None) -> float:
         """Objective over all rows as one batch, without dropout: weighted mean loss + penalties."""
         ...

@@ -346,6 +346,13 @@ class JitEngine:
             "forward", self._flops // (3 * self.plan.batch_size) * len(X), inputs=False
         )
 
+    def classify(self, X: Array, out: Array) -> None:
+        check_shape("out", out, (len(X),))
+        check_memory("out", out, "int64")
+        f = np.empty((len(X), self.plan.layer_sizes[-1]), self.plan.dtype)
+        self.forward(X, f)
+        f.argmax(axis=1, out=out)
+
     @_alone
     def loss(self, X: Array, y: Array, sample_weight: Array | None) -> float:
         return self._objective(X, y, sample_weight, back=False)

@@ -78,15 +78,16 @@ cdef inline vec derivative(int activation, real a, vec v) noexcept nogil:
     return one
 
 
-cdef void backward(int activation, real a, const real* v, real* delta, int64_t n, int step
+cdef void backward(int activation, real a, real scale, const real* v, real* delta, int64_t n, int step
                    ) noexcept nogil:
-    """δ ← φ'(z) ⊙ δ, from v."""
+    """δ ← φ'(z) ⊙ δ, from v. A ReLU's v is 0 where the unit was dropped, too: with the scale of those kept it has all
+    that dropout takes."""
     cdef int64_t i
     if activation == IDENTITY:
         return
     if activation == RELU:
         for i from 0 <= i < n by step:
-            store(delta + i, select_gt(load(v + i), splat(0), load(delta + i), splat(0)))
+            store(delta + i, select_gt(load(v + i), splat(0), splat(scale) * load(delta + i), splat(0)))
     elif activation == SELU:
         for i from 0 <= i < n by step:
             store(delta + i, derivative(SELU, a, load(v + i)) * load(delta + i))
@@ -124,31 +125,41 @@ cdef inline uint64_t splitmix64(uint64_t x) noexcept nogil:
     return x ^ (x >> 31)
 
 
-cdef inline uint32_t mix32(uint32_t x) noexcept nogil:
-    x ^= x >> 16
-    x *= <uint32_t> 0x7FEB352D
-    x ^= x >> 15
-    x *= <uint32_t> 0x846CA68B
-    return x ^ (x >> 16)
+cdef inline bint needs_slope(const Layer* layer) noexcept nogil:
+    """Whether φ'(z), with the mask of a dropout, is kept in `slope`."""
+    if layer.activation >= SILU or (HALF and kept_slope(layer.activation)):
+        return True
+    return layer.dropout > 0 and not masks_bend(layer) and (HALF or layer.activation != RELU)
 
 
 cdef inline bint masks_bend(const Layer* layer) noexcept nogil:
     """Whether a Blend's dropout is in `bend` and in what it leaves in place of its inputs: it needs no `slope`."""
-    return layer.bend != NULL and layer.activation == IDENTITY
+    return layer.kind == BLEND and layer.activation == IDENTITY
 
 
-cdef inline void drop(double p, uint64_t key, int64_t row, int64_t unit, real* v, real* slope, real* rest,
+cdef inline real kept_scale(double p) noexcept nogil:
+    """1 / (1 − p), what a unit that is kept is multiplied by."""
+    return <real> (1 / (1 - p))
+
+
+cdef inline void drop(double p, uint64_t key, int64_t first, int64_t rows, int64_t unit, real* v, real* slope, real* rest,
                       bint linear) noexcept nogil:
-    """v ← mask v / (1 − p) and slope ← mask φ'(z) / (1 − p) for one row of one panel; linear: φ' is 1. The same of
-    what is in `rest`, unless it is NULL."""
-    cdef uint32_t row_key = mix32(<uint32_t> key ^ <uint32_t> row * <uint32_t> 0x9E3779B9)
-    cdef uint32_t threshold = <uint32_t> (p * 4294967296.0)
-    cdef real scale = 1 / (1 - p), keep
-    cdef int64_t j
-    for j in range(PANEL):
-        keep = scale if mix32((<uint32_t> (unit + j) * <uint32_t> 0x85EBCA6B + row_key)
-                              ^ <uint32_t> (key >> 32)) >= threshold else 0
-        v[j] *= keep
-        slope[j] = keep if linear else slope[j] * keep
-        if rest != NULL:
-            rest[j] *= keep
+    """v ← mask v / (1 − p) and slope ← mask φ'(z) / (1 − p) for some rows of one panel; linear: φ' is 1. The same of
+    what is in `rest`. Both may be NULL."""
+    cdef uint32_t row, threshold = <uint32_t> (p * 4294967296.0)
+    cdef vec scale = splat(kept_scale(p)), keep
+    cdef hashes units[2]
+    cdef int64_t r, i
+    cdef int h
+    units[0] = hash_units(unit)
+    units[1] = hash_units(unit + LANES)
+    for r in range(rows):
+        row = hash_row(key, first + r)
+        for h in range(2):
+            i = r * PANEL + h * LANES
+            keep = kept_units(units[h], row, key, threshold, scale)
+            store(v + i, load(v + i) * keep)
+            if slope != NULL:
+                store(slope + i, keep if linear else load(slope + i) * keep)
+            if rest != NULL:
+                store(rest + i, load(rest + i) * keep)

@@ -100,8 +100,7 @@ cdef int64_t lay_out_rows(Net* net, int64_t stride, bint inputs, char* base) noe
                 layer.delta = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
             if layer.kind == BLEND:  # it has its dropout there too, if it has no activation
                 layer.bend = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
-            if (layer.activation >= SILU or (HALF and kept_slope(layer.activation))
-                    or (layer.dropout > 0 and not (layer.kind == BLEND and layer.activation == IDENTITY))):
+            if needs_slope(layer):
                 layer.slope = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
     net.buffers.row_loss = <double*> take(base, &used, stride * sizeof(double))
     if inputs:

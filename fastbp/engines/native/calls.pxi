@@ -216,23 +216,36 @@ cdef int64_t take_rows(Net* net, Minibatch* batch) noexcept nogil:
 
     On return batch.offset is X's row of row 0 of the buffers.
     """
-    cdef int64_t start, first = batch.thread * net.cut.block
+    cdef int64_t piece, start, first = batch.thread * net.cut.block
     if batch.thread == 0:
         look_for_signals(net)
         if net.progress.stop:
             team_finish(&net.team)
-    start = team_next(&net.team)
-    if start >= (net.call.rows + net.cut.block - 1) // net.cut.block:
+    piece = team_next(&net.team)
+    if piece >= net.call.pieces:
         return 0
-    start *= net.cut.block
+    start = part_of_rows(net.call.rows, piece, net.call.pieces)
     batch.offset = start - first
-    batch.count = min(net.cut.block, net.call.rows - start)
+    batch.count = part_of_rows(net.call.rows, piece + 1, net.call.pieces) - start
     take_inputs(net, batch, first, first + batch.count)
     return batch.count
 
 
+cdef void classify_rows(const vec* T, int64_t outputs, int64_t rows, int64_t* out) noexcept nogil:
+    """argmax_j f_j of `rows` ≤ LANES rows, f in T."""
+    cdef vec best = T[0], index = splat(0)
+    cdef real found[LANES]
+    cdef int64_t j, i
+    for j in range(1, outputs):
+        index = select_beats(T[j], best, splat(<real> j), index)
+        best = select_beats(T[j], best, T[j], best)
+    store_unaligned(found, index)
+    for i in range(rows):
+        out[i] = <int64_t> found[i]
+
+
 cdef void forward_work(void* argument, int thread) noexcept nogil:
-    """Outputs f, or predictions, of all rows into net.call.out."""
+    """Outputs f, or predictions, of all rows into net.call.out, or their classes."""
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
     cdef int64_t first = thread * net.cut.block, outputs = top_layer(net).n_out, r, m, p, last
@@ -243,6 +256,12 @@ cdef void forward_work(void* argument, int thread) noexcept nogil:
     while take_rows(net, &batch) > 0:
         last = first + batch.count
         all_layers(net, &batch, first, last)
+        if net.call.classes != NULL:
+            for r from first <= r < last by LANES:
+                m = min(<int64_t> LANES, last - r)
+                read_outputs(net, r, m, T)
+                classify_rows(T, outputs, m, net.call.classes + batch.offset + r)
+            continue
         if net.call.link and net.plan.link_kind != LINK_IDENTITY:
             for r from first <= r < last by LANES:
                 m = min(<int64_t> LANES, last - r)

@@ -349,9 +349,13 @@ cdef class Engine:
 
     cdef int _run_blocks(self, void (*work)(void*, int) noexcept nogil, int64_t flops, bint inputs) except -1:
         """Run work of so many FLOPs that threads share block by block of rows; inputs: it needs ∂f/∂x."""
-        cdef int64_t blocks = (self.net.call.rows + self.net.cut.block - 1) // self.net.cut.block
-        cdef int threads = <int> max(<int64_t> 1, min(blocks, <int64_t> self._worthwhile(1, flops)))
-        # Of several threads any may have a whole block.
+        cdef int64_t rows = self.net.call.rows, block = self.net.cut.block, least = panels_of(rows)
+        cdef int threads = <int> max(<int64_t> 1, min(least // 2, <int64_t> self._worthwhile(1, flops)))
+        # Pieces of the same size, at least two for each thread: one may come late.
+        self.net.call.pieces = (rows + block - 1) // block
+        if threads > 1:
+            self.net.call.pieces = min(least, threads * max(<int64_t> 2, (rows + threads * block - 1)
+                                                            // (threads * block)))
         make_rows(&self.net, &self.rows,
                   threads * self.net.cut.block if threads > 1 else min(self.net.call.rows, self.net.cut.block), inputs)
         with nogil:
@@ -455,7 +459,17 @@ cdef class Engine:
         if out.shape[0] != self.net.call.rows or out.shape[1] != outputs:
             refuse_shape("out", out, f"({self.net.call.rows}, {outputs})")
         self.net.call.out = &out[0, 0]
+        self.net.call.classes = NULL
         self.net.call.link = link
+        self._run_blocks(forward_work, self._forward_flops(), False)
+
+    def classify(self, X, int64_t[::1] out):
+        """argmax_j f_j of every row of X into out, (n,): the first of equals, and a NaN before all numbers."""
+        taken = self._take()
+        held = self._set_inputs(X)
+        if out.shape[0] != self.net.call.rows:
+            refuse_shape("out", out, f"({self.net.call.rows},)")
+        self.net.call.classes = &out[0]
         self._run_blocks(forward_work, self._forward_flops(), False)
 
     def loss(self, X, y, const real[::1] sample_weight):

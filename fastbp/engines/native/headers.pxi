@@ -19,6 +19,7 @@ cdef extern from "simd.h" nogil:
     vec load_unaligned(const real* p)
     ivec load_integers(const integer* p)
     vec select_gt(vec a, vec b, vec x, vec y)
+    vec select_beats(vec a, vec b, vec x, vec y)
     vec select_equal(ivec a, integer b, vec x, vec y)
     vec vmax(vec a, vec b)
     vec vabs(vec x)
@@ -26,6 +27,13 @@ cdef extern from "simd.h" nogil:
     real sqrt_real(real x)
     void transpose_square(vec* t)
     void prefetch(const real* p, int64_t n)
+
+
+cdef extern from "dropout.h" nogil:
+    ctypedef int hashes
+    hashes hash_units(int64_t unit)
+    uint32_t hash_row(uint64_t key, int64_t row)
+    vec kept_units(hashes units, uint32_t row, uint64_t key, uint32_t threshold, vec scale)
 
 
 cdef extern from "vecmath.h" nogil:

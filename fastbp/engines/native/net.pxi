@@ -156,6 +156,8 @@ ctypedef struct Call:
     const double* dropouts # factors by step, or NULL
     const double* decays
     real* out
+    int64_t* classes    # in place of it, or NULL
+    int64_t pieces      # into which the rows are cut where any thread may have any of them
     bint link, back
 
 

@@ -53,13 +53,10 @@ cdef void activate_panel(Net* net, const Minibatch* batch, int64_t l, int64_t p,
         slopes(layer.activation, layer.a, v, slope, n)
     if dropping:
         key = splitmix64(splitmix64(splitmix64(net.plan.seed) ^ <uint64_t> batch.step) ^ <uint64_t> (l + 1))
-        for r in range(last - first):
-            if masks_bend(layer):
-                drop(p_drop, key, first + r, p * PANEL, v + r * PANEL, bend + r * PANEL, left + r * PANEL, False)
-            elif linear:
-                drop(p_drop, key, first + r, p * PANEL, v + r * PANEL, slope + r * PANEL, NULL, True)
-            else:
-                drop(p_drop, key, first + r, p * PANEL, v + r * PANEL, slope + r * PANEL, NULL, False)
+        if masks_bend(layer):
+            drop(p_drop, key, first, last - first, p * PANEL, v, bend, left, False)
+        else:
+            drop(p_drop, key, first, last - first, p * PANEL, v, slope, NULL, linear)
     if (p + 1) * PANEL > layer.n_out:
         for r in range(last - first):
             if HALF:
@@ -74,8 +71,8 @@ cdef void backward_layer(Net* net, const Minibatch* batch, int64_t l, const Shar
     """δˡ⁻¹ = φ'(zˡ⁻¹) ⊙ ∂ℓ/∂vˡ⁻¹, at the input (l = 0 here) without φ': a share of the rows and panels."""
     cdef Layer* below = &net.layer[l - 1] if l > 0 else NULL
     cdef real* out = below.delta if l > 0 else net.buffers.delta_input
-    cdef bint kept = l > 0 and (below.activation >= SILU
-                                     or (dropout_of(below, batch) > 0 and not masks_bend(below)))
+    cdef double p_drop = dropout_of(below, batch) if l > 0 else 0
+    cdef bint kept = l > 0 and below.slope != NULL and (below.activation >= SILU or p_drop > 0)
     cdef int64_t p = share.p, next, at, n = (share.last - share.first) * PANEL
     if HALF:
         half_backward(net, batch, l, share)
@@ -87,7 +84,8 @@ cdef void backward_layer(Net* net, const Minibatch* batch, int64_t l, const Shar
             if kept:
                 backward_slope(below.slope + at, out + at, n)
             elif l > 0:
-                backward(below.activation, below.a, below.v + at, out + at, n, step_of(below.n_out, p))
+                backward(below.activation, below.a, kept_scale(p_drop), below.v + at, out + at, n,
+                         step_of(below.n_out, p))
             p += 1
 
 

@@ -72,6 +72,8 @@ INLINE ivec load_integers(const integer *p) {
 INLINE vec blend(ivec mask, vec x, vec y) { return (vec)((mask & (ivec)x) | (~mask & (ivec)y)); }
 INLINE vec select_gt(vec a, vec b, vec x, vec y) { return blend(a > b, x, y); }
 INLINE vec select_equal(ivec a, integer b, vec x, vec y) { return blend(a == b, x, y); }
+/* x where a is more than b, or the first NaN; else y. */
+INLINE vec select_beats(vec a, vec b, vec x, vec y) { return blend(~(a <= b) & (b == b), x, y); }
 INLINE real sqrt_real(real x) { return REAL(sqrtf, sqrt)(x); }
 INLINE vec vabs(vec x) { return (vec)((ivec)x & ~(ivec)splat((real)-0.0)); }
 INLINE vec copysign_vec(vec magnitude, vec sign) {

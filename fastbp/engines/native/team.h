@@ -43,7 +43,7 @@ typedef struct {
     Seat seat[TEAM_MOST];
     atomic_int taken;  /* by a job */
     atomic_int others; /* threads that there are, besides thread 0 */
-    atomic_int wait;   /* nanoseconds that one of them has lately taken to wake up */
+    atomic_int wait;   /* nanoseconds that one of them has lately taken to wake up; 0: not known */
     int watched;       /* forgotten by forked children */
     Team *team;        /* of the job */
     void (*work)(void *argument, int thread); /* NULL: all end */
@@ -71,8 +71,7 @@ static Crew *crew = &own_crew;
 
 #define SPINNING 500     /* nanoseconds in which a thread comes that does not sleep yet, */
 #define STARTING 50000   /* one that is yet to be made, */
-#define SOMETIMES 10000  /* one that sleeps, before that has been measured, */
-#define WAIT_MOST 100000 /* and at most */
+#define WAIT_MOST 100000 /* and one that sleeps, at most */
 
 static inline void relax(void) {
 #if defined(__x86_64__)
@@ -203,15 +202,15 @@ static void note_wait(double seconds, int at_least) {
 
 /* Nanoseconds that it takes, as far as is known, until so many threads are there. */
 static int64_t team_wait(int threads) {
-    if (atomic_load_explicit(&crew->others, memory_order_relaxed) < threads - 1) return STARTING;
-    for (int i = 1; i < threads; i++)
-        if (atomic_load_explicit(&crew->seat[i].call.asleep, memory_order_relaxed) > 0) {
-            const int wait = atomic_load_explicit(&crew->wait, memory_order_relaxed);
-            /* Who was not worth waking for a while is tried again. */
-            atomic_store_explicit(&crew->wait, wait - wait / 64, memory_order_relaxed);
-            return wait;
-        }
-    return SPINNING;
+    int awake = atomic_load_explicit(&crew->others, memory_order_relaxed) >= threads - 1;
+    for (int i = 1; i < threads && awake; i++)
+        awake = atomic_load_explicit(&crew->seat[i].call.asleep, memory_order_relaxed) == 0;
+    if (awake) return SPINNING;
+    int wait = atomic_load_explicit(&crew->wait, memory_order_relaxed);
+    if (wait == 0) wait = STARTING;
+    /* Where no call is worth it, many calls are. */
+    atomic_store_explicit(&crew->wait, wait - wait / 32, memory_order_relaxed);
+    return wait;
 }
 
 #if defined(__GLIBC__)
@@ -292,7 +291,6 @@ static int gather_crew(int threads) {
         if (!crew->watched) {
             if (forget_in_children(forget_crew)) return 1;
             crew->watched = 1;
-            atomic_store(&crew->wait, SOMETIMES);
         }
         if (others == 0) word_init(&crew->done), word_init(&crew->shares);
         hold_signals(&were);

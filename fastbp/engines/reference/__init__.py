@@ -273,6 +273,12 @@ class ReferenceEngine:
         f = self._forward(X)[0][-1]
         out[...] = LINKS[self.plan.loss.link](f) if link else f
 
+    @_quiet
+    def classify(self, X: Array | CSR, out: Array) -> None:
+        check_inputs(self.plan, X)
+        check_shape("out", out, (len(X),))
+        out[...] = self._forward(X)[0][-1].argmax(axis=1)
+
     def loss(self, X: Array | CSR, y: Array, sample_weight: Array | None) -> float:
         check_data(self.plan, X, y, sample_weight)
         return sum(self._objective(X, y, sample_weight))
