@@ -456,7 +456,7 @@ _MEMORY = """
 import numpy as np, resource, sys
 from benchmarks.tabular import CONTENDERS
 rng = np.random.default_rng(0)
-X = rng.standard_normal((int(sys.argv[2]), 20)).astype(np.float32)
+X = rng.standard_normal((int(sys.argv[2]), 20), dtype=np.float32)
 y = (X[:, 0] * X[:, 1] + X[:, 2] > 0).astype(int)
 model = CONTENDERS[sys.argv[1]](False, 0)
 if sys.argv[1] == "fastbp":

@@ -495,7 +495,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         return columns
 
     def _inputs_of(self, X: Any) -> Array:
-        check_is_fitted(self)
+        if not hasattr(self, "members_"):
+            check_is_fitted(self)  # which takes as long as some networks do
         plain = type(X) is np.ndarray and X.dtype.kind == "f" and X.ndim == 2 and len(X) > 0
         if plain and not hasattr(self, "feature_names_in_") and X.shape[1] == self.n_features_in_:
             found = self.inputs_.of_array(X, [f"x{j}" for j in range(X.shape[1])])
