@@ -20,6 +20,7 @@ from benchmarks import (
     peak,
     report_tables,
     tables,
+    tabular,
 )
 from benchmarks.contenders import CONTENDERS
 from benchmarks.groups import Pool, Record
@@ -111,6 +112,8 @@ def run(*, quick: bool = False) -> Results:
     results["memory"] = groups.memory()
     _say("files")
     results["files"] = files.measure(1 if quick else 5, quick=quick)
+    _say("tabular")
+    results["tabular"] = tabular.group(quick=quick)
     # A limit is the most that was ever seen: measured again, in case something ran beside it.
     results["limits"] = limits if quick else peak.larger(limits, peak.measure())
     results["others"] = others.cpus()
@@ -194,6 +197,7 @@ def page(results: Results) -> str:
             "</figure></div>",
         ),
         ("From a file to the first step", report_tables.files_read(results.get("files", []))),
+        ("Networks for tables", report_tables.tabular_fits(results.get("tabular", {}))),
         ("How it was measured", _method(results) + report_tables.proofs(results)),
         ("Machine and versions", report_tables.machine_and_versions(results)),
     ]

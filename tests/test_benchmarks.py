@@ -26,6 +26,8 @@ from benchmarks import (
     report,
     report_tables,
     tables,
+    tabular,
+    tabular_tune,
 )
 from benchmarks.worker import Worker, WorkerError
 from fastbp.engines import native
@@ -445,3 +447,33 @@ def test_every_kernel_runs_for_fastbp_and_numpy(name: str):
             assert kernels.seconds(contender, name, 1) > 0
         except RuntimeError as error:
             pytest.skip(str(error))
+
+
+def test_nothing_was_chosen_by_the_sets_of_tables_that_are_reported():
+    assert set(tabular.REPORTED) <= set(tabular.SETS)
+    assert not set(tabular.REPORTED) & set(tabular_tune.SETS.split(","))
+
+
+def test_tables_of_fits_have_medians_means_and_ratios():
+    fits = [
+        tabular.Result(name, who, split, seconds, loss, 0.1)
+        for split in range(3)
+        for name, who, seconds, loss in (
+            ("one", "fastbp", 1.0 + split, 0.5),
+            ("one", "catboost", 4.0, 1.0),
+            ("two", "fastbp", 8.0, 0.2),
+            ("two", "catboost", 4.0, 0.1),
+        )
+    ]
+    text = tabular.table(fits)
+    assert "| one | 2.00 · 0.5000 | 4.00 · 1.0000 |" in text
+    assert "| 1.00 · 1.000 (1 of 2 lower) | 1.00 · 1.000 (0 of 2 lower) |" in text
+    shown = report_tables.tabular_fits(
+        {
+            "fits": [vars(f) for f in fits],
+            "latencies": {"fastbp": {"1 row of an array": 25e-6}},
+        }
+    )
+    assert "2.00 · 0.5000" in shown
+    assert "25 µs" in shown
+    assert report_tables.tabular_fits({}) == ""

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from fastbp import tabular
 from fastbp.stages import Blend, Dense, Lookup, Periodic, Scale
 from fastbp.tabular import calibration, metrics, recipes, splits
 from fastbp.tabular.importance import Importances
+from fastbp.tabular.inputs import Inputs
 
 Array = Any
 QUICK: dict[str, Any] = {
@@ -212,6 +214,29 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     net.save(path)
     with pytest.raises(ValueError, match="holds no tabular model"):
         tabular.load(path)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_arrays_of_numbers_have_a_short_way_to_the_same_bits(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 5)).astype(dtype)
+    X[:, 2] = 1  # is left out
+    X[:, 4] *= 1000
+    model = fastbp.TabularRegressor("mlp", **QUICK).fit(X, X[:, 0])
+    Z = rng.standard_normal((50, 5)).astype(dtype)
+    Z[0, 4] = np.finfo(dtype).max  # far, and finite
+    for data in (Z, Z[:1], np.asfortranarray(Z), Z[::-1]):
+        assert model.inputs_.of_array(data, [f"x{j}" for j in range(5)]) is not None
+        wanted = model.predict(data)
+        with patch.object(Inputs, "of_array", lambda *_: None):
+            np.testing.assert_array_equal(model.predict(data), wanted)
+    for bad in (np.nan, np.inf):  # the other way has something to say of them
+        Z[3, 0] = bad
+        assert model.inputs_.of_array(Z, [f"x{j}" for j in range(5)]) is None
+    with pytest.raises(ValueError, match="infinity"):
+        model.predict(Z)
+    with pytest.raises(ValueError, match="features"):
+        model.predict(np.zeros((2, 4), dtype))
 
 
 # Validation

@@ -252,14 +252,7 @@ class Encoding:
                 if not np.isfinite(sums).all():  # something is missing or infinite
                     infinite.update(np.flatnonzero(np.isinf(t).any(axis=1)).tolist())
                     np.copyto(t, 0, where=np.isnan(t))
-                if self.clip:
-                    np.clip(t, -1e9, 1e9, out=t)  # farther out the quotient is ±3 all the same
-                    u = t * t
-                    u *= 1 / 9
-                    u += 1
-                    t /= np.sqrt(u, out=u)
-                else:
-                    np.clip(t, -1e30, 1e30, out=t)  # finite in float32, too
+                within(t, self.clip)
             out[start:stop, where] = t.T
         for i in sorted(infinite):
             name = self._column_of(int(inputs[i]))
@@ -311,6 +304,18 @@ class Encoding:
         if len({c.name for c in made}) < len(made):
             raise ValueError("the encoding has a column twice")
         return cls(made, data["clip"], _texts("tokens", data.get("tokens")))
+
+
+def within(t: Floats, clip: bool) -> None:
+    """t / √(1 + (t/3)²) in place; without `clip` only finite in float32, too."""
+    if not clip:
+        np.clip(t, -1e30, 1e30, out=t)
+        return
+    np.clip(t, -1e9, 1e9, out=t)  # farther out the quotient is ±3 all the same
+    u = t * t
+    u *= 1 / 9
+    u += 1
+    t /= np.sqrt(u, out=u)
 
 
 def _column(part: Part, name: str) -> Any:

@@ -88,6 +88,11 @@ def _arrow(series: Any) -> Any:
     import pyarrow as pa
 
     native = series.to_native()
+    dtype = getattr(native, "dtype", None)
+    if isinstance(dtype, np.dtype) and dtype.kind in "iuf":  # of pandas: NaN is what is missing
+        numbers = native.to_numpy()
+        if type(numbers) is np.ndarray:
+            return numbers
     if str(getattr(native, "dtype", "")) == "object":  # of pandas: whatever is in it
         return from_objects(list(native))
     try:

@@ -100,7 +100,7 @@ class Attributions:
         total = np.zeros((len(X), outputs, len(names)))
         start, end = np.zeros(outputs), np.zeros((len(X), outputs))
         block = max(1, ENTRIES // (len(of_unit) * outputs))
-        copies = me._changed(me._recipe()).copies
+        copies = me._copies
         block = max(1, block // copies)
         for member in me.members_:
             parts = len(head)  # each of these kinds has one array of parameters

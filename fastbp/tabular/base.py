@@ -262,7 +262,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
                     f"{name} needs rows of validation, but there are too few to set aside"
                 )
         jobs = [
-            self._job(recipe, stages, data, train, held, aside, seed)
+            self._job(recipe, stages, train, held, aside, seed)
             for (train, held), seed in zip(splits, self._seeds(len(splits)), strict=True)
         ]
         tell = None if listener is None else listener.member
@@ -401,20 +401,17 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         self,
         recipe: Recipe,
         stages: Any,
-        data: Data,
         train: Rows,
         held: Rows,
         aside: Data | None,
         seed: int,
     ) -> Job:
-        if aside is None and len(held):
-            X, y, weight = data
-            aside = X[held], y[held], None if weight is None else weight[held]
         return Job(
             recipe,
             stages,
             self._loss(),
             train,
+            held,
             aside,
             self._criterion(),
             self.patience or recipe.patience,
@@ -424,7 +421,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
 
     def _adopt(self, members: Sequence[Member]) -> None:
         self.members_ = list(members)
-        self._clamps = self._changed(self._recipe()).clamp
+        recipe = self._changed(self._recipe())
+        self._clamps, self._copies = recipe.clamp, recipe.copies
         self._holders = [Holder(m.parameters) for m in members]
 
     def _learn_from_held_out(self, data: Data, held: Sequence[Rows], aside: Data | None) -> None:
@@ -482,8 +480,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
     # Predicting
 
     def _plan(self) -> Plan:
-        size = 256 * self._changed(self._recipe()).copies
-        return Plan(self.stages_, self._loss(), batch_size=size, threads=threads_for(self.n_jobs))
+        threads = threads_for(self.n_jobs)
+        return Plan(self.stages_, self._loss(), batch_size=256 * self._copies, threads=threads)
 
     def _columns_for(self, inputs: Inputs, X: Any) -> dict[str, Any]:
         """Columns of a table, among them those that the inputs are made of."""
@@ -497,7 +495,13 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         return columns
 
     def _inputs_of(self, X: Any) -> Array:
-        check_is_fitted(self)
+        if not hasattr(self, "members_"):
+            check_is_fitted(self)  # which takes as long as some networks do
+        plain = type(X) is np.ndarray and X.dtype.kind == "f" and X.ndim == 2 and len(X) > 0
+        if plain and not hasattr(self, "feature_names_in_") and X.shape[1] == self.n_features_in_:
+            found = self.inputs_.of_array(X, [f"x{j}" for j in range(X.shape[1])])
+            if found is not None:
+                return found
         return self.inputs_.matrix(frames.parts_from(self._columns_for(self.inputs_, X)))
 
     def _mean_prediction(self, X: Any) -> Array:
@@ -512,10 +516,9 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         return total / len(self._holders)
 
     def _member_outputs(self, holder: Holder, encoded: Array, *, link: bool) -> Array:
-        copies = self._changed(self._recipe()).copies
         with holder.lock:
             engine = holder.engine or holder.use(self._plan())
-            return (predictions_of if link else outputs_of)(engine, encoded, copies)
+            return (predictions_of if link else outputs_of)(engine, encoded, self._copies)
 
     def _member_prediction(self, holder: Holder, encoded: Array) -> Array:
         """On the scale on which members are averaged."""

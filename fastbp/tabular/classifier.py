@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
 from fastbp import losses
 from fastbp._validation import check_finite_number, nearest_name
 from fastbp.estimators.arguments import store
-from fastbp.holder import Holder
 from fastbp.losses import Loss
 from fastbp.tabular import calibration, checks
 from fastbp.tabular.attributions import Attributions
@@ -308,7 +307,3 @@ class TabularClassifier(
 
     def _readable(self, found: Array) -> Array:
         return calibration.tempered(found, self.temperature_)
-
-    def _member_prediction(self, holder: Holder, encoded: Array) -> Array:
-        check_is_fitted(self)
-        return super()._member_prediction(holder, encoded)

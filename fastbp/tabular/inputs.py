@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.tables.columns import value_at
-from fastbp.tables.encoding import Bad, Category, Date, Encoding, Number
+from fastbp.tables.encoding import Bad, Category, Date, Encoding, Number, within
 from fastbp.tables.learning import MAX_CATEGORIES, Fact, Learnt, Wishes, _center_and_scale, learn
 from fastbp.tables.parts import Part, Parts
 
 __all__ = ["FEW", "Inputs", "learn_inputs", "notes_of"]
 
+Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 FEW = 8  # values of a category that have a column each
@@ -88,6 +89,38 @@ class Inputs:
         of = [] if encoding is None else [c.name for c in encoding.columns for _ in c.inputs]
         plain = [of[j] for j in (*self.numbers, *(a for a, _ in self.plain))]
         return [*plain, *(column.name for column in self.coded)] or ["(nothing)"]
+
+    @cached_property
+    def _of_numbers(self) -> tuple[list[str], Array, Array, bool] | None:
+        """Names, centers, scales of the columns, where all are numbers that are never missing; clip."""
+        encoding = self.encoding
+        if encoding is None or self.plain or self.coded:
+            return None
+        columns = [c for c in encoding.columns if isinstance(c, Number)]
+        if len(columns) < len(encoding.columns):
+            return None
+        center, scale = (np.array([getattr(c, k) for c in columns]) for k in ("center", "scale"))
+        return [c.name for c in columns], center, scale, encoding.clip
+
+    def of_array(self, X: Array, names: Sequence[str]) -> Floats | None:
+        """Inputs of an array of finite numbers with columns of these names, or None: ask `matrix`.
+
+        The same bits as `matrix`, in a fraction of its time where rows are few.
+        """
+        if self._of_numbers is None:
+            return None
+        used, center, scale, clip = self._of_numbers
+        if len(used) < len(names):
+            places = {name: j for j, name in enumerate(names)}
+            X = X[:, [places[name] for name in used]]
+        with np.errstate(over="ignore", invalid="ignore"):
+            t = X.astype(np.float64)
+            t -= center
+            t *= scale
+            if not np.isfinite(t).all():
+                return None
+            within(t, clip)
+        return t.astype(np.float32, order="C")
 
     def matrix(self, parts: Parts) -> Floats:
         """Inputs of all rows, shape (rows, width).

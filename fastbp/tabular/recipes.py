@@ -256,9 +256,13 @@ def _dense_factors(recipe: Recipe, inputs: int) -> tuple[Factors, Factors]:
 
 
 def first_values(
-    recipe: Recipe, stages: Sequence[Stage], X: Array, generator: np.random.Generator
+    recipe: Recipe,
+    stages: Sequence[Stage],
+    X: Array,
+    generator: np.random.Generator,
+    training: Array | None = None,
 ) -> list[Array]:
-    """Parameters to begin with, for training rows X.
+    """Parameters to begin with, for rows of X, or those that are for training.
 
     Fitted ones give every unit of a Dense stage a standard deviation of 1 over the rows, and as its
     bias minus a random mean of its values at five rows; else W and b are from N(0, 1), and those of the
@@ -268,8 +272,9 @@ def first_values(
         return _first_of_members(recipe, stages, generator)
     if not recipe.scaled:
         return [p for s in stages for p in s.first_values("auto", "float32", generator)]
-    rows = generator.permutation(len(X))[:FIRST_ROWS]
-    v: Array = X[rows]
+    count = len(X) if training is None else len(training)
+    rows = generator.permutation(count)[:FIRST_ROWS]
+    v: Array = X[rows if training is None else training[rows]]
     found: list[Array] = []
     for stage in stages:
         if isinstance(stage, Dense):
@@ -289,8 +294,11 @@ def first_values(
         else:
             values = stage.first_values("auto", "float32", generator)
         found += values
-        if recipe.fitted and stage is not stages[-1]:
+        if isinstance(stage, Dense) and recipe.fitted:
+            v = z + W[:, -1]
+        elif recipe.fitted:
             v = KINDS[type(stage)].forward(stage, values, v, bf16=False)
+        if recipe.fitted and stage.activation.name != "identity":
             phi, _ = functions_of(stage.activation)
             v = phi(v, stage.activation.parameter)
     return found

@@ -307,7 +307,6 @@ class TabularRegressor(
         return criterion(self._fitted["metric"], tuple(self._fitted["quantiles"]))
 
     def _member_prediction(self, holder: Holder, encoded: Array) -> Array:
-        check_is_fitted(self)
         found = super()._member_prediction(holder, encoded)
         return found.clip(*self.range_) if self._clamps and self._bounds is not None else found
 

@@ -145,6 +145,7 @@ def _restore(model: Any, tabular: dict[str, Any], arrays: dict[str, Array]) -> N
     model.stages_ = recipes.stages(
         recipe, len(inputs.numbers), len(inputs.plain), inputs.levels, model._outputs
     )
+    model._copies = recipe.copies
     plan = model._plan()
     members = []
     for i, told in enumerate(tabular["members"]):

@@ -42,8 +42,10 @@ class Job:
     loss : Loss
     rows : ndarray of int
         Of the data, those to train on.
+    held : ndarray of int
+        Of the data, those of validation; they are copied when training begins. May be none.
     aside : tuple or None
-        X, y, weight of validation.
+        X, y, weight of validation, in place of these.
     criterion : Criterion
     patience : int or None
         Epochs without a lower value, after which training ends.
@@ -56,11 +58,19 @@ class Job:
     stages: tuple[Stage, ...]
     loss: Loss
     rows: Rows
+    held: Rows
     aside: Data | None
     criterion: Criterion
     patience: int | None
     bounds: tuple[float, float] | None
     seed: int
+
+    def validation(self, data: Data) -> Data | None:
+        """What is validated on."""
+        if self.aside is not None or not len(self.held):
+            return self.aside
+        X, y, weight = data
+        return X[self.held], y[self.held], None if weight is None else weight[self.held]
 
     def plan(self, threads: int) -> Plan:
         """For an engine."""
@@ -224,11 +234,13 @@ def _seconds_of_epoch(job: Job, data: Data) -> float:
     start = time.perf_counter()
     engine.epoch(*data, order, rates, losses)
     seconds = (time.perf_counter() - start) * steps / some
-    if job.aside is not None:
-        n = min(len(job.aside[0]), 4 * size)
+    rows = len(job.held) if job.aside is None else len(job.aside[0])
+    if rows:
+        n = min(rows, 4 * size)
+        X = data[0][job.held[:n]] if job.aside is None else job.aside[0][:n]
         start = time.perf_counter()
-        outputs_of(engine, job.aside[0][:n], copies)
-        seconds += (time.perf_counter() - start) * len(job.aside[0]) / n
+        outputs_of(engine, X, copies)
+        seconds += (time.perf_counter() - start) * rows / n
     return max(seconds, 1e-6)
 
 
@@ -241,7 +253,8 @@ def train(job: Job, data: Data, threads: int, watch: Watch) -> Member:
     """Train a member; at the end it is as it was after its best epoch, the last of equals."""
     generator = np.random.default_rng(job.seed)
     engine = create(job.plan(threads))
-    first = recipes.first_values(job.recipe, job.stages, data[0][job.rows], generator)
+    aside = job.validation(data)
+    first = recipes.first_values(job.recipe, job.stages, data[0], generator, job.rows)
     engine.set_parameters(first)
     engine.keep()
     member = Member(first)
@@ -263,12 +276,12 @@ def train(job: Job, data: Data, threads: int, watch: Watch) -> Member:
             if applied < steps:
                 member.stopped = "diverged"
                 break
-            value = _validate(engine, job)
+            value = _validate(engine, job, aside)
             member.values.append(value)
             if value <= best and engine.keep():
                 best, member.best_epoch = value, epoch
             if (
-                job.aside is not None
+                aside is not None
                 and job.patience is not None
                 and epoch - max(member.best_epoch, 0) >= job.patience
             ):
@@ -284,11 +297,11 @@ def train(job: Job, data: Data, threads: int, watch: Watch) -> Member:
     return member
 
 
-def _validate(engine: Any, job: Job) -> float:
+def _validate(engine: Any, job: Job, aside: Data | None) -> float:
     """Without validation every epoch is as good as the one before, and so the last is kept."""
-    if job.aside is None:
+    if aside is None:
         return 0.0
-    X, y, weight = job.aside
+    X, y, weight = aside
     f = outputs_of(engine, X, job.recipe.copies)
     if job.bounds is not None:
         np.clip(f, *job.bounds, out=f)
