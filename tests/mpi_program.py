@@ -408,6 +408,17 @@ def trains_forever(path: str) -> None:
     network().fit(X, Y, comm=comm, checkpoint=path, **(OPTIONS | {"epochs": 10**6}))
 
 
+def resumes(path: str) -> bool:
+    """Go on from such a checkpoint for an epoch."""
+
+    def enough(model: fastbp.MLP, history: fastbp.History) -> bool:
+        return True
+
+    model = network()
+    model.fit(X, Y, comm=comm, resume=path, callbacks=[enough], **(OPTIONS | {"epochs": 10**6}))
+    return all(np.isfinite(p).all() for p in model.parameters)
+
+
 def fails_alone() -> None:
     """An error on one rank that none can agree on ends all."""
     model = network()

@@ -2,9 +2,9 @@
 
 Usage, as root, with mpi4py and MPICH: python network.py [RANKS] [RATE] [DELAY]
 
-RANKS namespaces on a bridge stand for as many machines, and speak TCP with each other. RATE ("1gbit") and
-DELAY ("50us") limit them, by tc's tbf and netem; "none" for none. The network's latency and bandwidth are
-measured by messages of several sizes. Have a core for each rank.
+RANKS namespaces on a bridge stand for as many machines, and speak TCP with each other. RATE ("1gbit")
+and DELAY ("50us") limit them, by tc's tbf and netem; "none" for none. Latency and bandwidth are measured
+by messages. Have a core for each rank.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def clean(ranks: int) -> None:
 
 
 def build(ranks: int, rate: str, delay: str) -> None:
-    tell(*"ip link add fastbp type bridge".split())
-    tell(*"ip addr add 10.91.0.254/24 dev fastbp".split())
-    tell(*"ip link set fastbp up".split())
+    tell(*["ip", "link", "add", "fastbp", "type", "bridge"])
+    tell(*["ip", "addr", "add", "10.91.0.254/24", "dev", "fastbp"])
+    tell(*["ip", "link", "set", "fastbp", "up"])
     for i in range(ranks):
         inside = ("ip", "netns", "exec", f"fastbp{i}")
         tell("ip", "netns", "add", f"fastbp{i}")
@@ -76,7 +76,7 @@ def main(ranks: int, rate: str, delay: str) -> None:
         try:
             build(ranks, rate, delay)
             hosts = ",".join(f"10.91.0.{i + 1}" for i in range(ranks))
-            over_tcp = "-genv MPIR_CVAR_NOLOCAL 1 -genv UCX_TLS tcp,self".split()
+            over_tcp = ["-genv", "MPIR_CVAR_NOLOCAL", "1", "-genv", "UCX_TLS", "tcp,self"]
             command = [mpiexec, "-launcher", "ssh", "-launcher-exec", launch, "-hosts", hosts]
             command += ["-localhost", "10.91.0.254", *over_tcp, "-n", ranks]
             tell("timeout", 600, *command, sys.executable, __file__, "rank")
@@ -84,7 +84,7 @@ def main(ranks: int, rate: str, delay: str) -> None:
             clean(ranks)
 
 
-# ---- in the namespaces -----------------------------------------------------------------------------------
+# ---- in the namespaces ----------------------------------------------------------------------
 
 
 def median_seconds(comm: object, size: int, times: int) -> float:
@@ -127,7 +127,8 @@ def as_rank() -> None:
             median_seconds(comm, size, 20)
     for layers, batch in NETS:
         plan = plan_for(layers, batch, "adam", 1)
-        step = comm.bcast(measure(plan, P, network, 1.0) if comm.rank == 0 else None)
+        comm.Barrier()  # all at once: they share the caches and the memory
+        step = comm.bcast(measure(plan, P, network, 1.0))
         engine = create(plan)
         rng = np.random.default_rng(0)
         engine.set_parameters(
