@@ -328,10 +328,14 @@ def misuse() -> list[str]:
         {"comm": comm, "rows": "own", "validation": 0.5},
         {"comm": comm, "rows": "own", "class_weight": "balanced"},
         {"comm": comm, "rows": "own", "X": csr_array(X)},
+        {"comm": comm, "rows": "own", "model": network(engine="reference")},
+        {"comm": comm, "rows": "own", "model": network(precision="bf16")},
+        {"comm": comm, "rows": "own", "batch_size": 1},
     ):
         rows = more.pop("X", X)
+        model = more.pop("model", None) or network()
         try:
-            network().fit(rows, Y, **(OPTIONS | more))
+            model.fit(rows, Y, **(OPTIONS | more))
         except (TypeError, ValueError) as error:
             found.append(f"{type(error).__name__}: {error}")
     return found

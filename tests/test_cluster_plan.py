@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
+from typing import Any
 
+import numpy as np
 import pytest
 
 from fastbp.cli import main
@@ -91,3 +93,45 @@ def test_what_is_said_of_steps() -> None:
     assert "It does not pay" in _verdict(steps(1.0, 2.0))
     said = _verdict(steps(8.0, 4.1, 3.0, 2.5))
     assert "Fastest of these are 8 ranks; up to 4 of them are used to a half or more." in said
+
+
+@NATIVE
+def test_parts_of_a_shared_step_come_in_order() -> None:
+    plan = plan_for((4, 5, 3), 6, "adam", 1)
+    engine = native.create(plan)
+    X, y = np.ones((6, 4), "f"), np.zeros(6, np.int64)
+    losses, penalties = np.empty((2, 1))
+    given = X, y, None, np.arange(6), np.ones(1), losses, penalties
+
+    def share(rank: int = 0, ranks: int = 2) -> Any:
+        return engine.share(*given, rank=rank, ranks=ranks, inputs=False)  # type: ignore[attr-defined]
+
+    for rank in (-1, 2):
+        with pytest.raises(ValueError, match="rank must be one of 2"):
+            share(rank)
+    epoch = share()
+    with pytest.raises(RuntimeError, match=r"in the middle|cannot use the model"):
+        engine.get_parameters()
+    for call in (epoch.update, epoch.clip, epoch.finish):
+        with pytest.raises(RuntimeError, match="in the order of rows, update, clip, finish"):
+            call()
+    for bounds in ([0, 6], [0, 7, 6], [0, 3, 7], [1, 3, 6]):
+        with pytest.raises(ValueError, match="bounds must go from 0 to 6 in 2 parts"):
+            epoch.rows(0, np.array(bounds))
+    with pytest.raises(ValueError, match="s must be a step of 1, got 1"):
+        epoch.rows(1, np.array([0, 3, 6]))
+    epoch.rows(0, np.array([0, 3, 6]))
+    with pytest.raises(RuntimeError, match="in the order of rows"):
+        epoch.rows(0, np.array([0, 3, 6]))
+    assert epoch.update()
+    with pytest.raises(RuntimeError, match="in the order of rows"):
+        epoch.update()
+    epoch.finish()
+    for slot in (-1, 2):
+        with pytest.raises(ValueError, match="no slot"):
+            epoch.give_slot(slot)
+    assert epoch.end() == 1
+    for call in (epoch.end, epoch.update):
+        with pytest.raises(RuntimeError, match=r"has ended|in the order"):
+            call()
+    engine.get_parameters()

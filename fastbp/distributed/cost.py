@@ -6,7 +6,8 @@ gets (P − 1) / P of the bytes in both. With a round's latency α and bandwidth
 
     t = α ⌈log₂ P⌉ + bytes (P − 1) / (P β)    or    α (P − 1) + bytes (P − 1) / (P β)
 
-The arithmetic of a rank is that of rank 0 of P, run without the others, all else that a step takes in it.
+The arithmetic of a rank is that of rank 0 of P, run without the others; all else that a step takes is in
+it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.distributed import epochs
-from fastbp.distributed.ranks import can_share
+from fastbp.distributed.ranks import Ranks, can_share
 from fastbp.engines import create
 from fastbp.mlp import MLP
 from fastbp.optimizers import get
@@ -126,8 +126,11 @@ def measure(plan: Plan, ranks: int, network: Network, seconds: float = 0.2) -> S
     def step_seconds(steps: int) -> float:
         """As one process trains, or as rank 0 does."""
         few, rates = order[: steps * batch], np.full(steps, 1e-9)
-        run = partial(epochs.run_epoch, alone, rows=None) if ranks > 1 else run_epoch
-        return run(engine, (X, y, None), few, rates).seconds / steps  # type: ignore[operator]
+        data = X, y, None
+        if ranks == 1:
+            return run_epoch(engine, data, few, rates).seconds / steps
+        shared = epochs.run_epoch(cast(Ranks, alone), engine, data, few, rates, None)
+        return shared.seconds / steps
 
     first = step_seconds(2)
     compute = step_seconds(int(np.clip(seconds / first, 2, steps)))
