@@ -55,6 +55,7 @@ def fit(model: MLP, X: Any, y: Any, ranks: Ranks | None, **options: Any) -> Hist
 
     with ranks.training():
         with ranks.together():
+            ranks.check()
             request = check(model, X, y, ranks, **options)
         agree(ranks, model, request)
         return _train(model, request, ranks)

@@ -328,10 +328,14 @@ def misuse() -> list[str]:
         {"comm": comm, "rows": "own", "validation": 0.5},
         {"comm": comm, "rows": "own", "class_weight": "balanced"},
         {"comm": comm, "rows": "own", "X": csr_array(X)},
+        {"comm": comm, "rows": "own", "model": network(engine="reference")},
+        {"comm": comm, "rows": "own", "model": network(precision="bf16")},
+        {"comm": comm, "rows": "own", "batch_size": 1},
     ):
         rows = more.pop("X", X)
+        model = more.pop("model", None) or network()
         try:
-            network().fit(rows, Y, **(OPTIONS | more))
+            model.fit(rows, Y, **(OPTIONS | more))
         except (TypeError, ValueError) as error:
             found.append(f"{type(error).__name__}: {error}")
     return found
@@ -406,6 +410,17 @@ def trains_forever(path: str) -> None:
     with open(f"{path}.{comm.rank}", "w") as file:
         file.write(str(os.getpid()))
     network().fit(X, Y, comm=comm, checkpoint=path, **(OPTIONS | {"epochs": 10**6}))
+
+
+def resumes(path: str) -> bool:
+    """Go on from such a checkpoint for an epoch."""
+
+    def enough(model: fastbp.MLP, history: fastbp.History) -> bool:
+        return True
+
+    model = network()
+    model.fit(X, Y, comm=comm, resume=path, callbacks=[enough], **(OPTIONS | {"epochs": 10**6}))
+    return all(np.isfinite(p).all() for p in model.parameters)
 
 
 def fails_alone() -> None:

@@ -123,6 +123,7 @@ def test_ranks_that_differ_are_refused_by_name() -> None:
             assert text.startswith("ValueError") or name == "nothing"
 
 
+@NATIVE
 def test_misuse() -> None:
     for found in run(2, "misuse"):
         for text, wanted in zip(
@@ -136,6 +137,9 @@ def test_misuse() -> None:
                 "validation with rows='own'",
                 "class_weight with rows='own'",
                 "X must be dense with rows='own'",
+                "rows='own' without sync needs engine 'native', got 'reference'",
+                "rows='own' without sync needs precision None, got 'bf16'",
+                "rows='own' without sync needs batch_size > 1",
             ],
             strict=True,
         ):

@@ -60,4 +60,5 @@ def _verdict(steps: list[Step]) -> str:
             "side instead (fit_many)."
         )
     half = [s.ranks for s in steps if steps[0].seconds / s.seconds >= s.ranks / 2]
-    return f"Fastest of these are {best.ranks} ranks; up to {max(half)} of them are used to a half or more."
+    used = f"up to {max(half)} of them are used to a half or more"
+    return f"Fastest of these are {best.ranks} ranks; {used}."

@@ -6,23 +6,27 @@ gets (P − 1) / P of the bytes in both. With a round's latency α and bandwidth
 
     t = α ⌈log₂ P⌉ + bytes (P − 1) / (P β)    or    α (P − 1) + bytes (P − 1) / (P β)
 
-The arithmetic of a rank is that of rank 0 of P, run without the others.
+The arithmetic of a rank is that of rank 0 of P, run without the others; all else that a step takes is in
+it.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastbp.distributed.ranks import can_share
+from fastbp.distributed import epochs
+from fastbp.distributed.ranks import Ranks, can_share
 from fastbp.engines import create
 from fastbp.mlp import MLP
 from fastbp.optimizers import get
 from fastbp.plan import Plan
+from fastbp.training import run_epoch
 
 __all__ = ["NETWORKS", "Network", "Step", "exchange_seconds", "measure", "plan_for"]
 
@@ -77,6 +81,20 @@ def exchange_seconds(size: float, ranks: int, network: Network) -> float:
     return rounds * network.latency + size * (ranks - 1) / ranks / network.bandwidth
 
 
+class _Alone:
+    """Rank 0 of so many, which hears nothing of the others; `sizes` are its messages' bytes."""
+
+    rank = sync = 0
+    interrupted = False
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.sizes: list[int] = []
+
+    def exchange(self, message: NDArray[Any], starts: NDArray[np.int64]) -> None:
+        self.sizes.append(int(starts[-1]) * message.itemsize)
+
+
 def measure(plan: Plan, ranks: int, network: Network, seconds: float = 0.2) -> Step:
     """A step's cost; takes about so many seconds.
 
@@ -97,36 +115,23 @@ def measure(plan: Plan, ranks: int, network: Network, seconds: float = 0.2) -> S
         )
     rng = np.random.default_rng(0)
     engine.set_parameters([p for s in plan.stages for p in s.first_values("auto", plan.dtype, rng)])
-    steps, batch = 64, plan.batch_size
+    steps, batch = 1000, plan.batch_size
     X = rng.standard_normal((2 * batch, plan.layer_sizes[0])).astype(plan.dtype)
     outputs = plan.layer_sizes[-1]
     y = rng.integers(0, outputs, len(X)) if outputs > 1 else X[:, :1].copy()
     order = rng.integers(0, len(X), steps * batch)
-    losses, penalties = np.empty((2, steps))
-    bounds = np.arange(ranks + 1) * batch // ranks
-    epoch = engine.share(  # type: ignore[attr-defined]
-        X,
-        y,
-        None,
-        order,
-        np.full(steps, 1e-9),
-        losses,
-        penalties,
-        rank=0,
-        ranks=ranks,
-        inputs=False,
-    )
-    times: list[float] = []
-    start = time.perf_counter()
-    for s in range(steps):
-        began = time.perf_counter()
-        epoch.rows(s, bounds)
-        epoch.update()
-        epoch.finish()
-        times.append(time.perf_counter() - began)
-        if s > 2 and began - start > seconds:
-            break
-    epoch.end()
-    sizes = batch * epoch.row_bytes, len(epoch.tiles_message)
-    exchange = sum(exchange_seconds(size, ranks, network) for size in sizes)
-    return Step(ranks, float(np.median(times[1:])), exchange, sum(sizes) * (ranks - 1) / ranks)
+    alone = _Alone(ranks)
+
+    def step_seconds(steps: int) -> float:
+        """As one process trains, or as rank 0 does."""
+        few, rates = order[: steps * batch], np.full(steps, 1e-9)
+        data = X, y, None
+        if ranks == 1:
+            return run_epoch(engine, data, few, rates).seconds / steps
+        shared = epochs.run_epoch(cast(Ranks, alone), engine, data, few, rates, None)
+        return shared.seconds / steps
+
+    first = step_seconds(2)
+    compute = step_seconds(int(np.clip(seconds / first, 2, steps)))
+    exchange = sum(exchange_seconds(size, ranks, network) for size in alone.sizes[:2])
+    return Step(ranks, compute, exchange, sum(alone.sizes[:2]) * (ranks - 1) / ranks)

@@ -168,11 +168,12 @@ def _shared_steps(
     clips = engine.plan.clip_norm > 0
     message, stopped = epoch.rows_message, False
     for s, bounds in enumerate(share.bounds):
-        starts = _STATUS * np.arange(ranks.size + 1) + epoch.row_bytes * bounds
+        if s == 0 or (bounds != share.bounds[s - 1]).any():
+            starts = _STATUS * np.arange(ranks.size + 1) + epoch.row_bytes * bounds
         epoch.rows(s, bounds)
         message[starts[ranks.rank]] = ranks.interrupted
         ranks.exchange(message, starts)
-        stopped = bool(message[starts[:-1]].any())
+        stopped = message[starts[:-1]].any()
         if stopped or not epoch.update():
             break
         if clips:
@@ -184,7 +185,7 @@ def _shared_steps(
         epoch.give_slot(slot)
         ranks.exchange(epoch.tiles_message, epoch.tile_starts)
         epoch.take_slot(slot)
-    return epoch.end(), stopped
+    return epoch.end(), bool(stopped)
 
 
 def _whole_steps(

@@ -36,7 +36,7 @@ def can_share(engine: object) -> bool:
 
 
 class Ranks:
-    """The ranks of a communicator. Every method but `raise_interrupt` is for all of them at a time.
+    """The ranks of a communicator. `exchange` to `compare` are for all of them at a time.
 
     Parameters
     ----------
@@ -61,6 +61,12 @@ class Ranks:
         self._agreed = False
         self._held: list[tuple[int, Any]] = []
         self._handler: Any = None
+
+    def check(self) -> None:
+        """Raise TypeError or ValueError for options that there are not."""
+        if self.rows not in ROWS:
+            raise ValueError(f"rows must be 'shared' or 'own', got {self.rows!r}")
+        self.sync = check_integer("sync", self.sync, minimum=0)
 
     # Exchange
 
@@ -204,7 +210,7 @@ def join(comm: object, rows: str = "shared", sync: int = 0) -> Ranks:
     ImportError
         If mpi4py is not installed.
     TypeError, ValueError
-        If an argument is of the wrong kind.
+        If comm is no communicator, or one that this process is not in.
     """
     try:
         from mpi4py import MPI
@@ -217,7 +223,4 @@ def join(comm: object, rows: str = "shared", sync: int = 0) -> Ranks:
         raise TypeError(f"comm must be a communicator of mpi4py, got {type(comm).__name__}")
     if comm == MPI.COMM_NULL:
         raise ValueError("comm must be a communicator that this process is in, got COMM_NULL")
-    if rows not in ROWS:
-        raise ValueError(f"rows must be 'shared' or 'own', got {rows!r}")
-    sync = check_integer("sync", sync, minimum=0)
     return Ranks(comm.Dup(), rows, sync)

@@ -19,6 +19,7 @@ from fastbp.engines import MODULES, choose, native
 
 if TYPE_CHECKING:
     from fastbp.mlp import MLP
+    from fastbp.plan import Plan
     from fastbp.request import Request
 
 __all__ = ["agree"]
@@ -37,6 +38,8 @@ def agree(ranks: Ranks, model: MLP, request: Request) -> None:
     with ranks.together():
         facts = _facts(ranks, model, request)
     ranks.compare(facts)
+    with ranks.together():
+        _check_own(ranks, request.plan, str(facts["engine"]))
     if ranks.rows == "own":
         request.own = OwnRows.of(ranks, request.data)
         with ranks.together():
@@ -49,6 +52,20 @@ def agree(ranks: Ranks, model: MLP, request: Request) -> None:
     number = request.plan.threads if model._threads else _threads(ranks)
     request.plan = replace(request.plan, threads=number, seed=seed)
     request.rows_plan = replace(request.rows_plan, threads=number)
+
+
+def _check_own(ranks: Ranks, plan: Plan, engine: str) -> None:
+    """No rank can compute a step whole of whose rows it has some."""
+    if ranks.rows == "shared" or ranks.sync:
+        return
+    lacks = {
+        f"engine 'native', got {engine!r}": MODULES[engine] is not native,
+        f"precision None, got {plan.precision!r}": plan.precision is not None,
+        "batch_size > 1": plan.batch_size == 1,
+    }
+    for what, lack in lacks.items():
+        if lack:
+            raise ValueError(f"rows='own' without sync needs {what}")
 
 
 def _facts(ranks: Ranks, model: MLP, request: Request) -> dict[str, object]:

@@ -207,6 +207,10 @@ cdef void shared_finish(void* argument, int thread) noexcept nogil:
         mirror_tile(net, task.layer, task.j, task.k, task.layer > 0)
 
 
+cdef enum:  # what a SharedEpoch has done last
+    NOTHING, ROWS, UPDATE, CLIP
+
+
 cdef class SharedEpoch:
     """An epoch of `Engine.epoch` that `ranks` ranks share, of which this is one.
 
@@ -226,7 +230,7 @@ cdef class SharedEpoch:
     cdef Engine engine
     cdef Taken taken
     cdef Held held
-    cdef int threads
+    cdef int threads, state
     cdef const int64_t[::1] _order, _bounds
     cdef const double[::1] _rates, _dropouts, _decays
     cdef double[::1] _losses, _penalties, _squares
@@ -245,8 +249,10 @@ cdef class SharedEpoch:
         `weights` has all rows' in their order, if there are any."""
         cdef Net* net = &engine.net
         cdef int64_t t, q, bytes = 0
-        if HALF:
-            raise ValueError("bf16 modules do not share steps among ranks")
+        if not engine.can_share:
+            raise ValueError("ranks cannot share the steps of this engine")
+        if not 0 <= rank < ranks:
+            raise ValueError(f"rank must be one of {ranks}, got {rank}")
         self.engine = engine
         self.taken = engine._take()
         self.held = engine._set_epoch(X, y, sample_weight, order, learning_rates, losses, penalties, dropouts, decays)
@@ -285,6 +291,13 @@ cdef class SharedEpoch:
             if is_sparse(net):
                 start_sparse_epoch(net)
 
+    cdef int _go_on(self, int state, int then) except -1:
+        """To the next part of a step, if it is the turn of that: the parts before have left what it reads."""
+        if self.taken is None or self.state != state:
+            raise RuntimeError("the parts of a step come in the order of rows, update, clip, finish, and then end")
+        self.state = then
+        return 0
+
     def rows(self, int64_t s, const int64_t[::1] bounds):
         """Phase 1 of step s, in which rank q has the minibatch's rows bounds[q] … bounds[q + 1] − 1."""
         cdef Net* net = &self.engine.net
@@ -294,6 +307,7 @@ cdef class SharedEpoch:
         if (bounds.shape[0] != net.shared.ranks + 1 or bounds[0] != 0 or bounds[net.shared.ranks] != count
                 or (np.diff(bounds) < 0).any()):
             raise ValueError(f"bounds must go from 0 to {count} in {net.shared.ranks} parts, got {list(bounds)}")
+        self._go_on(NOTHING, ROWS)
         self._bounds = bounds
         net.shared.bounds = &self._bounds[0]
         net.shared.s = s
@@ -303,12 +317,14 @@ cdef class SharedEpoch:
 
     def update(self):
         """Phase 2; returns whether the loss is finite. If not, nothing was updated, and the epoch is over."""
+        self._go_on(ROWS, UPDATE)
         with nogil:
             self.engine._run(shared_update, self.threads, True)
         return bool(isfinite(self._losses[self.engine.net.shared.s]))
 
     def clip(self):
         """The rest of it, with clipping."""
+        self._go_on(UPDATE, CLIP)
         with nogil:
             self.engine._run(shared_clip, self.threads, True)
 
@@ -316,6 +332,7 @@ cdef class SharedEpoch:
         """Take the other ranks' tiles: the step is done."""
         cdef Net* net = &self.engine.net
         cdef Minibatch batch
+        self._go_on(CLIP if net.plan.clip_norm > 0 else UPDATE, NOTHING)
         with nogil:
             self.engine._run(shared_finish, self.threads, True)
             start_shared(net, &batch, 0)
@@ -326,6 +343,7 @@ cdef class SharedEpoch:
         """This rank's tiles of one of the optimizer's arrays to `tiles_message`."""
         cdef Net* net = &self.engine.net
         cdef int64_t t
+        self._check_slot(slot)
         for t in range(self._tasks[net.shared.rank], self._tasks[net.shared.rank + 1]):
             copy_tile(net, &net.buffers.task[t], net.layer[net.buffers.task[t].layer].slot[slot],
                       net.shared.tiles + self._at[t] + sizeof(double), False)
@@ -334,13 +352,21 @@ cdef class SharedEpoch:
         """And all ranks' from there."""
         cdef Net* net = &self.engine.net
         cdef int64_t t
+        self._check_slot(slot)
         for t in range(net.cut.tasks):
             copy_tile(net, &net.buffers.task[t], net.layer[net.buffers.task[t].layer].slot[slot],
                       net.shared.tiles + self._at[t] + sizeof(double), True)
 
+    cdef int _check_slot(self, int slot) except -1:
+        if self.taken is None or not 0 <= slot < self.engine.net.plan.optimizer.slots:
+            raise ValueError(f"there is no slot {slot} of the optimizer, or the epoch has ended")
+        return 0
+
     def end(self):
-        """After the last step; returns how many were applied."""
+        """After the last step, or one that was begun and not updated; returns how many were applied."""
         cdef Net* net = &self.engine.net
+        if self.taken is None:
+            raise RuntimeError("the epoch has ended")
         with nogil:
             if is_sparse(net):
                 end_sparse_epoch(net)
