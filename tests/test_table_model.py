@@ -245,7 +245,7 @@ def test_a_spoilt_pair_is_refused(tmp_path: Path, change: dict[str, Any]) -> Non
 
 
 def test_many_rows_in_pieces(model: TableModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastbp.tables.model._CELLS", 1)
+    monkeypatch.setattr("fastbp.tables.predictor._CELLS", 1)
     rows = {"x": np.arange(2000.0), "town": ["Bonn"] * 2000}
     assert model.predict(rows).tolist() == (2 * np.arange(2000.0)).tolist()
     assert len(list(model.encoded(frames.columns_of(rows), delimited.Options()))) == 8
