@@ -165,3 +165,31 @@ cdef void set_ones(Net* net, int64_t l) noexcept nogil:
     for c in range((net.buffers.stride - 1) // PANEL if HALF else 0):  # v_columns is the only operand that needs it
         for r in range(PANEL):
             layer.v_columns[c * chunk + layer.n_in * PANEL + r] = HALF_ONE
+
+
+cdef int need_gradients(Net* net, Block* block) except -1:
+    """Buffers for g, where clipping has not asked for them already."""
+    cdef int64_t l, bytes = 0
+    cdef Layer* layer
+    if net.layer[0].g != NULL:
+        return 0
+    for l in range(net.plan.layers):
+        bytes += weights_bytes(&net.layer[l])
+    fill(block, bytes, "the gradient")
+    bytes = 0
+    for l in range(net.plan.layers):
+        layer = &net.layer[l]
+        layer.g = <real*> (block.start + bytes)
+        bytes += weights_bytes(layer)
+    return 0
+
+
+cdef int need_input_weights(Net* net, Block* block) except -1:
+    """The first layer's wt, brought up to date."""
+    cdef Layer* layer = &net.layer[0]
+    cdef int64_t bytes = mirror_bytes(layer)
+    if block.start == NULL and bytes > 0:
+        fill(block, bytes, "the Jacobian")
+        set_mirror(layer, block.start)
+    mirror_layer(net, 0, True)
+    return 0

@@ -142,3 +142,20 @@ cdef int64_t first_task(const Net* net, int64_t run, int thread) noexcept nogil:
 cdef inline bint cut_by_columns(const Net* net, int64_t count) noexcept nogil:
     """Whether phase 1 of a minibatch of so many rows is."""
     return net.team.threads > 1 and count < net.cut.rows_to_split * net.team.threads
+
+
+cdef int64_t step_flops(Net* net, bint update) noexcept nogil:
+    """Of a step, with the call's rows."""
+    cdef int64_t entries
+    if not is_sparse(net):
+        return net.plan.flops
+    entries = net.call.sparse.entries * net.plan.batch // max(<int64_t> 1, net.call.rows)
+    return max(<int64_t> 1, net.plan.flops + sparse_flops(net, entries, update))
+
+
+cdef int64_t call_flops(Net* net) noexcept nogil:
+    """Of forward over the call's rows."""
+    cdef int64_t flops = net.plan.flops // (3 * net.plan.batch) * net.call.rows
+    if is_sparse(net):
+        flops += sparse_flops(net, net.call.sparse.entries, False)
+    return flops

@@ -461,7 +461,7 @@ cdef class Engine:
         self.net.call.out = &out[0, 0]
         self.net.call.classes = NULL
         self.net.call.link = link
-        self._run_blocks(forward_work, self._forward_flops(), False)
+        self._run_blocks(forward_work, call_flops(&self.net), False)
 
     def classify(self, X, int64_t[::1] out):
         """argmax_j f_j of every row of X into out, (n,): the first of equals, and a NaN before all numbers."""
@@ -470,7 +470,7 @@ cdef class Engine:
         if out.shape[0] != self.net.call.rows:
             refuse_shape("out", out, f"({self.net.call.rows},)")
         self.net.call.classes = &out[0]
-        self._run_blocks(forward_work, self._forward_flops(), False)
+        self._run_blocks(forward_work, call_flops(&self.net), False)
 
     def loss(self, X, y, const real[::1] sample_weight):
         """Objective over all rows as one batch."""
@@ -486,7 +486,7 @@ cdef class Engine:
         taken = self._take()
         held = self._set_data(X, y, sample_weight)
         check_gradients(self.plan, out)
-        self._need_gradients()
+        need_gradients(&self.net, &self.gradients)
         self._need_entries(NULL)
         if is_sparse(&self.net):
             with nogil:
@@ -505,27 +505,12 @@ cdef class Engine:
                 span_rows(&self.net, 0, NULL, 0, min(self.net.plan.batch, self.net.call.rows))
             self._run(gradient_work, self._worthwhile(
                 (self.net.call.rows + self.net.plan.batch - 1) // self.net.plan.batch,
-                self._flops(False) // 3 * passes), True)
+                step_flops(&self.net, False) // 3 * passes), True)
         raise_pending(self.net.progress.stop)
         if is_sparse(&self.net) and not no_penalty(&self.net):
             self.net.progress.total += sum_blocks(
                 self.net.sparse.sums, (self.net.layer[0].n_in + BLOCK - 1) // BLOCK)
         return self.net.progress.total + sum_penalties(&self.net, 0)
-
-    cdef int64_t _flops(self, bint update) noexcept nogil:
-        """Of a step, with the call's rows."""
-        cdef int64_t entries
-        if not is_sparse(&self.net):
-            return self.net.plan.flops
-        entries = self.net.call.sparse.entries * self.net.plan.batch // max(<int64_t> 1, self.net.call.rows)
-        return max(<int64_t> 1, self.net.plan.flops + sparse_flops(&self.net, entries, update))
-
-    cdef int64_t _forward_flops(self) noexcept nogil:
-        """Of the call's rows."""
-        cdef int64_t flops = self.net.plan.flops // (3 * self.net.plan.batch) * self.net.call.rows
-        if is_sparse(&self.net):
-            flops += sparse_flops(&self.net, self.net.call.sparse.entries, False)
-        return flops
 
     cdef int _need_entries(self, const int64_t* order) except -1:
         """Room for those of the call's minibatches."""
@@ -544,9 +529,9 @@ cdef class Engine:
         if out.shape[0] != self.net.call.rows or out.shape[1] != outputs or out.shape[2] != self.net.layer[0].n_in:
             refuse_shape("out", out, f"({self.net.call.rows}, {outputs}, {self.net.layer[0].n_in})")
         if not is_sparse(&self.net):
-            self._need_input_weights()
+            need_input_weights(&self.net, &self.input_weights)
         self.net.call.out = &out[0, 0, 0]
-        self._run_blocks(jacobian_work, self._forward_flops() * outputs, not is_sparse(&self.net))
+        self._run_blocks(jacobian_work, call_flops(&self.net) * outputs, not is_sparse(&self.net))
 
     cdef Held _set_epoch(self, X, y, const real[::1] sample_weight, const int64_t[::1] order,
                          const double[::1] learning_rates, double[::1] losses, double[::1] penalties,
@@ -590,8 +575,8 @@ cdef class Engine:
             if is_sparse(&self.net):
                 start_sparse_epoch(&self.net)
             weigh_minibatch(&self.net, 0)
-            self._run(epoch_work, start_pace(&self.net.progress.pace, &self.net.costs, steps, self._flops(True),
-                                             self._worthwhile(steps, self._flops(True))), True)
+            self._run(epoch_work, start_pace(&self.net.progress.pace, &self.net.costs, steps, step_flops(&self.net, True),
+                                             self._worthwhile(steps, step_flops(&self.net, True))), True)
             if is_sparse(&self.net):
                 end_sparse_epoch(&self.net)
         self.net.step += self.net.progress.done
@@ -607,65 +592,6 @@ cdef class Engine:
         """An epoch that ranks share: `SharedEpoch`."""
         return SharedEpoch(self, *epoch, **ranks)
 
-    cdef int _need_gradients(self) except -1:
-        """Buffers for g, where clipping has not asked for them already."""
-        cdef int64_t l, bytes = 0
-        cdef Layer* layer
-        if self.net.layer[0].g != NULL:
-            return 0
-        for l in range(self.net.plan.layers):
-            layer = &self.net.layer[l]
-            bytes += weights_bytes(layer)
-        fill(&self.gradients, bytes, "the gradient")
-        bytes = 0
-        for l in range(self.net.plan.layers):
-            layer = &self.net.layer[l]
-            layer.g = <real*> (self.gradients.start + bytes)
-            bytes += weights_bytes(layer)
-        return 0
-
-    cdef int _need_input_weights(self) except -1:
-        """The first layer's wt, brought up to date."""
-        cdef Layer* layer = &self.net.layer[0]
-        cdef int64_t bytes = mirror_bytes(layer)
-        if self.input_weights.start == NULL and bytes > 0:
-            fill(&self.input_weights, bytes, "the Jacobian")
-            set_mirror(layer, self.input_weights.start)
-        mirror_layer(&self.net, 0, True)
-        return 0
-
 
 include "ranks.pxi"
-
-
-# ---- for the choice of module ------------------------------------------------------------------------
-
-
-def cpu_offers(str instruction_set):
-    """Whether this process can run the modules of this instruction set on this CPU."""
-    return cpu_has(instruction_set.encode()) == CPU_OFFERS
-
-
-def system_refuses(str instruction_set):
-    """Whether this CPU could, but the operating system does not allow it."""
-    return cpu_has(instruction_set.encode()) == SYSTEM_REFUSES
-
-
-# ---- the threads that all modules share ----------------------------------------------------------------
-
-
-def threads_address():
-    """Where this module has room for them."""
-    return <size_t> crew
-
-
-def use_threads(size_t address):
-    """Share those of another module, as it gives their address, before any engine is made."""
-    global crew
-    crew = <Crew*> address
-
-
-def end_threads():
-    """Have no threads, until a call starts some anew."""
-    with nogil:
-        end_crew()
+include "process.pxi"
