@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import threading
 import time
 from pathlib import Path
@@ -463,9 +464,10 @@ def test_a_time_limit_too_short_for_an_epoch_warns() -> None:
 
 @pytest.mark.parametrize("members", [1, 2])
 @pytest.mark.skipif(not hasattr(os, "kill"), reason="sends itself a signal")
-def test_an_interrupt_leaves_the_best_so_far(members: int) -> None:
-    import signal
-
+def test_an_interrupt_leaves_the_best_so_far(members: int, request: pytest.FixtureRequest) -> None:
+    # What is started in the background ignores it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     X, label, _ = mixed(2000)
     model = fastbp.TabularClassifier("mlp", n_members=members, epochs=100_000, random_state=0)
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))

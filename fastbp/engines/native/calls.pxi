@@ -216,7 +216,7 @@ cdef int64_t take_rows(Net* net, Minibatch* batch) noexcept nogil:
 
     On return batch.offset is X's row of row 0 of the buffers.
     """
-    cdef int64_t piece, start, first = batch.thread * net.cut.block
+    cdef int64_t piece, start, first = batch.thread * net.call.room
     if batch.thread == 0:
         look_for_signals(net)
         if net.progress.stop:
@@ -248,7 +248,7 @@ cdef void forward_work(void* argument, int thread) noexcept nogil:
     """Outputs f, or predictions, of all rows into net.call.out, or their classes."""
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
-    cdef int64_t first = thread * net.cut.block, outputs = top_layer(net).n_out, r, m, p, last
+    cdef int64_t first = thread * net.call.room, outputs = top_layer(net).n_out, r, m, p, last
     cdef vec* T = room_for_outputs(net, thread)
     cdef real* f = top_layer(net).v
     cdef real* out
@@ -280,7 +280,7 @@ cdef void jacobian_work(void* argument, int thread) noexcept nogil:
     cdef Net* net = <Net*> argument
     cdef Minibatch batch
     cdef Layer* top = top_layer(net)
-    cdef int64_t first = thread * net.cut.block, n_in = net.layer[0].n_in, i, l, r, k
+    cdef int64_t first = thread * net.call.room, n_in = net.layer[0].n_in, i, l, r, k
     cdef real* row
     start_batch(net, &batch, thread, False)
     while take_rows(net, &batch) > 0:

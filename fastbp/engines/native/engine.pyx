@@ -356,8 +356,8 @@ cdef class Engine:
         if threads > 1:
             self.net.call.pieces = min(least, threads * max(<int64_t> 2, (rows + threads * block - 1)
                                                             // (threads * block)))
-        make_rows(&self.net, &self.rows,
-                  threads * self.net.cut.block if threads > 1 else min(self.net.call.rows, self.net.cut.block), inputs)
+        self.net.call.room = block if HALF else (rows + self.net.call.pieces - 1) // max(<int64_t> 1, self.net.call.pieces)
+        make_rows(&self.net, &self.rows, threads * self.net.call.room if threads > 1 else min(rows, block), inputs)
         with nogil:
             self._run(work, threads, False)
         return raise_pending(self.net.progress.stop)

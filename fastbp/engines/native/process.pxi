@@ -25,7 +25,8 @@ def threads_address():
 def use_threads(size_t address):
     """Share those of another module, as it gives their address, before any engine is made."""
     global crew
-    crew = <Crew*> address
+    if crew != <Crew*> address:  # two threads may come to this, and one of them already use it
+        crew = <Crew*> address
 
 
 def end_threads():
