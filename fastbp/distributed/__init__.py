@@ -2,6 +2,5 @@
 
 `MLP.fit(X, y, comm=MPI.COMM_WORLD)` is the way in. `ranks` is how the processes agree, `start` what
 they agree on before they begin, `epochs` how they share the steps of an epoch, `cost` what that takes on
-which network. Of MPI mpi4py is used, and imported
-by whoever has a communicator.
+which network. MPI is reached by mpi4py, imported by whoever has a communicator.
 """
