@@ -13,8 +13,9 @@ extras = project["optional-dependencies"]
 wanted = [*project["dependencies"], *extras["jit"], *extras["tables"], *extras["sklearn"]]
 named = {requirement.partition(">=")[0] for requirement in wanted}
 # What only the tests need comes after: its own bound counts where users have none.
-# Those of the callbacks are large, and each has a test with its newest version.
-named |= {requirement.partition(">=")[0] for requirement in extras["callbacks"]} - {"tqdm", "rich"}
+# Those of the callbacks and of clusters are large, and have tests with their newest versions.
+large = [*extras["callbacks"], *extras["mpi"], "distributed"]
+named |= {requirement.partition(">=")[0] for requirement in large} - {"tqdm", "rich"}
 wanted += [r for r in extras["test"] if r.partition(">=")[0] not in named]
 for requirement in wanted:
     name, _, version = requirement.partition(",")[0].partition(">=")
