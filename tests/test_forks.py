@@ -77,7 +77,7 @@ def in_child(target, is_inside=lambda: True):
 
 def caught_in(call, is_inside, target, end=lambda: None):
     """What target() gives in a child that was forked while call() was on in another thread."""
-    for _ in range(20):
+    for _ in range(100):  # a call may be over in less time than a thread takes to be seen in it
         failed = []
 
         def run(failed=failed):
