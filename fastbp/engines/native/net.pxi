@@ -158,6 +158,7 @@ ctypedef struct Call:
     real* out
     int64_t* classes    # in place of it, or NULL
     int64_t pieces      # into which the rows are cut where any thread may have any of them
+    int64_t unit        # rows that stay together: those of a sample's members
     int64_t room        # rows of the largest, and of each thread's part of the buffers
     bint link, back
 
