@@ -266,7 +266,10 @@ def test_the_command_by_ranks_writes_what_one_process_does(tmp_path: Path) -> No
     (tmp_path / "t.csv").write_text("\n".join(["a,b,c", *rows]))
     files: dict[str, bytes] = {}
     for ranks in (0, 1, 3):
-        for name, args in (("table", ("t.csv", "--target", "c")), ("digits", ())):
+        for name, args in (
+            ("table", ("t.csv", "--target", "c", "--model", "plain")),
+            ("digits", ()),
+        ):
             save = tmp_path / f"{name}{ranks}"
             status, out, err = command(ranks, tmp_path, *args, *TRAIN, "--save", save)
             assert (status, err) == (0, "")
