@@ -211,14 +211,6 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
                 penalize_tile(net, &batch, task, net.buffers.tile + thread * net.cut.tile)
 
 
-cdef inline int64_t whole_part(const Net* net, int64_t piece) noexcept nogil:
-    """The call's row with which a piece begins."""
-    cdef int64_t unit = net.call.unit
-    if unit == 1:
-        return part_of_rows(net.call.rows, piece, net.call.pieces)
-    return min(net.call.rows, unit * part((net.call.rows + unit - 1) // unit, piece, net.call.pieces))
-
-
 cdef int64_t take_rows(Net* net, Minibatch* batch) noexcept nogil:
     """Gather the next rows of X into this thread's rows of the buffers; returns how many, 0 at the end.
 
@@ -232,9 +224,9 @@ cdef int64_t take_rows(Net* net, Minibatch* batch) noexcept nogil:
     piece = team_next(&net.team)
     if piece >= net.call.pieces:
         return 0
-    start = whole_part(net, piece)
+    start = part_of_units(net.call.rows, net.cut.unit, piece, net.call.pieces)
     batch.offset = start - first
-    batch.count = whole_part(net, piece + 1) - start
+    batch.count = part_of_units(net.call.rows, net.cut.unit, piece + 1, net.call.pieces) - start
     take_inputs(net, batch, first, first + batch.count)
     return batch.count
 

@@ -20,11 +20,11 @@ cdef void choose_cut(Net* net) noexcept nogil:
             weights += net.layer[l].columns * net.layer[l].weights
         plain = plain and not net.layer[l].factored
         whole = whole and net.layer[l].kind != PERIODIC and net.layer[l].kind != LOOKUP
-    cut.block = HALF_BLOCK if HALF else ROW_BLOCK
+    cut.unit = PANEL if HALF else 1
     for l in range(net.plan.layers):
-        if net.layer[l].members > 0:  # whole samples
-            cut.block = max(cut.block // net.layer[l].members, <int64_t> 1) * net.layer[l].members
-            break
+        cut.unit = max(cut.unit, net.layer[l].members)  # all that have members have as many
+    cut.block = HALF_BLOCK if HALF else ROW_BLOCK
+    cut.block = max(cut.block // cut.unit, <int64_t> 1) * cut.unit
     cut.step_at_once = plain and net.plan.clip_norm == 0 and not HALF
     cut.online = costs.online and dense and net.plan.batch == 1 and cut.step_at_once
     cut.by_parts = costs.by_parts and dense and net.plan.layers == 2 and net.layer[1].n_out <= PANEL and not HALF

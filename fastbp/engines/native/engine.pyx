@@ -349,17 +349,14 @@ cdef class Engine:
 
     cdef int _run_blocks(self, void (*work)(void*, int) noexcept nogil, int64_t flops, bint inputs) except -1:
         """Run work of so many FLOPs that threads share block by block of rows; inputs: it needs ∂f/∂x."""
-        cdef int64_t rows = self.net.call.rows, block = self.net.cut.block, least = panels_of(rows), l, unit = 1, units
-        for l in range(self.net.plan.layers):
-            unit = max(unit, self.net.layer[l].members)
-        units = (rows + unit - 1) // unit
+        cdef int64_t rows = self.net.call.rows, block = self.net.cut.block, unit = self.net.cut.unit, least = panels_of(rows)
+        cdef int64_t units = (rows + unit - 1) // unit
         cdef int threads = <int> max(<int64_t> 1, min(least // 2, <int64_t> self._worthwhile(1, flops)))
         # Pieces of the same size, at least two for each thread: one may come late.
         self.net.call.pieces = (rows + block - 1) // block
         if threads > 1:
             self.net.call.pieces = min(min(least, units), threads * max(<int64_t> 2, (rows + threads * block - 1)
                                                             // (threads * block)))
-        self.net.call.unit = unit
         self.net.call.room = block if HALF else (
             unit * ((units + self.net.call.pieces - 1) // max(<int64_t> 1, self.net.call.pieces)))
         make_rows(&self.net, &self.rows, threads * self.net.call.room if threads > 1 else min(rows, block), inputs)

@@ -33,11 +33,14 @@ cdef inline int64_t part(int64_t total, int64_t piece, int64_t pieces) noexcept 
     return total * piece // pieces
 
 
+cdef inline int64_t part_of_units(int64_t rows, int64_t unit, int64_t piece, int64_t pieces) noexcept nogil:
+    """The same for rows of which each `unit`, one after the other, stay together."""
+    return min(rows, unit * part((rows + unit - 1) // unit, piece, pieces))
+
+
 cdef inline int64_t part_of_rows(int64_t rows, int64_t piece, int64_t pieces) noexcept nogil:
-    """The same for rows of the minibatch; bf16 operands hold them in chunks of PANEL that stay together."""
-    if HALF:
-        return min(rows, PANEL * part((rows + PANEL - 1) // PANEL, piece, pieces))
-    return part(rows, piece, pieces)
+    """The same for rows of the minibatch; bf16 operands hold them in chunks of PANEL."""
+    return part_of_units(rows, PANEL if HALF else 1, piece, pieces)
 
 
 cdef void gather(const Net* net, const Minibatch* batch, int64_t first, int64_t last) noexcept nogil:

@@ -88,6 +88,7 @@ ctypedef struct Task:   # a tile of the weight gradient: one input panel by one 
 
 
 ctypedef struct Cut:
+    int64_t unit        # rows of a call that stay together: those of a sample's members, or a chunk of bf16 operands
     int64_t block       # rows that go through all layers together in forward
     int64_t rows_to_split # rows a thread must have, or phase 1 is cut by columns
     bint by_columns     # it may be
@@ -158,7 +159,6 @@ ctypedef struct Call:
     real* out
     int64_t* classes    # in place of it, or NULL
     int64_t pieces      # into which the rows are cut where any thread may have any of them
-    int64_t unit        # rows that stay together: those of a sample's members
     int64_t room        # rows of the largest, and of each thread's part of the buffers
     bint link, back
 
