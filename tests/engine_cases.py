@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -338,6 +340,38 @@ def everything(engine: Engine, case: Case) -> list[Array]:
         forward(engine, case.X),
         jacobian(engine, case.X[:3]),
     ]
+
+
+def steps_with(engine: Engine, case: Case, rate: float, order: Array) -> Array:
+    """Losses of an epoch in which rate, dropout and decay change at every step."""
+    steps = -(-len(order) // engine.plan.batch_size)
+    losses = np.full(steps, np.nan)
+    rates = rate * np.linspace(1, 0.5, steps)
+    dropouts, decays = np.linspace(1, 0, steps), np.linspace(0, 1, steps)
+    applied = engine.epoch(
+        case.X, case.y, case.sample_weight, order, rates, losses, None, dropouts, decays
+    )
+    assert applied == steps
+    return losses
+
+
+def assert_trained_alike(engines: Sequence[Engine], case: Case) -> None:
+    """Parameters of an engine and of the reference, after an epoch of a few steps from the case's."""
+    for got, wanted, start in zip(
+        *(e.get_parameters() for e in engines), case.parameters, strict=True
+    ):
+        # 23 steps at the most, each as wrong as 1e-12 of a step, and the optimizer's memory of them
+        moved = np.abs(wanted - start).max()
+        assert np.abs(got - wanted).max() <= 1e-9 * moved
+
+
+def assert_same_on_any_threads(train: Callable[[int], list[Array]], rows: int) -> None:
+    """What `train` returns for so many threads, where `rows` decides how they share a step."""
+    with patch.dict(native.COSTS, cut_at(rows)):
+        one = train(1)
+        for threads in (2, 3):
+            for got, wanted in zip(train(threads), one, strict=True):
+                np.testing.assert_array_equal(got, wanted)
 
 
 # What each makes of an error in g (see `epoch_bound`), and a rate that suits it. The ε are large:

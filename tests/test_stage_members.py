@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -21,12 +20,14 @@ from engine_cases import (
     Array,
     Case,
     assert_keeps_and_restores,
-    cut_at,
+    assert_same_on_any_threads,
+    assert_trained_alike,
     everything,
     forward,
     gradient,
     jacobian,
     make_engine,
+    steps_with,
 )
 
 from fastbp import activations, losses
@@ -153,18 +154,6 @@ def test_values_are_those_of_a_network_for_each_member_in_torch(
     )
 
 
-def steps_with(engine: Any, case: Case, rate: float, order: Array) -> Array:
-    steps = -(-len(order) // engine.plan.batch_size)
-    found = np.full(steps, np.nan)
-    rates = rate * np.linspace(1, 0.5, steps)
-    factors = np.linspace(1, 0, steps)
-    applied = engine.epoch(
-        case.X, case.y, case.sample_weight, order, rates, found, None, factors, factors
-    )
-    assert applied == steps
-    return found
-
-
 @pytest.mark.parametrize("name", [name for name in EACH if name != "reference"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("clip_norm", [0.0, 0.1])
@@ -181,12 +170,7 @@ def test_an_epoch_is_that_of_the_reference(
     order = np.repeat(np.random.default_rng(1).permutation(23), k)
     found = [steps_with(engine, case, rate, order) for engine in engines]
     np.testing.assert_allclose(*found, rtol=1e-9)
-    for got, wanted, start in zip(
-        *(e.get_parameters() for e in engines), case.parameters, strict=True
-    ):
-        # 23 steps at the most, each as wrong as 1e-12 of a step, and the optimizer's memory of them
-        moved = np.abs(wanted - start).max()
-        assert np.abs(got - wanted).max() <= 1e-9 * moved
+    assert_trained_alike(engines, case)
 
 
 @pytest.mark.parametrize("name", HAVE)
@@ -207,11 +191,7 @@ def test_bits_do_not_depend_on_threads(
         values = steps_with(engine, case, 0.01, np.repeat(np.arange(70), k))
         return [*found, values, *engine.get_parameters()]
 
-    with patch.dict(native.COSTS, cut_at(rows)):
-        one = train(1)
-        for threads in (2, 3):
-            for got, wanted in zip(train(threads), one, strict=True):
-                np.testing.assert_array_equal(got, wanted)
+    assert_same_on_any_threads(train, rows)
 
 
 @pytest.mark.parametrize("name", HAVE)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -21,7 +20,8 @@ from engine_cases import (
     Array,
     Case,
     assert_keeps_and_restores,
-    cut_at,
+    assert_same_on_any_threads,
+    assert_trained_alike,
     epoch,
     everything,
     forward,
@@ -152,12 +152,7 @@ def test_an_epoch_is_that_of_the_reference(optimizer: str, clip_norm: float, bat
     engines = [make_engine(name, case) for name in ("native", "reference")]
     losses = [epoch(engine, case, rate)[1] for engine in engines]
     np.testing.assert_allclose(*losses, rtol=1e-9)
-    for got, wanted, start in zip(
-        *(e.get_parameters() for e in engines), case.parameters, strict=True
-    ):
-        # 23 steps at the most, each as wrong as 1e-12 of a step, and the optimizer's memory of them
-        moved = np.abs(wanted - start).max()
-        assert np.abs(got - wanted).max() <= 1e-9 * moved
+    assert_trained_alike(engines, case)
 
 
 @pytest.mark.parametrize("name", HAVE)
@@ -171,11 +166,7 @@ def test_bits_do_not_depend_on_threads(name: str, dtype: str, batch: int, rows: 
         )
         return everything(make_engine(name, case), case)
 
-    with patch.dict(native.COSTS, cut_at(rows)):
-        one = train(1)
-        for threads in (2, 3):
-            for got, wanted in zip(train(threads), one, strict=True):
-                np.testing.assert_array_equal(got, wanted)
+    assert_same_on_any_threads(train, rows)
 
 
 @pytest.mark.parametrize("name", HAVE)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -20,17 +19,19 @@ from engine_cases import (
     Array,
     Case,
     assert_keeps_and_restores,
-    cut_at,
+    assert_same_on_any_threads,
+    assert_trained_alike,
     everything,
     forward,
     gradient,
     jacobian,
     make_engine,
     oracle,
+    steps_with,
 )
 
 from fastbp import activations, losses
-from fastbp.engines import create, jit, native
+from fastbp.engines import create, jit
 from fastbp.optimizers import SGD, AdamW
 from fastbp.plan import Plan
 from fastbp.stages import Blend, Dense, Factors, Lookup, Periodic, Scale
@@ -173,19 +174,6 @@ def test_values_are_those_of_torch(name: str, dtype: str, sizes: Sizes) -> None:
     )
 
 
-def steps_with(engine: Any, case: Case, rate: float, order: Array) -> Array:
-    """Losses of an epoch in which rate, dropout and decay change at every step."""
-    steps = -(-len(order) // engine.plan.batch_size)
-    losses = np.full(steps, np.nan)
-    rates = rate * np.linspace(1, 0.5, steps)
-    dropouts, decays = np.linspace(1, 0, steps), np.linspace(0, 1, steps)
-    applied = engine.epoch(
-        case.X, case.y, case.sample_weight, order, rates, losses, None, dropouts, decays
-    )
-    assert applied == steps
-    return losses
-
-
 @pytest.mark.parametrize("name", [name for name in EACH if name != "reference"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("clip_norm", [0.0, 0.1])
@@ -200,12 +188,7 @@ def test_an_epoch_is_that_of_the_reference(
     order = np.random.default_rng(1).permutation(23)
     losses = [steps_with(engine, case, rate, order) for engine in engines]
     np.testing.assert_allclose(*losses, rtol=1e-9)
-    for got, wanted, start in zip(
-        *(e.get_parameters() for e in engines), case.parameters, strict=True
-    ):
-        # 23 steps at the most, each as wrong as 1e-12 of a step, and the optimizer's memory of them
-        moved = np.abs(wanted - start).max()
-        assert np.abs(got - wanted).max() <= 1e-9 * moved
+    assert_trained_alike(engines, case)
 
 
 @pytest.mark.parametrize("name", HAVE)
@@ -221,11 +204,7 @@ def test_bits_do_not_depend_on_threads(name: str, dtype: str, batch: int, rows: 
         losses = steps_with(engine, case, 0.01, np.arange(300))
         return [*found, losses, *engine.get_parameters()]
 
-    with patch.dict(native.COSTS, cut_at(rows)):
-        one = train(1)
-        for threads in (2, 3):
-            for got, wanted in zip(train(threads), one, strict=True):
-                np.testing.assert_array_equal(got, wanted)
+    assert_same_on_any_threads(train, rows)
 
 
 @pytest.mark.parametrize("name", HAVE)

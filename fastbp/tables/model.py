@@ -20,7 +20,7 @@ from fastbp import model_file, saving
 from fastbp.exchange.methods import FileExports
 from fastbp.mlp import MLP
 from fastbp.tables.encoding import Category, Column, Encoding, Number
-from fastbp.tables.predictor import Predictor
+from fastbp.tables.predictor import Predictor, checked
 from fastbp.tables.target import Target
 
 __all__ = ["TableModel", "load"]
@@ -162,10 +162,7 @@ def load(path: Paths, *, engine: str = "auto", threads: int | None = None) -> An
 
 
 def _from_header(network: MLP, table: object) -> TableModel:
-    if not isinstance(table, dict) or type(table.get("version")) is not int:
-        raise ValueError("its table has no version")
-    if table["version"] > VERSION:
-        raise ValueError("it was written by a newer fastbp: upgrade fastbp")
+    table = checked(table, VERSION)
     encoding = Encoding.from_dict(table.get("encoding"))
     target = Target.from_dict(table.get("target"))
     width = table.get("width")

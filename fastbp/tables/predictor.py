@@ -19,7 +19,7 @@ from fastbp.tables.parts import Part
 from fastbp.tables.reading import Options, stream
 from fastbp.tables.target import Target
 
-__all__ = ["Encoder", "Predictor"]
+__all__ = ["Encoder", "Predictor", "checked"]
 
 _CELLS = 1 << 21  # inputs that are encoded at a time
 
@@ -209,6 +209,21 @@ class Predictor:
 
     def _no_rows(self) -> NDArray[Any]:
         return np.empty((0, len(self.encoder.inputs)), self.dtype)
+
+
+def checked(table: object, newest: int) -> dict[str, Any]:
+    """What a file's header says of a table, if it is of a version up to `newest`.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if not isinstance(table, dict) or type(table.get("version")) is not int:
+        raise ValueError("its table has no version")
+    if table["version"] > newest:
+        raise ValueError("it was written by a newer fastbp: upgrade fastbp")
+    return table
 
 
 def _why_bad(part: Part, bad: list[Bad], row: int) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastbp import model_file
 from fastbp._validation import check_integer
-from fastbp.tables.predictor import Predictor
+from fastbp.tables.predictor import Predictor, checked
 from fastbp.tables.target import Target
 from fastbp.tabular.inputs import Inputs
 from fastbp.tabular.saving import estimator_from
@@ -146,10 +146,7 @@ def _table_from(table: object, estimator: Any) -> tuple[Target, int | None]:
         if classes is None:
             return Target(PREDICTION, None), None
         return Target(PREDICTION, tuple(classes.tolist())), None
-    if not isinstance(table, dict) or type(table.get("version")) is not int:
-        raise ValueError("its table has no version")
-    if table["version"] > VERSION:
-        raise ValueError("it was written by a newer fastbp: upgrade fastbp")
+    table = checked(table, VERSION)
     target, width = Target.from_dict(table.get("target")), table.get("width")
     if (target.classes is None) != (classes is None) or (
         classes is not None and not set(classes.tolist()) <= set(labels_of(target).tolist())
