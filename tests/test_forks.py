@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 ENGINES = [name for name, e in (("native", native), ("jit", jit)) if e.available()] + ["reference"]
-SIZES = [16, 32, 3]
+SIZES = [16, 96, 96, 3]  # large enough for a call to take longer than a fork
 X = np.random.default_rng(0).standard_normal((200_000, SIZES[0]), dtype=np.float32)
 LABELS = np.arange(len(X)) % SIZES[-1]
 FEW = slice(0, 300)
@@ -291,7 +291,13 @@ def test_a_child_that_another_thread_forked_from_training_can_be_interrupted():
 def estimator(request):
     pytest.importorskip("sklearn")
     model = fastbp.MLPClassifier(
-        8, solver="sgd", random_state=0, engine=request.param, max_iter=1, n_jobs=2, batch_size=64
+        SIZES[1:-1],
+        solver="sgd",
+        random_state=0,
+        engine=request.param,
+        max_iter=1,
+        n_jobs=2,
+        batch_size=64,
     )
     with pytest.warns(UserWarning, match="Maximum iterations"):
         model.fit(X[FEW], LABELS[FEW])
