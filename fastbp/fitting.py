@@ -454,11 +454,11 @@ def diverged(where: str, what: str) -> DivergenceError:
 
 def mean_loss(epoch: Epoch, batch_size: int, order: Order, weight: Array | None) -> float:
     """The steps' objectives, weighted by their rows or the rows' sample weights."""
-    steps = len(epoch.losses)
+    losses = epoch.losses
     if weight is None:
-        sizes = np.full(steps, batch_size)
-        sizes[-1] = len(order) - (steps - 1) * batch_size
-    else:
-        starts = np.arange(0, len(order), batch_size)
-        sizes = np.add.reduceat(weight[order], starts, dtype=np.float64)
-    return float(np.average(epoch.losses, weights=sizes))
+        whole = (len(losses) - 1) * batch_size
+        total = batch_size * losses[:-1].sum() + (len(order) - whole) * losses[-1]
+        return float(total / len(order))
+    starts = np.arange(0, len(order), batch_size)
+    sizes = np.add.reduceat(weight[order], starts, dtype=np.float64)
+    return float(np.average(losses, weights=sizes))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Self, cast
 
 import numpy as np
@@ -428,7 +427,7 @@ class MLP(Conversions, Network):
         data = _inputs.as_training_data(self._plan, X, y, sample_weight)
         n = len(data[0])
         # As in `fit`; to the next power of 2, so that the engine need not change with every n.
-        plan = replace(plan, batch_size=min(plan.batch_size, 1 << (n - 1).bit_length()))
+        plan = plan.having(batch_size=min(plan.batch_size, 1 << (n - 1).bit_length()))
         holder = self._holder
         rows_plan = passes.plan_for(plan, data[0], holder.engine_name, sparse_update)
         with holder.training():
@@ -450,8 +449,7 @@ class MLP(Conversions, Network):
     ) -> tuple[Plan, Callable[[int], float] | schedules.ReduceOnPlateau]:
         chosen = optimizers.get(optimizer)
         rate = chosen.default_learning_rate if learning_rate is None else learning_rate
-        plan = replace(
-            self._plan,
+        plan = self._plan.having(
             optimizer=chosen,
             batch_size=check_integer("batch_size", batch_size, minimum=1),
             clip_norm=check_finite_number("clip_norm", clip_norm, minimum=0.0),

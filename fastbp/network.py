@@ -370,7 +370,7 @@ class Network:
         holder = self._holder
         engine = holder.engine
         if engine is None:
-            self._plan = replace(self._plan, threads=self._threads or get_num_threads())
+            self._plan = self._plan.having(threads=self._threads or get_num_threads())
             return holder.use(rows.plan_for(self._plan, X, holder.engine_name))
         # Parameters take a while from one engine to another. So in a training sparse rows are made dense
         # where its engine takes dense ones.

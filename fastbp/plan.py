@@ -125,6 +125,12 @@ class Plan:
         kept = {field.name for field in fields(self)}
         return {name: value for name, value in self.__dict__.items() if name in kept}
 
+    def having(self, **values: Any) -> Plan:
+        """The same plan with these values: itself, where it has them already."""
+        if all(getattr(self, name) == value for name, value in values.items()):
+            return self
+        return replace(self, **values)
+
     @functools.cached_property
     def layer_sizes(self) -> tuple[int, ...]:
         """n_0 … n_L: the inputs, and the units of every stage."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,8 +75,8 @@ class Request:
         self.total = total
         # A batch larger than the data would only make the engine's buffers larger.
         batch = min(self.plan.batch_size, total - self.aside)
-        self.plan = replace(self.plan, batch_size=batch)
-        self.rows_plan = replace(self.rows_plan, batch_size=batch)
+        self.plan = self.plan.having(batch_size=batch)
+        self.rows_plan = self.rows_plan.having(batch_size=batch)
         if not isinstance(self.learning_rate, schedules.ReduceOnPlateau):
             # a callable that returns nonsense fails here
             schedules.rates(self.learning_rate, 0, self.steps)

@@ -63,6 +63,9 @@ FEW_ROWS = 32
 
 _FLOAT32, _FLOAT64 = map(np.dtype, ("float32", "float64"))
 _activation = functools.cache(activations.get)
+# A small partial_fit takes no longer than to make its plan.
+_plan = functools.lru_cache(maxsize=16)(Plan)
+_stages = functools.lru_cache(maxsize=16)(dense)
 
 
 @functools.cache
@@ -189,8 +192,8 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
         if weight is not None:
             weight = np.ascontiguousarray(weight, dtype)
         make_plan = functools.partial(
-            Plan,
-            stages=dense(sizes, phi, dropout),
+            _plan,
+            stages=_stages(sizes, phi, dropout),
             loss=self._reported_loss(dtype),
             dtype="float32" if dtype == np.float32 else "float64",  # quicker than dtype.name
             precision="bf16" if self.precision == "bf16" else None,
@@ -506,8 +509,8 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
         sizes = sizes_of(coefs, intercepts)
         if sizes[0] != X.shape[1]:
             raise ValueError(f"X has {X.shape[1]} features, but coefs_[0] takes {sizes[0]}")
-        plan = Plan(
-            stages=dense(sizes, phi),
+        plan = _plan(
+            stages=_stages(sizes, phi),
             loss=self._loss(),
             dtype=dtype.name,
             precision="bf16" if bf16 else None,
