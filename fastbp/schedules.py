@@ -34,7 +34,14 @@ Floats = NDArray[np.float64]
 
 
 class Schedule(ABC):
-    """Base of the schedules: takes an int or an array of ints, returns a float or an array."""
+    """Base of the schedules: takes an int or an array of ints, returns a float or an array.
+
+    Examples
+    --------
+    >>> from fastbp import schedules
+    >>> isinstance(schedules.Cosine(0.1, steps=100), schedules.Schedule)
+    True
+    """
 
     def __call__(self, step: Any) -> Any:
         """Learning rate at `step` (int, or array of ints of any shape)."""
@@ -48,6 +55,16 @@ class Schedule(ABC):
 @dataclass(frozen=True)
 class Constant(Schedule):
     """The same `rate` at every step.
+
+    Parameters
+    ----------
+    rate : float
+        A learning rate, ≥ 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one of them is no such number.
 
     Examples
     --------
@@ -69,6 +86,20 @@ class Constant(Schedule):
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
     """initial / (1 + step / scale)^power.
+
+    Parameters
+    ----------
+    initial : float
+        The rate at step 0, ≥ 0.
+    scale : float
+        Steps, > 0.
+    power : float
+        ≥ 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one of them is no such number.
 
     Examples
     --------
@@ -95,6 +126,20 @@ class InverseScaling(Schedule):
 class Step(Schedule):
     """initial × factor^⌊step / every⌋: multiplied by `factor` once every `every` steps.
 
+    Parameters
+    ----------
+    initial : float
+        The rate at step 0, ≥ 0.
+    every : int
+        Steps, ≥ 1.
+    factor : float
+        From 0 to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one of them is no such number.
+
     Examples
     --------
     >>> from fastbp.schedules import Step
@@ -119,6 +164,18 @@ class Step(Schedule):
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """Half a cosine from `initial` at step 0 to `final` at step `steps`, and `final` from there on.
+
+    Parameters
+    ----------
+    initial, final : float
+        Rates, ≥ 0.
+    steps : int
+        ≥ 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one of them is no such number.
 
     Examples
     --------
@@ -146,6 +203,20 @@ class OneCycle(Schedule):
     """Warm-up to `peak`, then annealing, both along half a cosine; the final rate from there on.
 
     The rate is start × peak at step 0, `peak` at step warmup × steps, final × peak at step `steps`.
+
+    Parameters
+    ----------
+    peak : float
+        The largest rate, ≥ 0.
+    steps : int
+        ≥ 1.
+    warmup, start, final : float
+        Shares, from 0 to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one of them is no such number.
 
     Examples
     --------
