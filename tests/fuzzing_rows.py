@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,11 @@ def draw(generator: random.Random) -> Matrix:
         elif how == 2:
             a = np.concatenate([a, a[:3]])
         elif how == 3:
-            a = a.astype(generator.choice(["f4", "i2", "u1", "c8", "O", "U3", ">i8", ">f8"]))
+            to = generator.choice(["f4", "i2", "u1", "c8", "O", "U3", ">i8", ">f8"])
+            with suppress(
+                OverflowError, ValueError
+            ):  # of Python objects or texts, some of which fit none
+                a = a.astype(to)
         elif how == 4:
             a = np.repeat(a, 2)[::2] if generator.random() < 0.7 else a[:, None]
         else:
