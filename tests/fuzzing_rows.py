@@ -62,7 +62,7 @@ def draw(generator: random.Random) -> Matrix:
             to = generator.choice(["f4", "i2", "u1", "c8", "O", "U3", ">i8", ">f8"])
             with suppress(
                 OverflowError, ValueError
-            ):  # of Python objects or texts, some of which fit none
+            ):  # some objects and texts
                 a = a.astype(to)
         elif how == 4:
             a = np.repeat(a, 2)[::2] if generator.random() < 0.7 else a[:, None]
