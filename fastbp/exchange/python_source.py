@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.exchange.description import Network
-from fastbp.exchange.encoder import LIMITS, Encoder, Number
+from fastbp.exchange.encoder import LIMITS, Date, Encoder, Number
 from fastbp.exchange.formulas import FORMULAS, LINKS, resolve, used_by
+from fastbp.exchange.moments import FARTHEST, PARTS, Written, parts_of
 from fastbp.exchange.text import Text, bare
 from fastbp.model_file import replacing
 
@@ -130,28 +131,80 @@ def _encoder(encoder: Encoder) -> str:
     lines = []
     for column in encoder.columns:
         if isinstance(column, Number):
-            lines.append(
-                f"    ({column.name!r}, {column.center!r}, {column.scale!r}, {column.flag}),"
-            )
+            learnt = [column.center, column.scale, column.flag]
+            lines.append(f"    ({column.name!r}, {', '.join(map(repr, learnt))}),")
+        elif isinstance(column, Date):
+            scaled = [(PARTS.index(part), *pair) for part, pair in column.scaled.items()]
+            circles = [PARTS.index(part) for part in column.circles]
+            lines.append(f"    ({column.name!r}, {scaled!r}, {circles!r}, {column.flag}),")
         else:
             codes = dict.fromkeys(column.missing_texts, column.missing_code)
             codes |= {value: i for i, value in enumerate(column.values)}
             codes_text = f"{column.new_code}, {column.missing_code}, {column.inputs}"
             lines.append(f"    ({column.name!r}, {codes!r}, {codes_text}),")
     clip = "t / np.sqrt(1 + np.square(t / 3))" if encoder.clip else "t"
+    dates = any(isinstance(column, Date) for column in encoder.columns)
+    return (_moments() if dates else "") + _ENCODE.replace(
+        "COLUMN_LINES", "\n".join(lines)
+    ).replace("OF_DATES", _OF_DATES if dates else "").replace(
+        "LIMIT", repr(LIMITS[encoder.clip])
+    ).replace("CLIPPED", clip)
+
+
+def _moments() -> str:
+    """The function that takes moments apart."""
+    written = Written("np.floor", "    {} = {}\n")
+    parts = parts_of(written, Text("second", _number))
+    lines = ",\n".join(f"        {bare(part.text)}" for part in parts)
     return (
-        _ENCODE.replace("COLUMN_LINES", "\n".join(lines))
-        .replace("LIMIT", repr(LIMITS[encoder.clip]))
-        .replace("CLIPPED", clip)
+        _SECONDS.replace("FARTHEST", repr(FARTHEST))
+        + f'def parts_of(second):\n    """Of moments: {", ".join(PARTS)}."""\n'
+        + f"{''.join(written.statements)}    return [\n{lines},\n    ]\n\n\n"
     )
 
 
+_SECONDS = '''\
+def seconds_of(column):
+    """Seconds since 1970, NaN where missing: of such numbers, or of what NumPy takes as datetime64."""
+    moments = np.asarray(column)
+    if moments.dtype.kind not in "iuf":
+        moments = moments.astype("datetime64[s]")
+        none = np.isnat(moments)
+        moments = np.where(none, np.nan, moments.astype(np.int64))
+    return np.clip(moments.astype(np.float64), -FARTHEST, FARTHEST)
+
+
+'''
+
+_OF_DATES = """\
+        if isinstance(learnt[0], list):
+            scaled, circles, flag = learnt
+            parts = parts_of(seconds_of(column))
+            none = np.isnan(parts[0])
+            inputs += [scale(parts[i], *pair)[:, None] for i, *pair in scaled]
+            for i in circles:
+                angle = 2 * np.pi * np.where(none, 0, parts[i])
+                inputs += [np.where(none, 0, f(angle))[:, None] for f in (np.sin, np.cos)]
+            if flag:
+                inputs.append(none[:, None])
+            continue
+"""
+
 _ENCODE = '''\
 # Of numbers: name, center, scale, whether an input says that it is missing. Of texts: name, the
-# input of each value, of a new one, of a missing one (-1: none), and how many inputs there are.
+# input of each value, of a new one, of a missing one (-1: none), and how many inputs there are. Of
+# moments: name, center and scale of some parts, parts that are circles, and again whether.
 COLUMNS = [
 COLUMN_LINES
 ]
+
+
+def scale(x, center, factor):
+    """Numbers as an input, 0 where there is none."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        t = (x - center) * factor
+    t = np.clip(np.where(np.isnan(t), 0, t), -LIMIT, LIMIT)
+    return CLIPPED
 
 
 def encode(table):
@@ -165,14 +218,12 @@ def encode(table):
             code = [missing if t is None else codes.get(t, new) for t in texts]
             inputs.append(np.equal.outer(np.array(code, int), np.arange(width)))
             continue
-        center, scale, flag = learnt
-        with np.errstate(over="ignore", invalid="ignore"):
-            t = (np.array(column, np.float64) - center) * scale
-        none = np.isnan(t)
-        t = np.clip(np.where(none, 0, t), -LIMIT, LIMIT)
-        inputs.append((CLIPPED)[:, None])
+OF_DATES\
+        *pair, flag = learnt
+        x = np.array(column, np.float64)
+        inputs.append(scale(x, *pair)[:, None])
         if flag:
-            inputs.append(none[:, None])
+            inputs.append(np.isnan(x)[:, None])
     return np.hstack(inputs).astype(DTYPE)
 
 
