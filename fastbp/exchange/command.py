@@ -43,10 +43,15 @@ def _run(args: argparse.Namespace) -> None:
     from fastbp.exchange import c_source, onnx_out, python_source
     from fastbp.exchange.description import describe
 
-    network = describe(_load(args.model))
+    model = _load(args.model, args.to)
     output = args.output or os.path.splitext(args.model)[0] + _SUFFIXES[args.to]
     check_output("--output", output)
     check_apart({"--output": output}, [args.model])
+    if hasattr(model, "estimator"):
+        model.to_onnx(output)
+        print(f"written to {output}, {os.path.getsize(output):,} bytes")
+        return
+    network = describe(model)
     if args.to == "c":
         written = c_source.write(network, output, args.weights, None)
         print(f"written to {written.source} and {written.header}")
@@ -58,13 +63,14 @@ def _run(args: argparse.Namespace) -> None:
     print(f"written to {output}, {os.path.getsize(output):,} bytes")
 
 
-def _load(path: str) -> Any:
+def _load(path: str, to: str) -> Any:
     """The model: of a table, if its file says so or has how rows are encoded beside it."""
     header = model_file.read(path)[0]
-    if "tabular" in header:
+    if "tabular" in header and to != "onnx":
         raise ValueError(
-            f"{path!r} is a network for tables, which has no other format: that of --model plain has"
+            f"{path!r} is a network for tables, which is exported --to onnx only; that of "
+            "--model plain also to c and python"
         )
-    if "table" in header or os.path.exists(f"{path}.json"):
+    if "tabular" in header or "table" in header or os.path.exists(f"{path}.json"):
         return importlib.import_module("fastbp.tables").load(path)
     return MLP.load(path)

@@ -6,6 +6,7 @@ Numbers are float64, NaN where missing; moments too, as seconds since 1970; text
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,13 @@ from fastbp.exchange.encoder import LIMITS, Category, Date, Encoder, Number
 from fastbp.exchange.moments import FARTHEST, PARTS, parts_of
 from fastbp.exchange.onnx_nodes import File, Tensor
 
-__all__ = ["encoded"]
+__all__ = ["coded", "encoded"]
 
 WIDE = np.dtype(np.float64)
 
 
 def encoded(graph: File, encoder: Encoder) -> tuple[str, list[Any]]:
     """Add the nodes; return the name of the network's inputs, and the graph's."""
-    reserved = graph.taken & {column.name for column in encoder.columns}
-    if reserved:
-        raise ValueError(
-            f"column {min(reserved)!r} has the name of an output; rename it, then train"
-        )
-    graph.taken |= {column.name for column in encoder.columns}
     nodes = _Nodes(graph, encoder.clip)
     kinds = {Number: nodes.number, Category: nodes.category, Date: nodes.date}
     inputs, parts = [], []
@@ -35,6 +30,13 @@ def encoded(graph: File, encoder: Encoder) -> tuple[str, list[Any]]:
         inputs.append(graph.input(column.name, dtype, 1))
         parts += kinds[type(column)](column)  # type: ignore[operator]
     return graph.add("Concat", *parts, axis=1), inputs
+
+
+def coded(graph: File, columns: Sequence[Category]) -> tuple[str, list[Any]]:
+    """The same of columns that are codes, int64: 0, or 1 + the input that `encoded` would set."""
+    nodes = _Nodes(graph, clip=True)
+    codes = [nodes.code(column, first=1) for column in columns]
+    return graph.add("Concat", *codes, axis=1), [graph.input(c.name, None, 1) for c in columns]
 
 
 class _Nodes:
@@ -52,19 +54,22 @@ class _Nodes:
 
     def category(self, column: Category) -> list[str]:
         """1 for the text's own input, 0 for the others."""
-        keys = [*column.values, *column.missing_texts]
+        places = self.graph.constant(np.arange(column.inputs), f"{column.name}: inputs")
+        return [self.cast(self.add("Equal", self.code(column, first=0), places))]
+
+    def code(self, column: Category, first: int) -> str:
+        """The input of the text, counted from `first`."""
         codes = [*range(len(column.values))]
         codes += [column.missing_code] * len(column.missing_texts)
-        code = self.add(
+        name: str = self.add(
             "LabelEncoder",
             column.name,
             domain="ai.onnx.ml",
-            keys_strings=keys,
-            values_int64s=codes,
-            default_int64=column.new_code,
+            keys_strings=[*column.values, *column.missing_texts],
+            values_int64s=[first + code for code in codes],
+            default_int64=first + column.new_code,
         )
-        places = self.graph.constant(np.arange(column.inputs), f"{column.name}: inputs")
-        return [self.cast(self.add("Equal", code, places))]
+        return name
 
     def date(self, column: Date) -> list[str]:
         """Numbers, then sines and cosines, then whether the moment is missing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,11 +73,21 @@ class File:
         )
         return name
 
+    def take(self, names: Sequence[str]) -> None:
+        """Give columns their names, before anything else has one."""
+        reserved = self.taken & set(names)
+        if reserved:
+            raise ValueError(
+                f"column {min(reserved)!r} has the name of an output; rename it, then train"
+            )
+        self.taken |= set(names)
+
     def _free(self, name: str) -> str:
-        while name in self.taken:
-            name += "_"
-        self.taken.add(name)
-        return name
+        found, more = name, 1
+        while found in self.taken:
+            found, more = f"{name}_{more}", more + 1
+        self.taken.add(found)
+        return found
 
     def input(self, name: str, dtype: np.dtype[Any] | None, columns: int) -> Any:
         """An input of the graph; dtype None: of texts."""

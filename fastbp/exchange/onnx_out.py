@@ -10,18 +10,32 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.activations import Activation
 from fastbp.exchange import onnx_encoder
 from fastbp.exchange.description import Network
 from fastbp.exchange.formulas import FORMULAS, LINKS, resolve
 from fastbp.exchange.onnx_nodes import File, Graph, Tensor
 from fastbp.model_file import replacing
 
-__all__ = ["IR_VERSION", "ML_OPSET", "OPSET", "answers", "build", "outputs", "write"]
+__all__ = [
+    "IR_VERSION",
+    "ML_OPSET",
+    "OPSET",
+    "activated",
+    "answers",
+    "build",
+    "check_size",
+    "linked",
+    "outputs",
+    "whole",
+    "write",
+]
 
 Array = NDArray[Any]
 
@@ -107,21 +121,30 @@ def outputs(graph: Graph, network: Network, x: str) -> str:
         names = graph.constant(W, f"{i}.weight"), graph.constant(b, f"{i}.bias")
         v = graph.add("Gemm", v, *names, transB=1)
         if i < len(network.activations):
-            name, parameter = resolve(network.activations[i])
-            if name in _WHOLE and graph.dtype == np.float32:
-                v = graph.add(_WHOLE[name], v, alpha=parameter)
-            else:
-                v = FORMULAS[name](_Operations(), Tensor(graph, v), parameter).name
+            v = activated(graph, v, network.activations[i])
     return v
+
+
+def activated(graph: Graph, z: str, activation: Activation) -> str:
+    """Add φ(z)."""
+    name, parameter = resolve(activation)
+    if name in _WHOLE and graph.dtype == np.float32:
+        return graph.add(_WHOLE[name], z, alpha=parameter)
+    found: str = FORMULAS[name](_Operations(), Tensor(graph, z), parameter).name
+    return found
+
+
+def linked(graph: Graph, f: str, link: str) -> str:
+    """Add link(f)."""
+    if link == "softmax":
+        return graph.add("Softmax", f, axis=-1)
+    found: str = LINKS[link](_Operations(), Tensor(graph, f), 0.0).name
+    return found
 
 
 def answers(graph: Graph, network: Network, f: str) -> dict[str, str]:
     """Add what leads from f to prediction, or label and probabilities; return their names."""
-    link = network.loss.link
-    if link == "softmax":
-        p = graph.add("Softmax", f, axis=1)
-    else:
-        p = LINKS[link](_Operations(), Tensor(graph, f), 0.0).name
+    p = linked(graph, f, network.loss.link)
     one = network.sizes[-1] == 1
     axis = graph.constant(np.array([1], np.int64)) if one else ""
 
@@ -152,27 +175,42 @@ def answers(graph: Graph, network: Network, f: str) -> dict[str, str]:
     return {"label": label, "probabilities": p}
 
 
-def build(network: Network) -> Any:
-    """Return the ``onnx.ModelProto`` of a network: X in, the answers of `answers` out."""
-    size = sum(a.nbytes for a in (*network.weights, *network.biases))
+def check_size(parameters: Iterable[Array]) -> None:
+    """Raise if they are more than a file holds."""
+    size = sum(a.nbytes for a in parameters)
     if size > _LARGEST:
         raise ValueError(
             f"an ONNX file holds up to 2 GB, but the parameters take {size:,} bytes; "
-            "save them with to_safetensors"
+            "save them as safetensors"
         )
+
+
+def build(network: Network) -> Any:
+    """Return the ``onnx.ModelProto`` of a network: X in, the answers of `answers` out."""
+    check_size([*network.weights, *network.biases])
     graph = File(network.dtype)
     if network.encoder is None:
         x, inputs = "X", [graph.input("X", network.dtype, network.sizes[0])]
     else:
+        graph.take([column.name for column in network.encoder.columns])
         x, inputs = onnx_encoder.encoded(graph, network.encoder)
     named = answers(graph, network, outputs(graph, network, x))
+    model = whole(graph, inputs, {n: (x, *_type_of(graph, network, n)) for n, x in named.items()})
+    if network.loss.function is None:  # for the way back in
+        loss = json.dumps([network.loss.name, network.loss.parameter])
+        graph.onnx.helper.set_model_props(model, {"fastbp.loss": loss})
+    return model
+
+
+def whole(graph: File, inputs: list[Any], results: dict[str, tuple[str, int, list[Any]]]) -> Any:
+    """The model of a graph; `results` has of every output its tensor, element type and shape."""
     helper = graph.onnx.helper
-    results = []
-    for public, inner in named.items():
+    outputs = []
+    for public, (inner, kind, shape) in results.items():
         graph.nodes.append(helper.make_node("Identity", [inner], [public], name=public))
-        results.append(helper.make_tensor_value_info(public, *_type_of(graph, network, public)))
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, "fastbp", inputs, results, list(graph.constants.values())),
+        outputs.append(helper.make_tensor_value_info(public, kind, shape))
+    return helper.make_model(
+        helper.make_graph(graph.nodes, "fastbp", inputs, outputs, list(graph.constants.values())),
         opset_imports=[
             helper.make_opsetid("", OPSET),
             helper.make_opsetid("ai.onnx.ml", ML_OPSET),
@@ -180,10 +218,6 @@ def build(network: Network) -> Any:
         ir_version=IR_VERSION,
         producer_name="fastbp",
     )
-    if network.loss.function is None:  # for the way back in
-        loss = json.dumps([network.loss.name, network.loss.parameter])
-        helper.set_model_props(model, {"fastbp.loss": loss})
-    return model
 
 
 def _type_of(graph: File, network: Network, output: str) -> tuple[int, list[str | int]]:
