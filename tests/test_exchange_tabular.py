@@ -1,4 +1,4 @@
-"""Networks for tables leave as ONNX files: columns in, and what fastbp predicts out."""
+"""Networks for tables leave as ONNX and Python files: columns in, and what fastbp predicts out."""
 
 from __future__ import annotations
 
@@ -63,6 +63,13 @@ def run(path: Any, table: dict[str, Any], runtime: str) -> dict[str, Any]:
     return dict(zip(names, session.run(None, feed), strict=True))
 
 
+def scope_of(path: Any) -> dict[str, Any]:
+    """What a Python file defines."""
+    scope: dict[str, Any] = {}
+    exec(path.read_text(), scope)
+    return scope
+
+
 def strange(table: dict[str, Any]) -> dict[str, Any]:
     """Rows with new categories, missing ones, and numbers far out."""
     table = {name: column.copy() for name, column in table.items()}
@@ -87,6 +94,8 @@ def test_classes(model: str, runtime: str, tmp_path: Any) -> None:
     fitted = fastbp.TabularClassifier(model, **options).fit(table, y)
     fitted.to_onnx(tmp_path / "m.onnx")
     onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+    fitted.to_python(tmp_path / "m.py")
+    scope = scope_of(tmp_path / "m.py")
     for rows in (table, strange(table)):
         p = fitted.predict_proba(rows)
         found = run(tmp_path / "m.onnx", rows, runtime)
@@ -95,6 +104,8 @@ def test_classes(model: str, runtime: str, tmp_path: Any) -> None:
         best = np.sort(p, axis=1)
         sure = best[:, -1] - best[:, -2] > 2 * NEAR
         np.testing.assert_array_equal(found["label"][sure], fitted.predict(rows)[sure])
+        np.testing.assert_allclose(scope["predict_proba"](rows), p, atol=NEAR)
+        np.testing.assert_array_equal(scope["predict"](rows)[sure], fitted.predict(rows)[sure])
 
 
 @models
@@ -104,11 +115,15 @@ def test_numbers(model: str, metric: str, tmp_path: Any) -> None:
     y = np.exp(table["size"]) + 3.0 * (table["flag"] == "yes")
     fitted = fastbp.TabularRegressor(model, metric=metric, n_members=2, **QUICK).fit(table, y)
     fitted.to_onnx(tmp_path / "m.onnx")
+    fitted.to_python(tmp_path / "m.py")
+    scope = scope_of(tmp_path / "m.py")
     for rows in (table, strange(table)):
         said = fitted.predict(rows)
         found = run(tmp_path / "m.onnx", rows, "onnxruntime")["prediction"]
         assert (found.shape, found.dtype) == (said.shape, said.dtype)
-        np.testing.assert_allclose(found, said, atol=NEAR * float(y.std()), rtol=NEAR)
+        near = {"atol": NEAR * float(y.std()), "rtol": NEAR}
+        np.testing.assert_allclose(found, said, **near)
+        np.testing.assert_allclose(scope["predict"](rows), said, **near)
 
 
 @pytest.mark.parametrize("kept", [["size"], ["shop"], ["flag", "colour"]])
@@ -118,6 +133,9 @@ def test_columns_of_one_kind(kept: list[str], tmp_path: Any) -> None:
     fitted = fastbp.TabularRegressor(n_members=1, **QUICK).fit(table, y)
     fitted.to_onnx(tmp_path / "m.onnx")
     found = run(tmp_path / "m.onnx", table, "onnxruntime")["prediction"]
+    np.testing.assert_allclose(found, fitted.predict(table), atol=NEAR)
+    fitted.to_python(tmp_path / "m.py")
+    found = scope_of(tmp_path / "m.py")["predict"](table)
     np.testing.assert_allclose(found, fitted.predict(table), atol=NEAR)
 
 
@@ -137,10 +155,11 @@ def test_a_model_of_the_command(tmp_path: Any, capsys: Any) -> None:
     found = run(tmp_path / "m.onnx", table, "onnxruntime")
     p = model.predict_proba(str(tmp_path / "t.csv"))
     np.testing.assert_allclose(found["probabilities"], p, atol=NEAR)
-    for to in ("c", "python"):
-        capsys.readouterr()
-        assert main(["export", path, "--to", to]) == 2
-        assert "exported --to onnx only" in capsys.readouterr().err
+    assert main(["export", path, "--to", "python"]) == 0
+    np.testing.assert_allclose(scope_of(tmp_path / "m.py")["predict_proba"](table), p, atol=NEAR)
+    capsys.readouterr()
+    assert main(["export", path, "--to", "c"]) == 2
+    assert "exported --to onnx or python" in capsys.readouterr().err
 
 
 def test_mistakes(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,8 +169,9 @@ def test_mistakes(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         fitted.to_onnx(tmp_path / "m.onnx")
     same = {"same": np.ones(40)}
     fitted = fastbp.TabularRegressor("mlp", n_members=1, **QUICK).fit(same, np.arange(40.0))
-    with pytest.raises(ValueError, match="uses no column"):
-        fitted.to_onnx(tmp_path / "m.onnx")
+    for leave in (fitted.to_onnx, fitted.to_python):
+        with pytest.raises(ValueError, match="uses no column"):
+            leave(tmp_path / "m")
     fitted = fastbp.TabularRegressor("mlp", n_members=1, **QUICK).fit(table, table["label"] / 2)
     with pytest.raises(ValueError, match="path"):
         fitted.to_onnx(tmp_path / "nowhere" / "m.onnx")

@@ -48,7 +48,7 @@ def _run(args: argparse.Namespace) -> None:
     check_output("--output", output)
     check_apart({"--output": output}, [args.model])
     if hasattr(model, "estimator"):
-        model.to_onnx(output)
+        (model.to_onnx if args.to == "onnx" else model.to_python)(output)
         print(f"written to {output}, {os.path.getsize(output):,} bytes")
         return
     network = describe(model)
@@ -66,10 +66,10 @@ def _run(args: argparse.Namespace) -> None:
 def _load(path: str, to: str) -> Any:
     """The model: of a table, if its file says so or has how rows are encoded beside it."""
     header = model_file.read(path)[0]
-    if "tabular" in header and to != "onnx":
+    if "tabular" in header and to == "c":
         raise ValueError(
-            f"{path!r} is a network for tables, which is exported --to onnx only; that of "
-            "--model plain also to c and python"
+            f"{path!r} is a network for tables, which is exported --to onnx or python; that of "
+            "--model plain also to c"
         )
     if "tabular" in header or "table" in header or os.path.exists(f"{path}.json"):
         return importlib.import_module("fastbp.tables").load(path)

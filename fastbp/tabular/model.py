@@ -128,6 +128,24 @@ class TabularModel(Predictor):
         _options.check_output("path", path)
         onnx_tabular.write(self, path)
 
+    def to_python(self, path: str | os.PathLike[str]) -> None:
+        """Write a Python file, as `to_python` of the estimators, but for all classes of the target.
+
+        Parameters
+        ----------
+        path : str or path-like
+            An existing file is replaced once the new one is complete.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As there.
+        """
+        from fastbp.exchange import python_tabular
+
+        _options.check_output("path", path)
+        python_tabular.write(self, path)
+
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, threads: int | None = None) -> Self:
         """The model of a file that `save`, or `save` of an estimator, wrote.

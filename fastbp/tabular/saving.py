@@ -68,6 +68,26 @@ class Saved:
         check_is_fitted(self)
         model_of(self).to_onnx(path)
 
+    def to_python(self, path: str | os.PathLike[str]) -> None:
+        """Write a Python file that predicts with NumPy alone: `predict`, and `predict_proba`.
+
+        They take a dict of columns, or a frame: numbers, NaN where missing, dates, and texts.
+
+        Parameters
+        ----------
+        path : path-like
+            Such as ``"net.py"``. An existing file is replaced once the new one is complete.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As `to_onnx`.
+        """
+        from fastbp.tabular.model import model_of
+
+        check_is_fitted(self)
+        model_of(self).to_python(path)
+
     def _write(self, path: str | os.PathLike[str], more: dict[str, Any]) -> None:
         """Write the file, with more in its header."""
         me: Any = self
