@@ -1,7 +1,9 @@
-"""Networks for tables leave as ONNX and Python files: columns in, and what fastbp predicts out."""
+"""Networks for tables leave as ONNX and Python files, and as C: columns in, answers out."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,14 @@ pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("pyarrow", reason="texts are Arrow's")
 
+from c_programs import SANITIZE, STRICT  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 import fastbp  # noqa: E402
 from fastbp.cli import main  # noqa: E402
-from fastbp.exchange import onnx_out  # noqa: E402
+from fastbp.exchange import c_encoder, onnx_out  # noqa: E402
+from fastbp.exchange.c_tabular import TabularSource  # noqa: E402
+from fastbp.tabular.model import model_of  # noqa: E402
 
 QUICK: dict[str, Any] = {"hidden_layer_sizes": (9, 7), "epochs": 4, "random_state": 0}
 SHOPS = [f"shop {i}" for i in range(12)]
@@ -70,19 +75,74 @@ def scope_of(path: Any) -> dict[str, Any]:
     return scope
 
 
+# Sums of some 200 products of order 1 and their layers, in another order, in float32; inputs, waves of
+# them (times frequencies below 1) and what follows may differ in the last bits.
+NEAR = 2000 * float(np.finfo(np.float32).eps)
+models = pytest.mark.parametrize("model", ["realmlp", "realmlp-s", "tabm", "tabm-mini", "mlp"])
+runtimes = pytest.mark.parametrize("runtime", ["onnxruntime", "reference"])
+
+
+def of_c(fitted: Any, table: dict[str, Any], folder: Any, options: list[str]) -> list[list[str]]:
+    """The words that a program prints for every row: the label's place or nothing, and numbers."""
+    source = TabularSource(model_of(fitted), "net", "net")
+    (folder / "net.c").write_text(source.c())
+    (folder / "net.h").write_text(source.h())
+    feed, rows = feed_of(table), []
+    for r in range(len(table["size"])):
+        values = [feed[column.name][r, 0] for column in source.columns.columns]
+        texts = [
+            (c_encoder.quoted(v) if v else "NULL") if isinstance(v, str)
+            else "NAN" if v != v else float(v).hex()
+            for v in values
+        ]  # fmt: skip
+        rows.append("{" + ", ".join(texts) + "}")
+    label, kind = 'printf("%d ", net_predict(&rows[i], p));', "float"
+    if not hasattr(fitted, "classes_"):
+        label, kind = "net_predict(&rows[i], p);", "double"
+    (folder / "main.c").write_text(
+        '#include <stdio.h>\n#include <math.h>\n#include "net.h"\n'
+        f"static const net_row rows[] = {{{', '.join(rows)}}};\n"
+        f"int main(void) {{ int i, j; {kind} p[NET_OUTPUTS]; for (i = 0; i < {len(rows)}; i++) {{"
+        f" {label} for (j = 0; j < NET_OUTPUTS; j++)"
+        ' printf("%.17g ", (double)p[j]); printf("\\n"); } return 0; }\n'
+    )
+    build = [*options[:1], *STRICT, *options[1:], "main.c", "net.c", "-lm", "-o", "main"]
+    subprocess.run(build, cwd=folder, check=True, timeout=120)
+    ran = subprocess.run(["./main"], cwd=folder, check=True, capture_output=True, timeout=60)
+    return [line.split() for line in ran.stdout.decode().splitlines()]
+
+
+@models
+@pytest.mark.parametrize("options", [["cc", *SANITIZE], ["cc", "-O2"], ["clang", "-O2"]])
+def test_c(model: str, options: list[str], tmp_path: Any) -> None:
+    if shutil.which(options[0]) is None:
+        pytest.skip(f"{options[0]} is not installed")
+    table = strange(columns())
+    y = np.array(["a", "b", "c"])[(columns()["size"] > 0).astype(int) + (table["flag"] == "yes")]
+    fitted = fastbp.TabularClassifier(model, n_members=2, calibrate=model == "realmlp", **QUICK)
+    fitted.fit(columns(), y)
+    words = of_c(fitted, table, tmp_path, options)
+    p = fitted.predict_proba(table)
+    np.testing.assert_allclose(np.array([w[1:] for w in words], float), p, atol=NEAR)
+    best = np.sort(p, axis=1)
+    sure = best[:, -1] - best[:, -2] > 2 * NEAR
+    labels = fitted.classes_[[int(w[0]) for w in words]]
+    np.testing.assert_array_equal(labels[sure], fitted.predict(table)[sure])
+    metric = {"realmlp": "quantile", "tabm": "poisson"}.get(model, "rmse")
+    number = np.exp(columns()["size"]) + 3.0 * (table["flag"] == "yes")
+    fitted = fastbp.TabularRegressor(model, metric=metric, n_members=2, **QUICK)
+    fitted.fit(columns(), number)
+    words = of_c(fitted, table, tmp_path, options)
+    near = {"atol": NEAR * float(number.std()), "rtol": NEAR}
+    np.testing.assert_allclose(np.array(words, float)[:, 0], fitted.predict(table), **near)
+
+
 def strange(table: dict[str, Any]) -> dict[str, Any]:
     """Rows with new categories, missing ones, and numbers far out."""
     table = {name: column.copy() for name, column in table.items()}
     table["shop"][:5], table["colour"][3:8], table["flag"][6:9] = "new", "pink", None
     table["size"][:4] = [1e300, -1e300, 0.0, np.nan]
     return table
-
-
-# Sums of some 200 products of order 1 and their layers, in another order, in float32; inputs, waves of
-# them (times frequencies below 1) and what follows may differ in the last bits.
-NEAR = 2000 * float(np.finfo(np.float32).eps)
-models = pytest.mark.parametrize("model", ["realmlp", "realmlp-s", "tabm", "tabm-mini", "mlp"])
-runtimes = pytest.mark.parametrize("runtime", ["onnxruntime", "reference"])
 
 
 @models
@@ -158,8 +218,11 @@ def test_a_model_of_the_command(tmp_path: Any, capsys: Any) -> None:
     assert main(["export", path, "--to", "python"]) == 0
     np.testing.assert_allclose(scope_of(tmp_path / "m.py")["predict_proba"](table), p, atol=NEAR)
     capsys.readouterr()
-    assert main(["export", path, "--to", "c"]) == 2
-    assert "exported --to onnx or python" in capsys.readouterr().err
+    assert main(["export", path, "--to", "c"]) == 0
+    assert "bytes of constants" in capsys.readouterr().out
+    assert (tmp_path / "m.h").exists()
+    assert main(["export", path, "--to", "c", "--weights", "int8"]) == 2
+    assert "int8 is for --model plain" in capsys.readouterr().err
 
 
 def test_mistakes(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +232,7 @@ def test_mistakes(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         fitted.to_onnx(tmp_path / "m.onnx")
     same = {"same": np.ones(40)}
     fitted = fastbp.TabularRegressor("mlp", n_members=1, **QUICK).fit(same, np.arange(40.0))
-    for leave in (fitted.to_onnx, fitted.to_python):
+    for leave in (fitted.to_onnx, fitted.to_python, fitted.to_c):
         with pytest.raises(ValueError, match="uses no column"):
             leave(tmp_path / "m")
     fitted = fastbp.TabularRegressor("mlp", n_members=1, **QUICK).fit(table, table["label"] / 2)

@@ -1,7 +1,7 @@
 """Networks for tables (`fastbp.tabular`) as one Python file that predicts with NumPy alone.
 
 Stages are calls of the file's own functions, in float32; the mean of the members, and all that follows,
-is float64 as in fastbp. Members that share weights (TabM) are an axis of their own, as in `onnx_tabular`.
+is float64 as in fastbp. Members that share weights (TabM) are an axis of their own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fastbp.model_file import replacing
 from fastbp.stages import Blend, Dense, Heads, Lookup, Members, Periodic, Scale, Stage
 from fastbp.tables.encoding import Encoding
 
-__all__ = ["source", "write"]
+__all__ = ["arrays_of", "source", "write"]
 
 Array = NDArray[Any]
 
@@ -46,7 +46,7 @@ def source(model: Any) -> str:
     for member in estimator.members_:
         left = iter(member.parameters)
         arrays = [
-            [encoded(a) for a in _arrays(s, [next(left) for _ in s.shapes])]
+            [encoded(a) for a in arrays_of(s, [next(left) for _ in s.shapes])]
             for s in estimator.stages_
         ]
         members.append(
@@ -142,7 +142,7 @@ class _Functions:
         return name
 
 
-def _arrays(stage: Stage, parameters: Sequence[Array]) -> list[Array]:
+def arrays_of(stage: Stage, parameters: Sequence[Array]) -> list[Array]:
     """A stage's parameters as its function takes them."""
     (P,) = parameters
     if isinstance(stage, Dense):

@@ -146,6 +146,28 @@ class TabularModel(Predictor):
         _options.check_output("path", path)
         python_tabular.write(self, path)
 
+    def to_c(self, path: str | os.PathLike[str]) -> Any:
+        """Write C, as `to_c` of the estimators, but for all classes of the target.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Without a suffix.
+
+        Returns
+        -------
+        Written
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As there.
+        """
+        from fastbp.exchange import c_tabular
+
+        _options.check_path("path", path)
+        return c_tabular.write(self, path)
+
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, threads: int | None = None) -> Self:
         """The model of a file that `save`, or `save` of an estimator, wrote.

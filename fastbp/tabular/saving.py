@@ -88,6 +88,31 @@ class Saved:
         check_is_fitted(self)
         model_of(self).to_python(path)
 
+    def to_c(self, path: str | os.PathLike[str]) -> Any:
+        """Write a C99 source and its header: ``PATH.c`` and ``PATH.h``.
+
+        They need libm, nothing else; the header says how to call ``NAME_predict`` with a row.
+
+        Parameters
+        ----------
+        path : path-like
+            Without a suffix.
+
+        Returns
+        -------
+        Written
+            The paths, and the bytes of constants and of buffers.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As `to_onnx`.
+        """
+        from fastbp.tabular.model import model_of
+
+        check_is_fitted(self)
+        return model_of(self).to_c(path)
+
     def _write(self, path: str | os.PathLike[str], more: dict[str, Any]) -> None:
         """Write the file, with more in its header."""
         me: Any = self
