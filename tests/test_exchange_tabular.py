@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("pyarrow", reason="texts are Arrow's")
 
-from c_programs import SANITIZE, STRICT  # noqa: E402
+from c_programs import TARGETS, Target, output  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 import fastbp  # noqa: E402
@@ -82,7 +80,7 @@ models = pytest.mark.parametrize("model", ["realmlp", "realmlp-s", "tabm", "tabm
 runtimes = pytest.mark.parametrize("runtime", ["onnxruntime", "reference"])
 
 
-def of_c(fitted: Any, table: dict[str, Any], folder: Any, options: list[str]) -> list[list[str]]:
+def of_c(fitted: Any, table: dict[str, Any], folder: Any, target: Target) -> list[list[str]]:
     """The words that a program prints for every row: the label's place or nothing, and numbers."""
     source = TabularSource(model_of(fitted), "net", "net")
     (folder / "net.c").write_text(source.c())
@@ -99,29 +97,37 @@ def of_c(fitted: Any, table: dict[str, Any], folder: Any, options: list[str]) ->
     label, kind = 'printf("%d ", net_predict(&rows[i], p));', "float"
     if not hasattr(fitted, "classes_"):
         label, kind = "net_predict(&rows[i], p);", "double"
-    (folder / "main.c").write_text(
+    text = (
         '#include <stdio.h>\n#include <math.h>\n#include "net.h"\n'
         f"static const net_row rows[] = {{{', '.join(rows)}}};\n"
         f"int main(void) {{ int i, j; {kind} p[NET_OUTPUTS]; for (i = 0; i < {len(rows)}; i++) {{"
         f" {label} for (j = 0; j < NET_OUTPUTS; j++)"
         ' printf("%.17g ", (double)p[j]); printf("\\n"); } return 0; }\n'
     )
-    build = [*options[:1], *STRICT, *options[1:], "main.c", "net.c", "-lm", "-o", "main"]
-    subprocess.run(build, cwd=folder, check=True, timeout=120)
-    ran = subprocess.run(["./main"], cwd=folder, check=True, capture_output=True, timeout=60)
-    return [line.split() for line in ran.stdout.decode().splitlines()]
+    return [line.split() for line in output(target, text, [str(folder / "net.c")], folder)]
 
 
 @models
-@pytest.mark.parametrize("options", [["cc", *SANITIZE], ["cc", "-O2"], ["clang", "-O2"]])
-def test_c(model: str, options: list[str], tmp_path: Any) -> None:
-    if shutil.which(options[0]) is None:
-        pytest.skip(f"{options[0]} is not installed")
+@pytest.mark.parametrize("target", ["gcc, sanitizers", "cc"])
+def test_c(model: str, target: str, tmp_path: Any) -> None:
+    check_c(model, target, tmp_path)
+
+
+@pytest.mark.parametrize("target", [t for t in TARGETS if t not in ("gcc, sanitizers", "cc")])
+def test_c_elsewhere(target: str, tmp_path: Any) -> None:
+    for model in ("realmlp", "tabm"):
+        check_c(model, target, tmp_path)
+
+
+def check_c(model: str, name: str, tmp_path: Any) -> None:
+    target = TARGETS[name]
+    if target.missing:
+        pytest.skip(f"{target.missing} is not installed")
     table = strange(columns())
     y = np.array(["a", "b", "c"])[(columns()["size"] > 0).astype(int) + (table["flag"] == "yes")]
     fitted = fastbp.TabularClassifier(model, n_members=2, calibrate=model == "realmlp", **QUICK)
     fitted.fit(columns(), y)
-    words = of_c(fitted, table, tmp_path, options)
+    words = of_c(fitted, table, tmp_path, target)
     p = fitted.predict_proba(table)
     np.testing.assert_allclose(np.array([w[1:] for w in words], float), p, atol=NEAR)
     best = np.sort(p, axis=1)
@@ -132,7 +138,7 @@ def test_c(model: str, options: list[str], tmp_path: Any) -> None:
     number = np.exp(columns()["size"]) + 3.0 * (table["flag"] == "yes")
     fitted = fastbp.TabularRegressor(model, metric=metric, n_members=2, **QUICK)
     fitted.fit(columns(), number)
-    words = of_c(fitted, table, tmp_path, options)
+    words = of_c(fitted, table, tmp_path, target)
     near = {"atol": NEAR * float(number.std()), "rtol": NEAR}
     np.testing.assert_allclose(np.array(words, float)[:, 0], fitted.predict(table), **near)
 
