@@ -142,7 +142,7 @@ def measure(rounds: int, *, quick: bool = False) -> list[Record]:
         write_numbers(path, 20_000, 29)
         ours, theirs, out = (Path(folder, name) for name in ("model", "pickle", "out.csv"))
         command = "from fastbp.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
-        train = ("train", path, "--target", "y", "--epochs", 1, "--save", ours)
+        train = ("train", path, "--target", "y", "--epochs", 1, "--model", "plain", "--save", ours)
         run(command, *train)
         run(PEER_TRAIN, path, theirs)
         write_numbers(path, rows, 29)

@@ -91,11 +91,23 @@ def run(
         definitions, calls = declare(name, model, X)
         data, statements = data + definitions, statements + calls
     includes = "".join(f'#include "{name}.h"\n' for name in networks)
-    main = folder / "main.c"
-    main.write_text(
+    main = (
         f"#include <stdio.h>\n{includes}\n{data}\nint main(void)\n{{\n    int i, j;\n"
         f"{statements}    return 0;\n}}\n"
     )
+    lines = [[float(x) for x in line.split()] for line in output(target, main, sources, folder)]
+    found, at = {}, 0
+    for name, (_, X, _) in networks.items():
+        found[name] = np.array(lines[at : at + len(X)])
+        at += len(X)
+    assert at == len(lines)
+    return found
+
+
+def output(target: Target, text: str, sources: list[str], folder: Path) -> list[str]:
+    """The lines that a program prints: this text and these files."""
+    main = folder / "main.c"
+    main.write_text(text)
     here = Path(__file__).parent
     options = [os.fspath(here / o) if o.endswith(".ld") else o for o in target.options]
     more = [os.fspath(here / file) for file in target.more]
@@ -110,10 +122,4 @@ def run(
         [*target.emulator, program], capture_output=True, text=True, timeout=120, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    lines = [[float(x) for x in line.split()] for line in ran.stdout.splitlines()]
-    found, at = {}, 0
-    for name, (_, X, _) in networks.items():
-        found[name] = np.array(lines[at : at + len(X)])
-        at += len(X)
-    assert at == len(lines)
-    return found
+    return ran.stdout.splitlines()

@@ -118,7 +118,8 @@ def test_what_is_read_is_never_replaced(run, refused, tmp_path: Path) -> None:
     )
     assert (Path("t.csv").read_text(), Path("m.st").read_bytes()) == (text, model)
     assert run("train", "t.csv", "--target", "y", *QUICK, "--save", "m.st")[0] == 0
-    assert "--model plain has" in refused("export", "m.st", "--to", "python", "--output", "m.py")
+    args = "export", "m.st", "--to", "c", "--weights", "int8"
+    assert "is for --model plain" in refused(*args)
 
 
 def test_output_goes_to_pipes_and_files(run, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from exchange_cases import assert_labels, assert_prediction, case_of, model_of, 
 from fastbp.cli import main
 from fastbp.exchange import c_source, onnx_out, python_source
 from fastbp.exchange.description import Network, describe
-from fastbp.exchange.encoder import Category, Encoder, Number, encoder_of
+from fastbp.exchange.encoder import Category, Date, Encoder, Number
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -27,6 +28,8 @@ COLUMNS = (
     Number("int", -3.0, 2.0),
     Category("colour ", ("yes", "no")),
     Number("Gemm_3", 1e6, 1e-3),
+    Date("when, UTC", (18_000.0, 1e-3), (2010.0, 0.1), ("month", "weekday", "hour"), flag=True),
+    Date("double", (0.0, 1e-4)),
 )  # fmt: skip
 ROWS: dict[str, list[Any]] = {
     "length (cm)": [1.5, 2.0, np.nan, -1e300, 100.0, 1e-5, 0.0, 3.25],
@@ -34,6 +37,18 @@ ROWS: dict[str, list[Any]] = {
     "int": [-3.0, 7.0, 0.5, np.nan, 1e12, -1.0, 2.0, 4.0],
     "colour ": ["yes", "no", "", "maybe", "no", "yes", "YES", "no"],
     "Gemm_3": [1e6, 1e6 + 1, 999_000.0, np.nan, 0.0, 1.0, 2e6, 1e6],
+    # Leap days, the ends of days and years, before 1970, half a second, and beyond any calendar.
+    "when, UTC": [
+        951_782_400.0,
+        np.nan,
+        -1.0,
+        1_704_067_199.5,
+        4_107_542_399.0,
+        0.0,
+        -2_208_988_800.0,
+        1_078_099_199.0,
+    ],
+    "double": [0.0, 1e9, np.nan, -1e9, 1e300, -np.inf, 86_399.0, 86_400.0],
 }
 
 
@@ -51,12 +66,34 @@ def encoded(encoder: Encoder) -> np.ndarray:
                     t = np.sign(t) * 3.0 if abs(t) > 1e9 else t / (1 + (t / 3) ** 2) ** 0.5
                 x += [min(max(t, -1e30), 1e30)] + [float(missing)] * column.flag
                 continue
+            if isinstance(column, Date):
+                x += of_date(column, value, encoder.clip)
+                continue
             missing = value == "" or value.lower() in column.tokens
             known = value in column.values
             x += [float(value == v) for v in column.values]
             x += [float(not known and not missing)] * column.new + [float(missing)] * column.missing
         rows.append(x)
     return np.array(rows)
+
+
+def of_date(column: Date, seconds: float, clip: bool) -> list[float]:
+    """The inputs of a moment, by Python's calendar."""
+    missing = seconds != seconds
+    days = min(max(seconds, -9e15), 9e15) // 1 / 86400
+    parts, turns = {"elapsed": days}, {}
+    if abs(days) < 7e5:
+        when = datetime(1970, 1, 1) + timedelta(seconds=seconds // 1)
+        parts["year"] = when.year
+        turns = {"month": (when.month - 1) / 12, "weekday": when.weekday() / 7, "hour": days % 1}
+    x = []
+    for part, (center, scale) in column.scaled.items():
+        t = 0.0 if missing else (parts[part] - center) * scale
+        x.append(t / (1 + (t / 3) ** 2) ** 0.5 if clip else t)
+    for circle in column.circles:
+        angle = 2 * np.pi * (0.0 if missing else turns[circle])
+        x += [0.0, 0.0] if missing else [np.sin(angle), np.cos(angle)]
+    return x + [float(missing)] * column.flag
 
 
 def case_and_network(name: str, dtype: str, clip: bool) -> tuple[Any, Network]:
@@ -81,6 +118,7 @@ def case_and_network(name: str, dtype: str, clip: bool) -> tuple[Any, Network]:
 def check(case: Any, network: Network, answers: dict[str, Any]) -> None:
     """The answers are those of the network for the encoded rows."""
     # Encoding rounds once or twice more, in float64, and to the dtype: 2 u of each input, within ±3.
+    # A sine is off by up to 8π u of float64 more: of 40 inputs less than the bound leaves for the sum.
     want = wanted(case)
     if network.classifies:
         index = np.array([{"a": 0, "b": 1, "ç": 2, "d": 3}[c] for c in answers["label"]])
@@ -130,7 +168,9 @@ def test_python(name, dtype, clip, tmp_path) -> None:
     want = encoded(network.encoder)  # type: ignore[arg-type]
     assert X.dtype == dtype
     u = float(np.finfo(dtype).eps)
-    assert (np.abs(X - want) <= 2 * u * np.abs(want)).all()
+    # A sine is off by its own rounding, and by that of its angle, up to 2π.
+    of_angle = 8 * np.pi * float(np.finfo(np.float64).eps)
+    assert (np.abs(X - want) <= 2 * u * np.abs(want) + of_angle).all()
     if clip:
         if network.classifies:
             answers = {
@@ -148,7 +188,7 @@ def test_python(name, dtype, clip, tmp_path) -> None:
 def test_c(name, dtype, options, tmp_path) -> None:
     case, network = case_and_network(name, dtype, clip=True)
     c_source.write(network, tmp_path / "net", "float", None)
-    fields = ["length__cm_", "colour", "int_", "colour_", "Gemm_3"]
+    fields = ["length__cm_", "colour", "int_", "colour_", "Gemm_3", "when__UTC", "double_"]
     header = (tmp_path / "net.h").read_text()
     assert [line.split(";")[0].split()[-1].lstrip("*") for line in header.splitlines()
             if "/* column" in line] == fields  # fmt: skip
@@ -156,7 +196,8 @@ def test_c(name, dtype, options, tmp_path) -> None:
     for r in range(len(ROWS["int"])):
         values = [ROWS[column.name][r] for column in COLUMNS]
         texts = [
-            ("NAN" if v != v else float(v).hex()) if isinstance(v, float)
+            ("NAN" if v != v else "-INFINITY" if v == -np.inf else float(v).hex())
+            if isinstance(v, float)
             else "NULL" if v == "" else c_source.quoted(v)
             for v in values
         ]  # fmt: skip
@@ -182,18 +223,6 @@ def test_c(name, dtype, options, tmp_path) -> None:
         check(case, network, {"prediction": np.array(lines, float)})
 
 
-def test_columns_that_cannot_leave() -> None:
-    class Date:
-        name = "when"
-
-    class Encoding:
-        columns = (Date(),)
-        clip, tokens = True, ()
-
-    with pytest.raises(ValueError, match="column 'when' is of kind date, but an exported model"):
-        encoder_of(Encoding(), 0.0, 1.0)
-
-
 def test_a_column_with_the_name_of_an_output(tmp_path) -> None:
     pytest.importorskip("onnx")
     _, network = case_and_network("tanh", "float32", clip=True)
@@ -212,8 +241,12 @@ def test_a_model_of_the_command(target, tmp_path, capsys) -> None:
     texts = [f"{w:.6g}" if generator.random() > 0.1 else "" for w in width]
     colour = np.array(["red", "blue", "green", ""])[generator.integers(0, 4, 200)]
     kind = np.array(["x", "y", "z"])[(length > 100).astype(int) + (colour == "red")]
-    lines = ["length,width,colour,kind", *map(",".join, zip(map(repr, length.tolist()), texts, colour,
-                                                          kind, strict=True))]  # fmt: skip
+    when = np.datetime64("2019-12-30T22:15") + generator.integers(0, 5e7, 200).astype("m8[s]")
+    days = [str(w).replace("T", " ") if w.astype(int) % 11 else "" for w in when]
+    when[[not d for d in days]] = "NaT"
+    seconds = np.where(np.isnat(when), np.nan, when.astype(np.int64))
+    columns = map(repr, length.tolist()), texts, colour, days, kind
+    lines = ["length,width,colour,when,kind", *map(",".join, zip(*columns, strict=True))]
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     options = ["--target", target, "--epochs", "3", "--quiet", "--engine", "reference"]
     options += ["--model", "plain"]
@@ -226,6 +259,7 @@ def test_a_model_of_the_command(target, tmp_path, capsys) -> None:
         "length": length,
         "width": np.array([float(t) if t else np.nan for t in texts]),
         "colour": colour.astype(object),
+        "when": seconds,
         "kind": kind.astype(object),
     }
     session = runtime.InferenceSession(str(tmp_path / "m.onnx"))
@@ -239,7 +273,9 @@ def test_a_model_of_the_command(target, tmp_path, capsys) -> None:
     near = {"atol": 1000 * np.finfo("f4").eps, "rtol": 1000 * np.finfo("f4").eps}
     if target == "length":
         np.testing.assert_allclose(answers["prediction"], said, **near)
-        np.testing.assert_allclose(scope["predict"](table), said, **near)
+        for moments in (seconds, when):
+            table["when"] = moments
+            np.testing.assert_allclose(scope["predict"](table), said, **near)
         return
     p = model.predict_proba(str(tmp_path / "t.csv"))
     np.testing.assert_allclose(answers["probabilities"], p, **near)

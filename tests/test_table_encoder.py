@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def frame_of(kind: str, columns: dict[str, Any] = COLUMNS) -> Any:
         return pa.table(columns)
     if kind == "dict":
         return columns
+    os.environ.setdefault("MODIN_ENGINE", "python")  # its others start processes of their own
     return pytest.importorskip(kind, reason=f"{kind} is not installed").DataFrame(columns)
 
 
@@ -41,7 +43,7 @@ def test_scikit_learn_checks(estimator: TableEncoder, check: Any) -> None:
     check(estimator)
 
 
-@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow", "dict"])
+@pytest.mark.parametrize("kind", ["pandas", "polars", "modin.pandas", "arrow", "dict"])
 def test_every_frame_gives_the_same(kind: str) -> None:
     encoder = TableEncoder().fit(frame_of(kind))
     assert encoder.get_feature_names_out().tolist() == NAMES

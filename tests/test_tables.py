@@ -266,6 +266,12 @@ def test_several_files(tmp_path: Path) -> None:
 def test_json_lines(tmp_path: Path) -> None:
     path = write(tmp_path, '{"a": 1, "b": "x"}\n{"b": null, "a": 2.5}\n', "table.jsonl")
     assert table(path) == {"a": [1, 2.5], "b": ["x", None]}
+    packed = tmp_path / "table.jsonl.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert table(packed) == {"a": [1, 2.5], "b": ["x", None]}
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"table\.jsonl\.gz: .*damaged"):
+        table(packed)
     with pytest.raises(ValueError, match=r"list\.json: a JSON list"):
         table(write(tmp_path, '[{"a": 1}]', "list.json"))
     with pytest.raises(ValueError, match=r"bad\.jsonl: no JSON lines"):

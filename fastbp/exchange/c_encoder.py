@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
-from fastbp.exchange.encoder import LIMITS, Category, Encoder, Number
+from fastbp.exchange.encoder import LIMITS, Category, Date, Encoder, Number
+from fastbp.exchange.moments import FARTHEST, PARTS, Written, parts_of
+from fastbp.exchange.text import Text, bare
 
 __all__ = ["c_source", "fields_of", "identifier", "quoted", "struct"]
 
@@ -50,6 +53,10 @@ def struct(encoder: Encoder, name: str) -> str:
         said = re.sub(r"(?<=[*/?])(?=[*/?])", " ", json.dumps(column.name))
         if isinstance(column, Number):
             lines.append(f"    double {field}; /* column {said}; NAN: missing */\n")
+        elif isinstance(column, Date):
+            lines.append(
+                f"    double {field}; /* column {said}, seconds since 1970; NAN: missing */\n"
+            )
         else:
             lines.append(f"    const char *{field}; /* column {said}, UTF-8; NULL: missing */\n")
     return f"typedef struct {{\n{''.join(lines)}}} {name}_row;\n\n"
@@ -59,8 +66,9 @@ def c_source(encoder: Encoder, name: str, kind: str) -> tuple[str, int]:
     """The function `encode`, and what it needs; and the bytes of its constants, without pointers."""
     texts, body, size = "", "", 0
     limit = f"{LIMITS[encoder.clip]:.1e}"
-    numbers = any(isinstance(c, Number) for c in encoder.columns)
+    numbers = any(isinstance(c, Number | Date) for c in encoder.columns)
     categories = any(isinstance(c, Category) for c in encoder.columns)
+    dates = [c for c in encoder.columns if isinstance(c, Date)]
     for i, (column, field, start) in enumerate(
         zip(encoder.columns, fields_of(encoder), encoder.starts, strict=True)
     ):
@@ -69,6 +77,9 @@ def c_source(encoder: Encoder, name: str, kind: str) -> tuple[str, int]:
             body += f"    x[{start}] = ({kind})number(row->{field}, {learnt});\n"
             if column.flag:
                 body += f"    x[{start + 1}] = row->{field} != row->{field};\n"
+            continue
+        if isinstance(column, Date):
+            body += _of_date(column, field, start, kind)
             continue
         values = [*column.values, *column.missing_texts]
         size += sum(len(v.encode()) + 1 for v in values)
@@ -90,6 +101,14 @@ def c_source(encoder: Encoder, name: str, kind: str) -> tuple[str, int]:
             f"    t = t > {limit} ? {limit} : t < -{limit} ? -{limit} : t;\n"
             f"    return {last};\n}}\n\n"
         )
+    if dates:
+        helpers += _moments()
+    if any(column.circles for column in dates):
+        helpers += (
+            f"static void circle(double turn, {kind} *x)\n{{\n"
+            f"    x[0] = turn != turn ? 0 : ({kind})sin({2 * math.pi!r} * turn);\n"
+            f"    x[1] = turn != turn ? 0 : ({kind})cos({2 * math.pi!r} * turn);\n}}\n\n"
+        )
     if categories:
         helpers += (
             "static int same(const char *a, const char *b)\n{\n"
@@ -103,6 +122,33 @@ def c_source(encoder: Encoder, name: str, kind: str) -> tuple[str, int]:
             "            return j < n ? j : missing;\n"
             "    return fresh;\n}\n\n"
         )
-    declared = "    long j;\n" if categories else ""
+    declared = ("    long j;\n" if categories else "") + ("    double part[5];\n" if dates else "")
     function = f"static void encode(const {name}_row *row, {kind} *x)\n{{\n{declared}{body}}}\n\n"
     return texts + helpers + function, size
+
+
+def _of_date(column: Date, field: str, start: int, kind: str) -> str:
+    """The statements of a column of moments."""
+    body = f"    parts_of(row->{field}, part);\n"
+    for part, (center, scale) in column.scaled.items():
+        body += (
+            f"    x[{start}] = ({kind})number(part[{PARTS.index(part)}], {center!r}, {scale!r});\n"
+        )
+        start += 1
+    for part in column.circles:
+        body += f"    circle(part[{PARTS.index(part)}], x + {start});\n"
+        start += 2
+    return body + f"    x[{start}] = part[0] != part[0];\n" * column.flag
+
+
+def _moments() -> str:
+    """The function that takes a moment apart."""
+    written = Written("floor", "    double {} = {};\n")
+    far = repr(FARTHEST)
+    seconds = Text(f"(s > {far} ? {far} : s < -{far} ? -{far} : s)", repr)
+    parts = parts_of(written, seconds)
+    lines = "".join(f"    part[{i}] = {bare(part.text)};\n" for i, part in enumerate(parts))
+    return (
+        f"/* Of seconds since 1970: {', '.join(PARTS)}. */\n"
+        f"static void parts_of(double s, double *part)\n{{\n{''.join(written.statements)}{lines}}}\n\n"
+    )

@@ -25,7 +25,7 @@ from fastbp.exchange.formulas import FORMULAS, LINKS, Formula, resolve, used_by
 from fastbp.exchange.text import Text, bare
 from fastbp.model_file import replacing
 
-__all__ = ["Written", "write"]
+__all__ = ["Source", "Written", "checked", "put", "write"]
 
 Array = NDArray[Any]
 
@@ -57,27 +57,37 @@ def write(
     network: Network, path: str | os.PathLike[str], weights: str, X: ArrayLike | None
 ) -> Written:
     """Write PATH.c and PATH.h; see `methods.Exports.to_c`."""
-    base = os.fspath(path)
-    base = base[:-2] if base.endswith(".c") else base
-    for suffix in (".c", ".h"):
-        check_output("path", base + suffix)
+    base, file_name = checked(path)
     if weights not in ("float", "int8"):
         raise ValueError(nearest_name("weights", weights, ["float", "int8"]))
     if X is not None:
         X = _inputs.as_matrix("X", X, network.sizes[0], network.dtype)
         if not len(X):
             raise ValueError("X must have rows to measure the error on, got none")
+    error = quantize.error_of(network, X) if weights == "int8" else None
+    return put(base, Source(network, identifier(file_name), file_name, error))
+
+
+def checked(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """The path without a suffix, and its last part, if both files can be written."""
+    base = os.fspath(path)
+    base = base[:-2] if base.endswith(".c") else base
+    for suffix in (".c", ".h"):
+        check_output("path", base + suffix)
     file_name = os.path.basename(base)
     if bad := set(file_name) & set('"\\\n\r'):
         raise ValueError(f"path must be a name that C can include, got {file_name!r} with {bad}")
-    error = quantize.error_of(network, X) if weights == "int8" else None
-    source = Source(network, identifier(file_name), file_name, error)
+    return base, file_name
+
+
+def put(base: str, source: Source) -> Written:
+    """Write the two files."""
     # Both are whole before one of them is put in its place.
     texts = source.c().encode(), source.h().encode()
     for suffix, text in zip((".c", ".h"), texts, strict=True):
         with replacing(base + suffix) as file:
             file.write(text)
-    return Written(base + ".c", base + ".h", source.constants, source.buffers, error)
+    return Written(base + ".c", base + ".h", source.constants, source.buffers, source.error)
 
 
 class Source:
@@ -221,22 +231,22 @@ class Source:
         for name, width in zip(_BUFFERS, self.widths, strict=True):
             if width:
                 parts.append(f"static {self.type} {name}[{width}];\n")
-        parts.append("\n" + self._helpers(used))
+        parts.append("\n" + self.helpers(used))
         parts += [
-            self._function(f"phi{i}", FORMULAS[name], parameter)
+            self.function(f"phi{i}", FORMULAS[name], parameter)
             for i, (name, parameter) in enumerate(formulas, 1)
             if name != "identity"
         ]
         if link in LINKS and link != "identity":
-            parts.append(self._function("link", LINKS[link], 0.0))
+            parts.append(self.function("link", LINKS[link], 0.0))
         if self.encoder is not None:
             text, size = c_encoder.c_source(self.encoder, self.name, self.type)
             self.constants += size
             parts.append(text)
-        parts += [self._dense(), self._predict(formulas)]
+        parts += [self.dense(), self._predict(formulas)]
         return "".join(parts)
 
-    def _helpers(self, used: Iterable[str]) -> str:
+    def helpers(self, used: Iterable[str]) -> str:
         """The functions that libm has not, of those that are used."""
         t, f = self.type, self.f
         one, half, root = self.number(1), self.number(0.5), self.number(-(0.5**0.5))
@@ -260,12 +270,13 @@ class Source:
         }
         return "".join(text for name, text in known.items() if name in used)
 
-    def _function(self, name: str, formula: Formula, parameter: float) -> str:
+    def function(self, name: str, formula: Formula, parameter: float) -> str:
+        """The definition of a formula as a function of z."""
         z = Text("z", self.number)
         body = bare(formula(_Operations(self.f), z, parameter).text)
         return f"static {self.type} {name}({self.type} z) {{ return {body}; }}\n\n"
 
-    def _dense(self) -> str:
+    def dense(self) -> str:
         """The function z = W v + b; of int8 weights z = s (q v) + b."""
         t = self.type
         kind, scale = ("signed char", f"const {t} *restrict s, ") if self.int8 else (t, "")

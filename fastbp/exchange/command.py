@@ -43,28 +43,39 @@ def _run(args: argparse.Namespace) -> None:
     from fastbp.exchange import c_source, onnx_out, python_source
     from fastbp.exchange.description import describe
 
-    network = describe(_load(args.model))
+    model = _load(args.model)
     output = args.output or os.path.splitext(args.model)[0] + _SUFFIXES[args.to]
     check_output("--output", output)
     check_apart({"--output": output}, [args.model])
+    if hasattr(model, "estimator"):
+        if args.weights == "int8":
+            raise ValueError(
+                "--weights int8 is for --model plain: a network for tables has float ones"
+            )
+        if args.to == "c":
+            _say(model.to_c(output))
+            return
+        (model.to_onnx if args.to == "onnx" else model.to_python)(output)
+        print(f"written to {output}, {os.path.getsize(output):,} bytes")
+        return
+    network = describe(model)
     if args.to == "c":
-        written = c_source.write(network, output, args.weights, None)
-        print(f"written to {written.source} and {written.header}")
-        print(f"{written.constants:,} bytes of constants, {written.buffers:,} of buffers")
-        if written.error is not None:
-            print(f"int8 weights, {written.error}")
+        _say(c_source.write(network, output, args.weights, None))
         return
     (onnx_out.write if args.to == "onnx" else python_source.write)(network, output)
     print(f"written to {output}, {os.path.getsize(output):,} bytes")
 
 
+def _say(written: Any) -> None:
+    print(f"written to {written.source} and {written.header}")
+    print(f"{written.constants:,} bytes of constants, {written.buffers:,} of buffers")
+    if written.error is not None:
+        print(f"int8 weights, {written.error}")
+
+
 def _load(path: str) -> Any:
     """The model: of a table, if its file says so or has how rows are encoded beside it."""
     header = model_file.read(path)[0]
-    if "tabular" in header:
-        raise ValueError(
-            f"{path!r} is a network for tables, which has no other format: that of --model plain has"
-        )
-    if "table" in header or os.path.exists(f"{path}.json"):
+    if "tabular" in header or "table" in header or os.path.exists(f"{path}.json"):
         return importlib.import_module("fastbp.tables").load(path)
     return MLP.load(path)

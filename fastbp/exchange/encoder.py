@@ -1,8 +1,9 @@
-"""How a row of numbers and texts becomes a network's inputs, as plain data for the exporters.
+"""How a row of numbers, moments and texts becomes a network's inputs, as plain data for the exporters.
 
 With t = scale · (x − center), 0 where x is missing (NaN), a number's input is t / √(1 + (t/3)²), which
 stays within ±3, or t itself where there is no clipping. A text's inputs are 1 for its own value and 0
-for the others; a value that is none of them, or missing (""), has an input of its own or none.
+for the others; a value that is none of them, or missing (""), has an input of its own or none. A moment
+is given as seconds since 1970; of it some parts (`moments`) are numbers, others points on a circle.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Category", "Encoder", "Number", "encoder_of"]
+__all__ = ["Category", "Date", "Encoder", "Number", "encoder_of"]
 
 # Where what is clipped is ±3 to the last bit, and where what is not still fits into float32.
 LIMITS = {True: 1e9, False: 1e30}
@@ -66,10 +67,36 @@ class Category:
 
 
 @dataclass(frozen=True)
+class Date:
+    """A column of moments: center and scale of the days since 1970 and of the year, and circles.
+
+    A circle (month, weekday, hour) has two inputs, sine and cosine, both 0 where the moment is missing;
+    `flag` is as in `Number`.
+    """
+
+    name: str
+    elapsed: tuple[float, float]
+    year: tuple[float, float] | None = None
+    circles: tuple[str, ...] = ()
+    flag: bool = False
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs it has."""
+        return len(self.scaled) + 2 * len(self.circles) + self.flag
+
+    @property
+    def scaled(self) -> dict[str, tuple[float, float]]:
+        """The parts that are numbers, in the order of their inputs."""
+        year = {} if self.year is None else {"year": self.year}
+        return {"elapsed": self.elapsed, **year}
+
+
+@dataclass(frozen=True)
 class Encoder:
     """Columns in the order of their inputs; and a regression's answer, center + scale · f."""
 
-    columns: tuple[Number | Category, ...]
+    columns: tuple[Number | Category | Date, ...]
     clip: bool = True
     center: float = 0.0
     scale: float = 1.0
@@ -84,27 +111,14 @@ class Encoder:
 
 
 def encoder_of(encoding: Any, center: float, scale: float) -> Encoder:
-    """The encoder of a table's encoding (`fastbp.tables`).
-
-    Raises
-    ------
-    ValueError
-        If a column is of another kind than numbers and texts; the message names it.
-    """
-    columns: list[Number | Category] = []
-    for column in encoding.columns:
-        kind = type(column).__name__
+    """The encoder of a table's encoding (`fastbp.tables`)."""
+    columns: list[Number | Category | Date] = []
+    for c in encoding.columns:
+        kind = type(c).__name__
         if kind == "Number":
-            columns.append(Number(column.name, column.center, column.scale, column.missing))
+            columns.append(Number(c.name, c.center, c.scale, c.missing))
         elif kind == "Category":
-            columns.append(
-                Category(
-                    column.name, column.categories, column.rare, column.missing, encoding.tokens
-                )
-            )
+            columns.append(Category(c.name, c.categories, c.rare, c.missing, encoding.tokens))
         else:
-            raise ValueError(
-                f"column {column.name!r} is of kind {kind.lower()}, but an exported model takes "
-                "numbers and texts only: make numbers of it, then train"
-            )
+            columns.append(Date(c.name, c.elapsed, c.year, c.circles, c.missing))
     return Encoder(tuple(columns), encoding.clip, center, scale)

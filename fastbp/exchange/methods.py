@@ -43,9 +43,9 @@ class FileExports:
         """Write an ONNX file: opset 18, IR version 8.
 
         Its input is X of shape (N, n_0) in the model's dtype; of a table's model, every column, of
-        shape (N, 1), numbers as float64 (NaN: missing) or texts. Its outputs are what `predict` and
-        `predict_proba` return, in shape and dtype: ``prediction``, or ``label`` and
-        ``probabilities``.
+        shape (N, 1), numbers as float64 (NaN: missing), dates as seconds since 1970, or texts. Its
+        outputs are what `predict` and `predict_proba` return, in shape and dtype: ``prediction``, or
+        ``label`` and ``probabilities``.
 
         Parameters
         ----------

@@ -10,62 +10,37 @@ from __future__ import annotations
 import json
 import math
 import os
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.activations import Activation
+from fastbp.exchange import onnx_encoder
 from fastbp.exchange.description import Network
-from fastbp.exchange.encoder import LIMITS, Encoder, Number
 from fastbp.exchange.formulas import FORMULAS, LINKS, resolve
-from fastbp.exchange.optional import need
+from fastbp.exchange.onnx_nodes import File, Graph, Tensor
 from fastbp.model_file import replacing
 
-__all__ = ["IR_VERSION", "ML_OPSET", "OPSET", "Graph", "answers", "build", "outputs", "write"]
+__all__ = [
+    "IR_VERSION",
+    "ML_OPSET",
+    "OPSET",
+    "activated",
+    "answers",
+    "build",
+    "check_size",
+    "linked",
+    "outputs",
+    "whole",
+    "write",
+]
 
 Array = NDArray[Any]
 
 OPSET, ML_OPSET, IR_VERSION = 18, 3, 8
 _LARGEST = 2**31 - 2**20  # of a protobuf message, less room for the nodes
-
-
-class Graph(Protocol):
-    """Where nodes are written: `File` here, or a container of skl2onnx's."""
-
-    dtype: np.dtype[Any]
-
-    def add(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """Add a node and return the name of its output."""
-
-    def constant(self, value: Array, name: str = "") -> str:
-        """Add a constant and return its name."""
-
-
-class Tensor:
-    """A node's output, of which formulas are made."""
-
-    def __init__(self, graph: Graph, name: str) -> None:
-        self.graph, self.name = graph, name
-
-    def _with(self, op: str, *others: Any) -> Tensor:
-        dtype = self.graph.dtype
-        names = [
-            o.name if isinstance(o, Tensor) else self.graph.constant(np.array(o, dtype))
-            for o in others
-        ]
-        return Tensor(self.graph, self.graph.add(op, self.name, *names))
-
-    def __add__(self, other: Any) -> Tensor:
-        return self._with("Add", other)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return self._with("Sub", other)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return self._with("Mul", other)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return self._with("Div", other)
 
 
 class _Operations:
@@ -76,39 +51,39 @@ class _Operations:
     """
 
     def exp(self, z: Tensor) -> Tensor:
-        return z._with("Exp")
+        return z.with_("Exp")
 
     def expm1(self, z: Tensor) -> Tensor:
-        return z._with("Exp") - 1.0
+        return z.with_("Exp") - 1.0
 
     def sqrt(self, z: Tensor) -> Tensor:
-        return z._with("Sqrt")
+        return z.with_("Sqrt")
 
     def tanh(self, z: Tensor) -> Tensor:
-        return z._with("Tanh")
+        return z.with_("Tanh")
 
     def abs(self, z: Tensor) -> Tensor:
-        return z._with("Abs")
+        return z.with_("Abs")
 
     def minimum(self, z: Tensor, bound: float) -> Tensor:
-        return z._with("Min", bound)
+        return z.with_("Min", bound)
 
     def maximum(self, z: Tensor, bound: float) -> Tensor:
-        return z._with("Relu") if bound == 0 else z._with("Max", bound)
+        return z.with_("Relu") if bound == 0 else z.with_("Max", bound)
 
     def if_positive(self, z: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-        return z._with("Greater", 0.0)._with("Where", yes, no)
+        return z.with_("Greater", 0.0).with_("Where", yes, no)
 
     def sigmoid(self, z: Tensor) -> Tensor:
-        return z._with("Sigmoid")
+        return z.with_("Sigmoid")
 
     def softplus(self, z: Tensor) -> Tensor:
         e = self.exp(self.abs(z) * -1.0)  # never overflows
-        return z._with("Relu") + (e + 1.0)._with("Log")
+        return z.with_("Relu") + (e + 1.0).with_("Log")
 
     def normal_cdf(self, z: Tensor) -> Tensor:
         if z.graph.dtype == np.float32:
-            return ((z * _HALF_ROOT)._with("Erf") + 1.0) * 0.5
+            return ((z * _HALF_ROOT).with_("Erf") + 1.0) * 0.5
         # onnxruntime has no Erf of float64. With x = |z| / √2, half of erfc(x) is the tail of z's side.
         x = self.abs(z) * _HALF_ROOT
         t = (x - _CENTRE) / (x + _CENTRE)
@@ -146,21 +121,30 @@ def outputs(graph: Graph, network: Network, x: str) -> str:
         names = graph.constant(W, f"{i}.weight"), graph.constant(b, f"{i}.bias")
         v = graph.add("Gemm", v, *names, transB=1)
         if i < len(network.activations):
-            name, parameter = resolve(network.activations[i])
-            if name in _WHOLE and graph.dtype == np.float32:
-                v = graph.add(_WHOLE[name], v, alpha=parameter)
-            else:
-                v = FORMULAS[name](_Operations(), Tensor(graph, v), parameter).name
+            v = activated(graph, v, network.activations[i])
     return v
+
+
+def activated(graph: Graph, z: str, activation: Activation) -> str:
+    """Add φ(z)."""
+    name, parameter = resolve(activation)
+    if name in _WHOLE and graph.dtype == np.float32:
+        return graph.add(_WHOLE[name], z, alpha=parameter)
+    found: str = FORMULAS[name](_Operations(), Tensor(graph, z), parameter).name
+    return found
+
+
+def linked(graph: Graph, f: str, link: str) -> str:
+    """Add link(f)."""
+    if link == "softmax":
+        return graph.add("Softmax", f, axis=-1)
+    found: str = LINKS[link](_Operations(), Tensor(graph, f), 0.0).name
+    return found
 
 
 def answers(graph: Graph, network: Network, f: str) -> dict[str, str]:
     """Add what leads from f to prediction, or label and probabilities; return their names."""
-    link = network.loss.link
-    if link == "softmax":
-        p = graph.add("Softmax", f, axis=1)
-    else:
-        p = LINKS[link](_Operations(), Tensor(graph, f), 0.0).name
+    p = linked(graph, f, network.loss.link)
     one = network.sizes[-1] == 1
     axis = graph.constant(np.array([1], np.int64)) if one else ""
 
@@ -191,70 +175,42 @@ def answers(graph: Graph, network: Network, f: str) -> dict[str, str]:
     return {"label": label, "probabilities": p}
 
 
-class File:
-    """A graph on its way into a file."""
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.onnx = need("onnx", "to_onnx", extra="onnx")
-        self.dtype = dtype
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
-        self._scalars: dict[tuple[str, bytes], str] = {}
-        self.taken: set[str] = {"X", "prediction", "label", "probabilities"}  # by inputs, outputs
-
-    def add(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """Add a node and return the name of its output."""
-        name = self._free(f"{op}_{len(self.nodes)}")
-        self.nodes.append(
-            self.onnx.helper.make_node(op, inputs, [name], name=name, domain=domain, **attributes)
+def check_size(parameters: Iterable[Array]) -> None:
+    """Raise if they are more than a file holds."""
+    size = sum(a.nbytes for a in parameters)
+    if size > _LARGEST:
+        raise ValueError(
+            f"an ONNX file holds up to 2 GB, but the parameters take {size:,} bytes; "
+            "save them as safetensors"
         )
-        return name
-
-    def _free(self, name: str) -> str:
-        while name in self.taken:
-            name += "_"
-        self.taken.add(name)
-        return name
-
-    def constant(self, value: Array, name: str = "") -> str:
-        """Add a constant, each scalar once, and return its name."""
-        key = value.dtype.str + str(value.shape), value.tobytes() if value.size == 1 else b""
-        if not name:
-            if key in self._scalars:
-                return self._scalars[key]
-            name = self._scalars[key] = self._free(f"constant_{len(self.constants)}")
-        else:
-            name = self._free(name)
-        if value.dtype.kind == "U":
-            helper, kind = self.onnx.helper, self.onnx.TensorProto.STRING
-            tensor = helper.make_tensor(name, kind, value.shape, [s.encode() for s in value.flat])
-        else:
-            tensor = self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
-        self.constants[name] = tensor
-        return name
 
 
 def build(network: Network) -> Any:
     """Return the ``onnx.ModelProto`` of a network: X in, the answers of `answers` out."""
-    size = sum(a.nbytes for a in (*network.weights, *network.biases))
-    if size > _LARGEST:
-        raise ValueError(
-            f"an ONNX file holds up to 2 GB, but the parameters take {size:,} bytes; "
-            "save them with to_safetensors"
-        )
+    check_size([*network.weights, *network.biases])
     graph = File(network.dtype)
     if network.encoder is None:
-        x, inputs = "X", [_input(graph, "X", network.dtype, network.sizes[0])]
+        x, inputs = "X", [graph.input("X", network.dtype, network.sizes[0])]
     else:
-        x, inputs = _encoded(graph, network.encoder)
+        graph.take([column.name for column in network.encoder.columns])
+        x, inputs = onnx_encoder.encoded(graph, network.encoder)
     named = answers(graph, network, outputs(graph, network, x))
+    model = whole(graph, inputs, {n: (x, *_type_of(graph, network, n)) for n, x in named.items()})
+    if network.loss.function is None:  # for the way back in
+        loss = json.dumps([network.loss.name, network.loss.parameter])
+        graph.onnx.helper.set_model_props(model, {"fastbp.loss": loss})
+    return model
+
+
+def whole(graph: File, inputs: list[Any], results: dict[str, tuple[str, int, list[Any]]]) -> Any:
+    """The model of a graph; `results` has of every output its tensor, element type and shape."""
     helper = graph.onnx.helper
-    results = []
-    for public, inner in named.items():
+    outputs = []
+    for public, (inner, kind, shape) in results.items():
         graph.nodes.append(helper.make_node("Identity", [inner], [public], name=public))
-        results.append(helper.make_tensor_value_info(public, *_type_of(graph, network, public)))
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, "fastbp", inputs, results, list(graph.constants.values())),
+        outputs.append(helper.make_tensor_value_info(public, kind, shape))
+    return helper.make_model(
+        helper.make_graph(graph.nodes, "fastbp", inputs, outputs, list(graph.constants.values())),
         opset_imports=[
             helper.make_opsetid("", OPSET),
             helper.make_opsetid("ai.onnx.ml", ML_OPSET),
@@ -262,68 +218,6 @@ def build(network: Network) -> Any:
         ir_version=IR_VERSION,
         producer_name="fastbp",
     )
-    if network.loss.function is None:  # for the way back in
-        loss = json.dumps([network.loss.name, network.loss.parameter])
-        helper.set_model_props(model, {"fastbp.loss": loss})
-    return model
-
-
-def _input(graph: File, name: str, dtype: np.dtype[Any] | None, columns: int) -> Any:
-    """An input of the graph; dtype None: of texts."""
-    helper = graph.onnx.helper
-    kind = (
-        graph.onnx.TensorProto.STRING if dtype is None else helper.np_dtype_to_tensor_dtype(dtype)
-    )
-    return helper.make_tensor_value_info(name, kind, ["N", columns])
-
-
-def _encoded(graph: File, encoder: Encoder) -> tuple[str, list[Any]]:
-    """Add what makes the network's inputs of columns: float64 numbers and texts, (N, 1) each."""
-    parts, inputs = [], []
-    wide = np.dtype(np.float64)
-    to = graph.onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
-    limit = LIMITS[encoder.clip]
-
-    def constant(x: float) -> str:
-        return graph.constant(np.array(x, wide))
-
-    reserved = graph.taken & {column.name for column in encoder.columns}
-    if reserved:
-        raise ValueError(
-            f"column {min(reserved)!r} has the name of an output; rename it, then train"
-        )
-    graph.taken |= {column.name for column in encoder.columns}
-    for column in encoder.columns:
-        inputs.append(_input(graph, column.name, wide if isinstance(column, Number) else None, 1))
-        if isinstance(column, Number):
-            t = graph.add("Sub", column.name, constant(column.center))
-            t = graph.add("Mul", t, constant(column.scale))
-            none = graph.add("IsNaN", t)
-            t = graph.add("Where", none, constant(0.0), t)
-            t = graph.add("Clip", t, constant(-limit), constant(limit))
-            if encoder.clip:
-                third = graph.add("Div", t, constant(3.0))
-                square = graph.add("Mul", third, third)
-                root = graph.add("Sqrt", graph.add("Add", square, constant(1.0)))
-                t = graph.add("Div", t, root)
-            parts.append(graph.add("Cast", t, to=to))
-            if column.flag:
-                parts.append(graph.add("Cast", none, to=to))
-            continue
-        keys = [*column.values, *column.missing_texts]
-        codes = [*range(len(column.values))]
-        codes += [column.missing_code] * len(column.missing_texts)
-        code = graph.add(
-            "LabelEncoder",
-            column.name,
-            domain="ai.onnx.ml",
-            keys_strings=keys,
-            values_int64s=codes,
-            default_int64=column.new_code,
-        )
-        places = graph.constant(np.arange(column.inputs), f"{column.name}: inputs")
-        parts.append(graph.add("Cast", graph.add("Equal", code, places), to=to))
-    return graph.add("Concat", *parts, axis=1), inputs
 
 
 def _type_of(graph: File, network: Network, output: str) -> tuple[int, list[str | int]]:

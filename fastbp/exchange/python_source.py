@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.exchange.description import Network
-from fastbp.exchange.encoder import LIMITS, Encoder, Number
+from fastbp.exchange.encoder import LIMITS, Date, Encoder, Number
 from fastbp.exchange.formulas import FORMULAS, LINKS, resolve, used_by
+from fastbp.exchange.moments import FARTHEST, PARTS, Written, parts_of
 from fastbp.exchange.text import Text, bare
 from fastbp.model_file import replacing
 
-__all__ = ["source", "write"]
+__all__ = ["ARRAY", "HELPERS", "encoded", "encoding", "function", "source", "write"]
 
 Array = NDArray[Any]
 
@@ -45,28 +46,28 @@ def source(network: Network) -> str:
     ]
     if network.classes is not None:
         parts.append(f"CLASSES = np.array({network.classes.tolist()!r})\n")
-    parts.append(_ARRAY.replace("DTYPE_TEXT", network.dtype.str.replace("=", "<")))
+    parts.append(ARRAY.replace("DTYPE_TEXT", network.dtype.str.replace("=", "<")))
     layers = [
-        f"    (\n{_encoded(W)},\n{_encoded(b)},\n    ),\n"
+        f"    (\n{encoded(W)},\n{encoded(b)},\n    ),\n"
         for W, b in zip(network.weights, network.biases, strict=True)
     ]
-    parts.append(f"LAYERS = [\n{''.join(layers)}]\n\n\n")
-    parts += [text for name, text in _HELPERS.items() if name in used]
+    parts.append(f"# (W, b) of every layer\nLAYERS = [\n{''.join(layers)}]\n\n\n")
+    parts += [text for name, text in HELPERS.items() if name in used]
     for i, (name, parameter) in enumerate(formulas, 1):
-        parts.append(_function(f"phi_{i}", FORMULAS[name], parameter))
+        parts.append(function(f"phi_{i}", FORMULAS[name], parameter))
     if link == "softmax":
         parts.append(_SOFTMAX)
     else:
-        parts.append(_function("link", LINKS[link], 0.0))
+        parts.append(function("link", LINKS[link], 0.0))
     phi = ", ".join(f"phi_{i}" for i in range(1, len(formulas) + 1))
     parts.append(_OUTPUTS.replace("PHI", phi + ("," if len(formulas) == 1 else "")))
     if network.encoder is not None:
-        parts.append(_encoder(network.encoder))
+        parts.append(encoding(network.encoder))
     parts.append(_answers(network))
     return "".join(parts)
 
 
-def _encoded(a: Array) -> str:
+def encoded(a: Array) -> str:
     """A call that makes the array of text."""
     text = base64.b64encode(np.ascontiguousarray(a, a.dtype.newbyteorder("<")).tobytes()).decode()
     lines = [f'            "{text[i : i + 88]}"' for i in range(0, len(text), 88)]
@@ -77,22 +78,22 @@ def _number(x: float) -> str:
     return repr(x)
 
 
-def _function(name: str, formula: Any, parameter: float) -> str:
+def function(name: str, formula: Any, parameter: float) -> str:
+    """The definition of a formula as a function of z."""
     body = bare(formula(_Operations(), Text("z", _number), parameter).text)
     return f"def {name}(z):\n    return {body}\n\n\n"
 
 
-_ARRAY = '''
+ARRAY = '''
 
 def _array(shape, text):
     """An array of its bytes in base64."""
     return np.frombuffer(base64.b64decode(text), "DTYPE_TEXT").reshape(shape).astype(DTYPE)
 
 
-# (W, b) of every layer
 '''
 
-_HELPERS = {
+HELPERS = {
     "sigmoid": (
         "def sigmoid(z):\n    e = np.exp(-np.abs(z))  # never overflows\n"
         "    return np.where(z >= 0, 1, e) / (1 + e)\n\n\n"
@@ -125,33 +126,88 @@ _OUTPUTS = '''def outputs(X):
 '''.replace("[PHI, None]", "[*(PHI), None]")
 
 
-def _encoder(encoder: Encoder) -> str:
-    """The columns, and the function that makes inputs of them."""
+def encoding(encoder: Encoder, coded: int = 0) -> str:
+    """The columns, and the function that makes inputs of them; the last ones are codes."""
     lines = []
-    for column in encoder.columns:
+    of_inputs = len(encoder.columns) - coded
+    for i, column in enumerate(encoder.columns):
         if isinstance(column, Number):
-            lines.append(
-                f"    ({column.name!r}, {column.center!r}, {column.scale!r}, {column.flag}),"
-            )
+            learnt = [column.center, column.scale, column.flag]
+            lines.append(f"    ({column.name!r}, {', '.join(map(repr, learnt))}),")
+        elif isinstance(column, Date):
+            scaled = [(PARTS.index(part), *pair) for part, pair in column.scaled.items()]
+            circles = [PARTS.index(part) for part in column.circles]
+            lines.append(f"    ({column.name!r}, {scaled!r}, {circles!r}, {column.flag}),")
         else:
             codes = dict.fromkeys(column.missing_texts, column.missing_code)
-            codes |= {value: i for i, value in enumerate(column.values)}
-            codes_text = f"{column.new_code}, {column.missing_code}, {column.inputs}"
+            codes |= {value: j for j, value in enumerate(column.values)}
+            width = column.inputs if i < of_inputs else 0
+            codes_text = f"{column.new_code}, {column.missing_code}, {width}"
             lines.append(f"    ({column.name!r}, {codes!r}, {codes_text}),")
     clip = "t / np.sqrt(1 + np.square(t / 3))" if encoder.clip else "t"
+    dates = any(isinstance(column, Date) for column in encoder.columns)
+    return (_moments() if dates else "") + _ENCODE.replace(
+        "COLUMN_LINES", "\n".join(lines)
+    ).replace("OF_DATES", _OF_DATES if dates else "").replace(
+        "LIMIT", repr(LIMITS[encoder.clip])
+    ).replace("CLIPPED", clip)
+
+
+def _moments() -> str:
+    """The function that takes moments apart."""
+    written = Written("np.floor", "    {} = {}\n")
+    parts = parts_of(written, Text("second", _number))
+    lines = ",\n".join(f"        {bare(part.text)}" for part in parts)
     return (
-        _ENCODE.replace("COLUMN_LINES", "\n".join(lines))
-        .replace("LIMIT", repr(LIMITS[encoder.clip]))
-        .replace("CLIPPED", clip)
+        _SECONDS.replace("FARTHEST", repr(FARTHEST))
+        + f'def parts_of(second):\n    """Of moments: {", ".join(PARTS)}."""\n'
+        + f"{''.join(written.statements)}    return [\n{lines},\n    ]\n\n\n"
     )
 
 
+_SECONDS = '''\
+def seconds_of(column):
+    """Seconds since 1970, NaN where missing: of such numbers, or of what NumPy takes as datetime64."""
+    moments = np.asarray(column)
+    if moments.dtype.kind not in "iuf":
+        moments = moments.astype("datetime64[s]")
+        none = np.isnat(moments)
+        moments = np.where(none, np.nan, moments.astype(np.int64))
+    return np.clip(moments.astype(np.float64), -FARTHEST, FARTHEST)
+
+
+'''
+
+_OF_DATES = """\
+        if isinstance(learnt[0], list):
+            scaled, circles, flag = learnt
+            parts = parts_of(seconds_of(column))
+            none = np.isnan(parts[0])
+            inputs += [scale(parts[i], *pair)[:, None] for i, *pair in scaled]
+            for i in circles:
+                angle = 2 * np.pi * np.where(none, 0, parts[i])
+                inputs += [np.where(none, 0, f(angle))[:, None] for f in (np.sin, np.cos)]
+            if flag:
+                inputs.append(none[:, None])
+            continue
+"""
+
 _ENCODE = '''\
 # Of numbers: name, center, scale, whether an input says that it is missing. Of texts: name, the
-# input of each value, of a new one, of a missing one (-1: none), and how many inputs there are.
+# input of each value, of a new one, of a missing one (-1: none), and how many inputs there are (0: one,
+# the code itself). Of moments: name, center and scale of some parts, parts that are circles, and again
+# whether.
 COLUMNS = [
 COLUMN_LINES
 ]
+
+
+def scale(x, center, factor):
+    """Numbers as an input, 0 where there is none."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        t = (x - center) * factor
+    t = np.clip(np.where(np.isnan(t), 0, t), -LIMIT, LIMIT)
+    return CLIPPED
 
 
 def encode(table):
@@ -162,17 +218,15 @@ def encode(table):
         if isinstance(learnt[0], dict):
             codes, new, missing, width = learnt
             texts = [None if v is None or v != v else str(v).strip() for v in column]
-            code = [missing if t is None else codes.get(t, new) for t in texts]
-            inputs.append(np.equal.outer(np.array(code, int), np.arange(width)))
+            code = np.array([missing if t is None else codes.get(t, new) for t in texts], int)
+            inputs.append(np.equal.outer(code, np.arange(width)) if width else code[:, None] + 1)
             continue
-        center, scale, flag = learnt
-        with np.errstate(over="ignore", invalid="ignore"):
-            t = (np.array(column, np.float64) - center) * scale
-        none = np.isnan(t)
-        t = np.clip(np.where(none, 0, t), -LIMIT, LIMIT)
-        inputs.append((CLIPPED)[:, None])
+OF_DATES\
+        *pair, flag = learnt
+        x = np.array(column, np.float64)
+        inputs.append(scale(x, *pair)[:, None])
         if flag:
-            inputs.append(none[:, None])
+            inputs.append(np.isnan(x)[:, None])
     return np.hstack(inputs).astype(DTYPE)
 
 

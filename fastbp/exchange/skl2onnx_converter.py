@@ -85,7 +85,7 @@ def _regressor_shape(operator: Any) -> None:
 
 
 class _Container:
-    """`onnx_out.Graph`, written into a container of skl2onnx's."""
+    """`onnx_nodes.Graph`, written into a container of skl2onnx's."""
 
     def __init__(self, scope: Any, container: Any, dtype: np.dtype[Any]) -> None:
         self.scope, self.container, self.dtype = scope, container, dtype

@@ -162,7 +162,7 @@ class _Quiet:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int | None = None) -> bytes:
         try:
             data: bytes = self._stream.read(size)
         except OSError as error:  # Arrow's word for damaged data
@@ -322,7 +322,7 @@ def _parquet(file: Any, name: str, options: Options, only: Only, _: Texts) -> It
 def _json(file: Any, name: str, options: Options, only: Only, _: Texts) -> Iterator[Part]:
     pa = need("pyarrow", f"{name}: a file of JSON lines")
     reader = need("pyarrow.json", f"{name}: a file of JSON lines")
-    data = file.read(-1) if isinstance(file, _Quiet) else file.read()
+    data = file.read()
     if not data.strip():
         raise ValueError("the file is empty")
     if data.lstrip()[:1] == b"[":

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp import model_file
+from fastbp import _options, model_file
 from fastbp._validation import check_integer
 from fastbp.tables.predictor import Predictor, checked
 from fastbp.tables.target import Target
@@ -110,6 +110,64 @@ class TabularModel(Predictor):
         table = {"version": VERSION, "target": self.target.to_dict(), "width": self.width}
         self.estimator._write(path, {"table": table})
 
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write an ONNX file, as `to_onnx` of the estimators, but for all classes of the target.
+
+        Parameters
+        ----------
+        path : str or path-like
+            An existing file is replaced once the new one is complete and on disk.
+
+        Raises
+        ------
+        ImportError, TypeError, ValueError, OSError
+            As there.
+        """
+        from fastbp.exchange import onnx_tabular
+
+        _options.check_output("path", path)
+        onnx_tabular.write(self, path)
+
+    def to_python(self, path: str | os.PathLike[str]) -> None:
+        """Write a Python file, as `to_python` of the estimators, but for all classes of the target.
+
+        Parameters
+        ----------
+        path : str or path-like
+            An existing file is replaced once the new one is complete.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As there.
+        """
+        from fastbp.exchange import python_tabular
+
+        _options.check_output("path", path)
+        python_tabular.write(self, path)
+
+    def to_c(self, path: str | os.PathLike[str]) -> Any:
+        """Write C, as `to_c` of the estimators, but for all classes of the target.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Without a suffix.
+
+        Returns
+        -------
+        Written
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As there.
+        """
+        from fastbp.exchange import c_tabular
+
+        _options.check_path("path", path)
+        return c_tabular.write(self, path)
+
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, threads: int | None = None) -> Self:
         """The model of a file that `save`, or `save` of an estimator, wrote.
@@ -138,6 +196,11 @@ class TabularModel(Predictor):
 def labels_of(target: Target) -> Array:
     """The classes as an array of one type, in their order."""
     return np.array(target.classes)
+
+
+def model_of(estimator: Any) -> TabularModel:
+    """The model of a fitted estimator."""
+    return TabularModel(estimator, *_table_from(None, estimator))
 
 
 def _table_from(table: object, estimator: Any) -> tuple[Target, int | None]:

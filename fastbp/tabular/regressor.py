@@ -207,9 +207,14 @@ class TabularRegressor(
         found = self._readable(self._mean_of(encoded))
         if found.ndim == 1:
             return found
-        far = [round(abs(float(q) - 0.5), 12) for q in self._fitted["quantiles"]]
-        middle: Array = found[:, far.index(min(far))]
+        middle: Array = found[:, self._middle]
         return middle
+
+    @property
+    def _middle(self) -> int:
+        """Which of the quantiles `predict` returns."""
+        far = [round(abs(float(q) - 0.5), 12) for q in self._fitted["quantiles"]]
+        return far.index(min(far))
 
     def _of_outputs(self) -> tuple[float, float]:
         return (

@@ -43,6 +43,76 @@ class Saved:
         _options.check_path("path", path)
         self._write(path, {})
 
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write an ONNX file: opset 18, IR version 8.
+
+        Every column that the model uses is an input of its own, of shape (N, 1): numbers as float64, NaN
+        where missing, dates as seconds since 1970, and texts, "" where missing. The outputs are what
+        `predict` and `predict_proba` return: ``prediction``, or ``label`` and ``probabilities``.
+
+        Parameters
+        ----------
+        path : path-like
+            An existing file is replaced once the new one is complete and on disk.
+
+        Raises
+        ------
+        ImportError
+            If onnx is not installed (extra ``onnx``).
+        TypeError, ValueError, OSError
+            If `path` is no path, no file can be written there, the model uses no column, or labels are
+            neither whole numbers nor texts.
+        """
+        from fastbp.tabular.model import model_of
+
+        check_is_fitted(self)
+        model_of(self).to_onnx(path)
+
+    def to_python(self, path: str | os.PathLike[str]) -> None:
+        """Write a Python file that predicts with NumPy alone: `predict`, and `predict_proba`.
+
+        They take a dict of columns, or a frame: numbers, NaN where missing, dates, and texts.
+
+        Parameters
+        ----------
+        path : path-like
+            Such as ``"net.py"``. An existing file is replaced once the new one is complete.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As `to_onnx`.
+        """
+        from fastbp.tabular.model import model_of
+
+        check_is_fitted(self)
+        model_of(self).to_python(path)
+
+    def to_c(self, path: str | os.PathLike[str]) -> Any:
+        """Write a C99 source and its header: ``PATH.c`` and ``PATH.h``.
+
+        They need libm, nothing else; the header says how to call ``NAME_predict`` with a row.
+
+        Parameters
+        ----------
+        path : path-like
+            Without a suffix.
+
+        Returns
+        -------
+        Written
+            The paths, and the bytes of constants and of buffers.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As `to_onnx`.
+        """
+        from fastbp.tabular.model import model_of
+
+        check_is_fitted(self)
+        return model_of(self).to_c(path)
+
     def _write(self, path: str | os.PathLike[str], more: dict[str, Any]) -> None:
         """Write the file, with more in its header."""
         me: Any = self

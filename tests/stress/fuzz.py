@@ -96,7 +96,8 @@ def fuzz_onnx(count: int, chosen_seed: int) -> None:
 if __name__ == "__main__":
     arguments = [int(a) for a in sys.argv[1:]]
     n_calls, n_files, chosen, n_onnx = arguments + [50_000, 100_000, 0, 20_000][len(arguments) :]
-    fuzz_calls(n_calls, chosen)
-    fuzz_rows(n_calls, chosen)
+    if n_calls:
+        fuzz_calls(n_calls, chosen)
+        fuzz_rows(n_calls, chosen)
     fuzz_files(n_files, chosen)
     fuzz_onnx(n_onnx, chosen)
