@@ -50,7 +50,7 @@ def draw(generator: random.Random) -> Matrix:
         how = generator.randrange(6)
         if how == 0 and len(a):
             values = VALUES if name == "data" else NUMBERS
-            if name == "data":
+            if name == "data" and a.dtype.kind != "U":
                 a = a.astype("f8")
             with np.errstate(all="ignore"):
                 a[generator.randrange(len(a))] = np.array(generator.choice(values)).astype(a.dtype)
@@ -60,9 +60,7 @@ def draw(generator: random.Random) -> Matrix:
             a = np.concatenate([a, a[:3]])
         elif how == 3:
             to = generator.choice(["f4", "i2", "u1", "c8", "O", "U3", ">i8", ">f8"])
-            with suppress(
-                OverflowError, ValueError
-            ):  # some objects and texts
+            with suppress(OverflowError, ValueError):  # some objects and texts
                 a = a.astype(to)
         elif how == 4:
             a = np.repeat(a, 2)[::2] if generator.random() < 0.7 else a[:, None]
