@@ -12,7 +12,8 @@ python=${PYTHON:-python3}
 wheel=$(realpath "$1") windows=$(realpath "$2")
 shift 2
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+export WINEPREFIX=$work/wine WINEDEBUG=-all
+trap 'wineserver -k || true; rm -rf "$work"' EXIT
 cp -r "$windows" "$work/python"
 version=$(basename "$(ls "$work"/python/python3??.dll)" .dll)
 version=${version#python3}
@@ -23,6 +24,8 @@ rm -f "$work"/python/*._pth # it would keep the packages out
 mkdir "$work/project"
 cp -r "$root/tests" "$root/tools" "$root/pyproject.toml" "$root/README.md" "$work/project"
 cd "$work/project"
-export WINEPREFIX=$work/wine WINEDEBUG=-all PYTHONPATH="Z:${work//\//\\}\\packages" PYTHONUTF8=1
-wine "$work/python/python.exe" -P tools/try_wheel.py
-wine "$work/python/python.exe" -P -m pytest -q -p no:cacheprovider "${@:-tests/test_engine_contract.py}"
+export PYTHONPATH="Z:${work//\//\\}\\packages" PYTHONUTF8=1
+# Python asks Windows about its standard streams in ways that wine has for pipes only.
+emulate() { wine "$work/python/python.exe" -P "$@" 2>&1 | cat; }
+emulate tools/try_wheel.py
+emulate -m pytest -q -p no:cacheprovider "${@:-tests/test_engine_contract.py}"
