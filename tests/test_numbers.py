@@ -21,7 +21,9 @@ def use_everything(threads):
     model.jacobian(X[:4])
 
 
-@pytest.mark.skipif(not KNOWN, reason="reads the control register as Linux on x86-64 and ARM has it")
+@pytest.mark.skipif(
+    not KNOWN, reason="reads the control register as Linux on x86-64 and ARM has it"
+)
 @pytest.mark.parametrize("name", list(CONTROL))
 @pytest.mark.parametrize("threads", [1, 2])
 def test_rounding_mode_and_subnormals_are_left_as_found(name, threads):
