@@ -142,6 +142,4 @@ def extensions() -> list[Extension]:
     ]
 
 
-if __name__ == "__main__":
-    os.umask(0o022)  # a wheel keeps the modes of its files: they are the same for whoever builds it
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildEach})
