@@ -12,6 +12,7 @@ for a quick build: the tests of .ci and tests/stress use them, users need not.
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -89,7 +90,7 @@ class BuildEach(build_ext):
             *_, isa, kind, _ = ext.name.split(".")
             ext.sources = [kept(f"{isa}_{kind}.c", '#include "engine.c"\n')]
             ext.depends = depends
-            ext.libraries = ["python{}{}".format(*sys.version_info)] if windows else ["m"]
+            ext.libraries = [windows_python()] if windows else ["m"]
             ext.extra_link_args = [] if windows else ["-pthread"]
 
     def get_ext_filename(self, fullname: str) -> str:
@@ -106,6 +107,12 @@ class BuildEach(build_ext):
             print(f"fastbp: {ext.name} is left out: {error}", file=sys.stderr)
             if os.environ.get("FASTBP_REQUIRE_NATIVE"):
                 raise
+
+
+def windows_python() -> str:
+    """The name of Python's DLL on Windows, of which a module takes Python's API."""
+    free_threaded = sysconfig.get_config_var("Py_GIL_DISABLED")
+    return "python{}{}".format(*sys.version_info) + "t" * bool(free_threaded)
 
 
 def kept(name: str, text: str) -> str:

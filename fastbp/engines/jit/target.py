@@ -62,7 +62,7 @@ def host() -> Target:
     elif {"avx2", "fma"} <= has:
         size, rows = 32, 6
     elif triple.startswith(("aarch64", "arm64")):
-        size, rows = 16, 14
+        size, rows = 16, 12
     else:
         size, rows = 16, 4
     fma = "fma" in has or triple.startswith(("aarch64", "arm64"))

@@ -13,8 +13,10 @@
 #include <immintrin.h>
 #endif
 
-/* TILE_ROWS rows of two vectors of accumulators, two vectors of weights and one or two broadcast
-   values fill the register file: 32 registers with AVX-512 and NEON, 16 otherwise. */
+/* TILE_ROWS rows of two vectors of accumulators, two vectors of weights and what is multiplied with them fill
+   the register file: 32 registers with AVX-512 and NEON, 16 otherwise. x86 multiplies with a value in memory
+   (AVX-512) or one or two broadcast; NEON with a lane of a register, so that several loads are under way at
+   once: with more than 12 rows compilers put accumulators on the stack. */
 #if defined(__AVX512F__) || (defined(FASTBP_EMULATE_TILES) && defined(FASTBP_BF16)) /* see amx.h */
 #define VECTOR_BYTES 64
 #define TILE_ROWS 14
@@ -23,7 +25,7 @@
 #define TILE_ROWS 6
 #elif defined(__aarch64__)
 #define VECTOR_BYTES 16
-#define TILE_ROWS 14
+#define TILE_ROWS 12
 #else
 #define VECTOR_BYTES 16
 #define TILE_ROWS 4

@@ -29,7 +29,7 @@
 #define PANELS_MOST 4
 #define STREAMS_MOST 4 /* weights, their transpose, two arrays of optimizer state */
 static inline int panels_at_once(int m) {
-    return m == 1 ? 4 : m == 2 ? 2 : m == 3 && TILE_ROWS >= 14 ? 2 : 1;
+    return m == 1 ? 4 : m == 2 ? 2 : m == 3 && TILE_ROWS >= 12 ? 2 : 1;
 }
 
 /* From each of some streams of memory, n reals before every PANEL steps of k. An instance of its own: where
