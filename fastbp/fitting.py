@@ -30,6 +30,7 @@ from fastbp.training import (
     Floats,
     Order,
     call_all,
+    mean_loss,
     norm,
     run,
     run_epoch,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from fastbp.distributed.ranks import Ranks
     from fastbp.mlp import MLP
 
-__all__ = ["Checkpoints", "NetworkFit", "fit", "mean_loss", "step"]
+__all__ = ["Checkpoints", "NetworkFit", "fit", "step"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -296,7 +297,7 @@ class NetworkFit:
         rates = self.rates()
         where = f"epoch {history.epochs + 1} of {self.epochs}"
         epoch = step(model._holder, self.plan, self.data, order, rates, where, self.run_epoch)
-        history.loss.append(mean_loss(epoch, self.plan.batch_size, order, weight))
+        history.loss.append(mean_loss(epoch.losses, self.plan.batch_size, order, weight))
         history.learning_rate.append(float(rates[-1]))
         history.seconds.append(epoch.seconds)
         history.samples_per_second.append(len(order) / epoch.seconds)
@@ -450,15 +451,3 @@ def diverged(where: str, what: str) -> DivergenceError:
         f"{where}: {what}; the weights from before it are kept. Try a smaller learning_rate, "
         "clip_norm, or scaling the data to about unit size"
     )
-
-
-def mean_loss(epoch: Epoch, batch_size: int, order: Order, weight: Array | None) -> float:
-    """The steps' objectives, weighted by their rows or the rows' sample weights."""
-    losses = epoch.losses
-    if weight is None:
-        whole = (len(losses) - 1) * batch_size
-        total = batch_size * losses[:-1].sum() + (len(order) - whole) * losses[-1]
-        return float(total / len(order))
-    starts = np.arange(0, len(order), batch_size)
-    sizes = np.add.reduceat(weight[order], starts, dtype=np.float64)
-    return float(np.average(losses, weights=sizes))

@@ -40,6 +40,7 @@ from fastbp.plan import Plan
 from fastbp.schedules import Schedule
 from fastbp.stages import dense
 from fastbp.threads import get_num_threads
+from fastbp.training import mean_loss
 
 __all__ = ["MLP"]
 
@@ -438,7 +439,7 @@ class MLP(Conversions, Network):
                 self._plan = plan
             order = self._generator.permutation(n) if shuffle else np.arange(n)
             epoch = fitting.step(holder, rows_plan, data, order, rates, "partial_fit")
-        return fitting.mean_loss(epoch, plan.batch_size, order, data[2])
+        return mean_loss(epoch.losses, plan.batch_size, order, data[2])
 
     def _training_plan(
         self,

@@ -25,6 +25,7 @@ __all__ = [
     "Epoch",
     "Fit",
     "call_all",
+    "mean_loss",
     "norm",
     "run",
     "run_epoch",
@@ -58,6 +59,17 @@ def run_epoch(engine: Engine, data: Data, order: Order, rates: Floats) -> Epoch:
     applied = engine.epoch(*data, order, rates, losses, penalties)
     seconds = max(time.perf_counter() - start, 1e-9)  # a clock may be coarse
     return Epoch(losses, penalties, applied, seconds)
+
+
+def mean_loss(losses: Floats, batch_size: int, order: Order, weight: Array | None) -> float:
+    """The steps' objectives, weighted by their rows or the rows' sample weights."""
+    if weight is None:
+        whole = (len(losses) - 1) * batch_size
+        total = batch_size * losses[:-1].sum() + (len(order) - whole) * losses[-1]
+        return float(total / len(order))
+    starts = np.arange(0, len(order), batch_size)
+    sizes = np.add.reduceat(weight[order], starts, dtype=np.float64)
+    return float(np.average(losses, weights=sizes))
 
 
 class Callback:

@@ -20,7 +20,7 @@ from fastbp.history import History
 from fastbp.plan import Plan
 from fastbp.rows import Data, epoch_of, gradient_of, loss_of, outputs_of
 from fastbp.stopping import Stopping
-from fastbp.training import Order, call_all, norm, wants_gradient_norm
+from fastbp.training import Order, call_all, mean_loss, norm, wants_gradient_norm
 
 Array = NDArray[Any]
 
@@ -109,8 +109,7 @@ class EstimatorFit:
             # scikit-learn averages the squared errors over the outputs, but not their gradient, nor
             # the penalty: the two must be told apart.
             steps = (steps - epoch.penalties) / estimator.n_outputs_ + epoch.penalties
-        rest = (len(steps) - 1) * plan.batch_size
-        loss = float((plan.batch_size * steps[:-1].sum() + (n - rest) * steps[-1]) / n)
+        loss = mean_loss(steps, plan.batch_size, order, None)
         estimator.loss_ = loss
         estimator.n_iter_ += 1
         estimator.t_ += n
