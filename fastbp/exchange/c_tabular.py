@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from fastbp.activations import Activation
 from fastbp.exchange import c_encoder
 from fastbp.exchange.c_source import Source, Written, checked, put
-from fastbp.exchange.description import Network, _plain_classes
-from fastbp.exchange.encoder import Encoder, encoder_of
+from fastbp.exchange.description import Network
 from fastbp.exchange.formulas import FORMULAS, LINKS, resolve, used_by
-from fastbp.exchange.python_tabular import arrays_of
+from fastbp.exchange.tabular import arrays_of, classes_of, columns_of
 from fastbp.stages import Blend, Dense, Heads, Lookup, Members, Periodic, Scale, Stage
-from fastbp.tables.encoding import Encoding
 
 __all__ = ["write"]
 
@@ -30,8 +28,6 @@ Array = NDArray[Any]
 def write(model: Any, path: str | os.PathLike[str]) -> Written:
     """Write PATH.c and PATH.h of a `fastbp.tabular.TabularModel`."""
     base, file_name = checked(path)
-    if not model.encoder.names:
-        raise ValueError("the model uses no column, so there is nothing to export")
     return put(base, TabularSource(model, c_encoder.identifier(file_name), file_name))
 
 
@@ -41,12 +37,8 @@ class TabularSource(Source):
     def __init__(self, model: Any, name: str, file_name: str) -> None:
         self.model, self.estimator = model, model.estimator
         self.inputs = inputs = model.encoder
-        tokens = () if inputs.encoding is None else inputs.encoding.tokens
-        columns = (*(() if inputs.encoding is None else inputs.encoding.columns), *inputs.coded)
-        self.columns: Encoder = encoder_of(Encoding(columns, True, tokens), 0.0, 1.0)
-        classes = model.target.classes
-        if classes is not None:
-            classes = _plain_classes(np.array(model.target.labels()))
+        self.columns = columns_of(inputs)
+        classes = classes_of(model)
         width = 1 if classes is None else len(classes)
         given = sum(column.inputs for column in self.columns.columns)
         # What the header says of a network: its classes, and the columns that it takes.

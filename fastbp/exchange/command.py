@@ -40,37 +40,23 @@ def add_parser(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> None:
     if args.weights == "int8" and args.to != "c":
         raise ValueError(f"--weights int8 is for --to c, not for --to {args.to}")
-    from fastbp.exchange import c_source, onnx_out, python_source
-    from fastbp.exchange.description import describe
-
     model = _load(args.model)
     output = args.output or os.path.splitext(args.model)[0] + _SUFFIXES[args.to]
     check_output("--output", output)
     check_apart({"--output": output}, [args.model])
-    if hasattr(model, "estimator"):
-        if args.weights == "int8":
-            raise ValueError(
-                "--weights int8 is for --model plain: a network for tables has float ones"
-            )
-        if args.to == "c":
-            _say(model.to_c(output))
-            return
-        (model.to_onnx if args.to == "onnx" else model.to_python)(output)
-        print(f"written to {output}, {os.path.getsize(output):,} bytes")
-        return
-    network = describe(model)
+    if args.weights == "int8" and hasattr(model, "estimator"):
+        raise ValueError("--weights int8 is for --model plain: a network for tables has float ones")
     if args.to == "c":
-        _say(c_source.write(network, output, args.weights, None))
+        written = (
+            model.to_c(output, weights="int8") if args.weights == "int8" else model.to_c(output)
+        )
+        print(f"written to {written.source} and {written.header}")
+        print(f"{written.constants:,} bytes of constants, {written.buffers:,} of buffers")
+        if written.error is not None:
+            print(f"int8 weights, {written.error}")
         return
-    (onnx_out.write if args.to == "onnx" else python_source.write)(network, output)
+    (model.to_onnx if args.to == "onnx" else model.to_python)(output)
     print(f"written to {output}, {os.path.getsize(output):,} bytes")
-
-
-def _say(written: Any) -> None:
-    print(f"written to {written.source} and {written.header}")
-    print(f"{written.constants:,} bytes of constants, {written.buffers:,} of buffers")
-    if written.error is not None:
-        print(f"int8 weights, {written.error}")
 
 
 def _load(path: str) -> Any:

@@ -19,7 +19,7 @@ from fastbp.losses import Loss
 if TYPE_CHECKING:
     from fastbp.mlp import MLP
 
-__all__ = ["Network", "describe"]
+__all__ = ["Network", "describe", "plain_classes"]
 
 Array = NDArray[Any]
 M = TypeVar("M", bound="MLP")
@@ -133,7 +133,7 @@ def _of_table_model(model: Any) -> Network:
     """Of `fastbp.tables`: a network, an encoding and a target."""
     target = model.target
     encoder = encoder_of(model.encoding, target.center, target.scale)
-    classes = None if target.classes is None else _plain_classes(np.array(target.labels()))
+    classes = None if target.classes is None else plain_classes(np.array(target.labels()))
     return replace(_of_mlp(model.network), classes=classes, encoder=encoder)
 
 
@@ -158,7 +158,7 @@ def _of_estimator(model: Any) -> Network:
         answer = {"multiclass": "argmax", "binary": "binary"}.get(kind, "sign")
         loss = "softmax_cross_entropy" if kind == "multiclass" else "binary_cross_entropy"
         if answer != "sign":
-            classes = _plain_classes(model.classes_)
+            classes = plain_classes(model.classes_)
             if answer == "binary" and len(classes) == 1:
                 classes = np.repeat(classes, 2)  # one class, whatever f is
     from fastbp import _options, activations, losses
@@ -177,7 +177,7 @@ def _of_estimator(model: Any) -> Network:
     )
 
 
-def _plain_classes(classes: Array) -> Array:
+def plain_classes(classes: Array) -> Array:
     """Classes as int64 or str, or as they are where they are neither (fractions)."""
     if classes.dtype.kind in "biu":
         return classes.astype(np.int64)

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.exchange import onnx_encoder, onnx_out
-from fastbp.exchange.description import _plain_classes
-from fastbp.exchange.encoder import Category, encoder_of
+from fastbp.exchange.encoder import Category
 from fastbp.exchange.onnx_nodes import File
+from fastbp.exchange.tabular import arrays_of, classes_of, columns_of
 from fastbp.model_file import replacing
 from fastbp.stages import Blend, Dense, Heads, Lookup, Members, Periodic, Scale, Stage
-from fastbp.tables.encoding import Encoding
 
 __all__ = ["build", "write"]
 
@@ -48,11 +48,11 @@ def build(model: Any) -> Any:
     for p in predictions[1:]:
         total = graph.add("Add", total, p)
     mean = graph.add("Div", total, _wide(graph, len(predictions)))
-    if model.target.classes is None:
+    classes = classes_of(model)
+    if classes is None:
         return onnx_out.whole(graph, inputs, {"prediction": (_numbers(graph, estimator, mean),
                                                              DOUBLE, ["N"])})  # fmt: skip
     p = _probabilities(graph, model, mean)
-    classes = _plain_classes(np.array(model.target.labels()))
     best = graph.add("ArgMax", p, axis=1, keepdims=0)
     label = graph.add("Gather", graph.constant(classes, "classes"), best)
     kind = (
@@ -76,8 +76,12 @@ def _inputs(graph: File, inputs: Any) -> tuple[str, str, list[Any]]:
     """Inputs that are no codes ("": none), the codes ("": none), and the graph's inputs."""
     given: list[Any] = []
     x = codes = ""
+    columns = columns_of(inputs)
+    first = len(columns.columns) - len(inputs.coded)
     if inputs.encoding is not None:
-        values, given = onnx_encoder.encoded(graph, encoder_of(inputs.encoding, 0.0, 1.0))
+        values, given = onnx_encoder.encoded(
+            graph, replace(columns, columns=columns.columns[:first])
+        )
         pieces = []
         if inputs.numbers:
             pieces.append(_taken(graph, values, inputs.numbers))
@@ -85,12 +89,9 @@ def _inputs(graph: File, inputs: Any) -> tuple[str, str, list[Any]]:
             pieces.append(_plain(graph, values, inputs.plain, inputs.scaling))
         x = graph.add("Concat", *pieces, axis=1)
     if inputs.coded:
-        tokens = inputs.encoding.tokens if inputs.encoding is not None else ()
-        columns = encoder_of(Encoding(inputs.coded, True, tokens), 0.0, 1.0).columns
-        codes, more = onnx_encoder.coded(graph, [c for c in columns if isinstance(c, Category)])
+        coded = [c for c in columns.columns[first:] if isinstance(c, Category)]
+        codes, more = onnx_encoder.coded(graph, coded)
         given += more
-    if not given:
-        raise ValueError("the model uses no column, so there is nothing to export")
     return x, codes, given
 
 
@@ -132,14 +133,14 @@ def _prediction(
     left = iter(parameters)
     v, several = x, False
     for stage in estimator.stages_:
-        own = [next(left) for _ in stage.shapes]
+        own = arrays_of(stage, [next(left) for _ in stage.shapes])
         if isinstance(stage, Lookup):
-            v = _vectors(graph, stage, own[0], v, codes)
+            v = _vectors(graph, stage, own[1], v, codes)
         else:
             if isinstance(stage, Members) and not several:
                 axis = graph.constant(np.array([1], np.int64))
                 v, several = graph.add("Unsqueeze", v, axis), True
-            v = _STAGES[type(stage)](graph, stage, own[0], v)
+            v = _STAGES[type(stage)](graph, stage, v, *own)
         if stage.activation.name != "identity":
             v = onnx_out.activated(graph, v, stage.activation)
     p = graph.add("Cast", onnx_out.linked(graph, v, estimator._loss().link), to=DOUBLE)
@@ -152,20 +153,16 @@ def _prediction(
     return p
 
 
-def _periodic(graph: File, stage: Periodic, P: Array, v: str) -> str:
-    """[e₁; …; e_d; v], eᵢ = Wᵢ cos(2π w x + b) + cᵢ."""
-    n, k, d = stage.numbers, stage.frequencies, stage.waves
-    each = P[:, : (2 + d) * k].reshape(n, k, 2 + d)
-    numbers = _taken(graph, v, range(n))
+def _periodic(graph: File, stage: Periodic, v: str, w: Array, b: Array, W: Array, c: Array) -> str:
+    """[e₁; …; e_d; v], eᵢ = Wᵢ cos(w x + b) + cᵢ, w with its factor 2π."""
+    numbers = _taken(graph, v, range(len(w)))
     axis = graph.constant(np.array([2], np.int64))
     turns = graph.add("Unsqueeze", numbers, axis)
-    w = graph.constant((2 * np.pi * each[:, :, 0]).astype(P.dtype), "w")
-    theta = graph.add("Mul", turns, w)
-    theta = graph.add("Add", theta, graph.constant(each[:, :, 1].copy(), "b"))
-    W = graph.constant(each[:, :, 2:].copy(), "W")
-    e = graph.add("Einsum", graph.add("Cos", theta), W, equation="rnk,nki->rin")
-    e = graph.add("Add", e, graph.constant(P[:, (2 + d) * k :].T.copy(), "c"))
-    shape = graph.constant(np.array([-1, d * n], np.int64), "shape")
+    theta = graph.add("Mul", turns, graph.constant(w, "w"))
+    cosine = graph.add("Cos", graph.add("Add", theta, graph.constant(b, "b")))
+    e = graph.add("Einsum", cosine, graph.constant(W, "W"), equation="rnk,nki->rin")
+    e = graph.add("Add", e, graph.constant(c, "c"))
+    shape = graph.constant(np.array([-1, c.size], np.int64), "shape")
     return graph.add("Concat", graph.add("Reshape", e, shape), v, axis=1)
 
 
@@ -173,40 +170,38 @@ def _vectors(graph: File, stage: Lookup, T: Array, v: str, codes: str) -> str:
     """[the other inputs; T's column of every code]."""
     levels = np.array(stage.levels, np.int64)
     places = graph.add("Add", codes, graph.constant(np.cumsum(levels) - levels, "starts"))
-    found = graph.add("Gather", graph.constant(T.T.copy(), "vectors"), places, axis=0)
+    found = graph.add("Gather", graph.constant(T, "vectors"), places, axis=0)
     shape = graph.constant(np.array([-1, len(levels) * stage.width], np.int64), "shape")
     found = graph.add("Reshape", found, shape)
     return graph.add("Concat", v, found, axis=1) if v else found
 
 
-def _dense(graph: File, stage: Dense, P: Array, v: str) -> str:
+def _dense(graph: File, stage: Dense, v: str, W: Array, b: Array) -> str:
     """W v + b."""
-    z = graph.add("MatMul", v, graph.constant(P[:, :-1].T.copy(), "weight"))
-    return graph.add("Add", z, graph.constant(P[:, -1].copy(), "bias"))
+    z = graph.add("MatMul", v, graph.constant(W.T, "weight"))
+    return graph.add("Add", z, graph.constant(b, "bias"))
 
 
-def _scale(graph: File, stage: Scale, P: Array, v: str) -> str:
+def _scale(graph: File, stage: Scale, v: str, s: Array) -> str:
     """s ⊙ v."""
-    return graph.add("Mul", v, graph.constant(P[:, 0].copy(), "scale"))
+    return graph.add("Mul", v, graph.constant(s, "scale"))
 
 
-def _blend(graph: File, stage: Blend, P: Array, v: str) -> str:
+def _blend(graph: File, stage: Blend, v: str, alpha: Array) -> str:
     """v + α ⊙ (f(v) − v)."""
     bend = graph.add("Sub", onnx_out.activated(graph, v, stage.blended), v)
-    return graph.add("Add", v, graph.add("Mul", graph.constant(P[:, 0].copy(), "alpha"), bend))
+    return graph.add("Add", v, graph.add("Mul", graph.constant(alpha, "alpha"), bend))
 
 
-def _members(graph: File, stage: Members, P: Array, v: str) -> str:
+def _members(graph: File, stage: Members, v: str, *own: Array) -> str:
     """s_m ⊙ v + b_m."""
-    k = stage.members
     if stage.scale:
-        v = graph.add("Mul", v, graph.constant(P.T[:k].copy(), "scales"))
-    return graph.add("Add", v, graph.constant(P.T[-k:].copy(), "shifts")) if stage.shift else v
+        v = graph.add("Mul", v, graph.constant(own[0], "scales"))
+    return graph.add("Add", v, graph.constant(own[-1], "shifts")) if stage.shift else v
 
 
-def _heads(graph: File, stage: Heads, P: Array, v: str) -> str:
+def _heads(graph: File, stage: Heads, v: str, W: Array) -> str:
     """W_m v."""
-    W = P.T.reshape(stage.members, stage.units, stage.inputs).copy()
     return graph.add("Einsum", v, graph.constant(W, "heads"), equation="rki,kui->rku")
 
 

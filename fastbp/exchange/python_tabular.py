@@ -14,15 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.activations import Activation
-from fastbp.exchange.description import _plain_classes
-from fastbp.exchange.encoder import Encoder, encoder_of
 from fastbp.exchange.formulas import FORMULAS, LINKS, resolve, used_by
 from fastbp.exchange.python_source import ARRAY, HELPERS, encoded, encoding, function
+from fastbp.exchange.tabular import arrays_of, classes_of, columns_of
 from fastbp.model_file import replacing
-from fastbp.stages import Blend, Dense, Heads, Lookup, Members, Periodic, Scale, Stage
-from fastbp.tables.encoding import Encoding
+from fastbp.stages import Blend, Members, Stage
 
-__all__ = ["arrays_of", "source", "write"]
+__all__ = ["source", "write"]
 
 Array = NDArray[Any]
 
@@ -38,8 +36,7 @@ def source(model: Any) -> str:
     """The text of the file."""
     estimator = model.estimator
     inputs = estimator.inputs_
-    if not inputs.names:
-        raise ValueError("the model uses no column, so there is nothing to export")
+    columns = columns_of(inputs)
     functions = _Functions()
     stages = [functions.stage(s) for s in estimator.stages_]
     members = []
@@ -53,9 +50,6 @@ def source(model: Any) -> str:
             "    (\n" + "".join("        (\n" + "".join(f"{a},\n" for a in stage) + "        ),\n"
                                 for stage in arrays) + "    ),\n"
         )  # fmt: skip
-    tokens = () if inputs.encoding is None else inputs.encoding.tokens
-    columns = (*(() if inputs.encoding is None else inputs.encoding.columns), *inputs.coded)
-    encoder: Encoder = encoder_of(Encoding(columns, True, tokens), 0.0, 1.0)
     link = functions.link(estimator._loss().link)
     return "".join(
         [
@@ -66,7 +60,7 @@ def source(model: Any) -> str:
             ARRAY.replace("DTYPE_TEXT", "<f4"),
             f"# The arrays of every stage of every member\nMEMBERS = [\n{''.join(members)}]\n\n\n",
             functions.text,
-            encoding(encoder, len(inputs.coded)),
+            encoding(columns, len(inputs.coded)),
             _inputs(inputs),
             f"def member(arrays, v):\n    {_unpacked(stages)}\n"
             + "".join(f"    v = {call}\n" for call in stages)
@@ -142,27 +136,6 @@ class _Functions:
         return name
 
 
-def arrays_of(stage: Stage, parameters: Sequence[Array]) -> list[Array]:
-    """A stage's parameters as its function takes them."""
-    (P,) = parameters
-    if isinstance(stage, Dense):
-        return [P[:, :-1], P[:, -1]]
-    if isinstance(stage, Scale | Blend):
-        return [P[:, 0]]
-    if isinstance(stage, Periodic):
-        k, d = stage.frequencies, stage.waves
-        each = P[:, : (2 + d) * k].reshape(stage.numbers, k, 2 + d)
-        w = (2 * np.pi * each[:, :, 0]).astype(P.dtype)
-        return [w, each[:, :, 1], each[:, :, 2:], P[:, (2 + d) * k :].T]
-    if isinstance(stage, Lookup):
-        levels = np.array(stage.levels)
-        return [(np.cumsum(levels) - levels).astype(P.dtype), P.T]
-    if isinstance(stage, Heads):
-        return [P.T.reshape(stage.members, stage.units, stage.inputs)]
-    assert isinstance(stage, Members)
-    return [P.T[: stage.members]] * stage.scale + [P.T[-stage.members :]] * stage.shift
-
-
 # `scale` is what makes an input of a column.
 _NAMES = {"scale": "scale_each"}
 _KINDS = {
@@ -219,10 +192,8 @@ def _inputs(inputs: Any) -> str:
 
 
 def _classes(model: Any) -> str:
-    if model.target.classes is None:
-        return ""
-    classes = _plain_classes(np.array(model.target.labels()))
-    return f"CLASSES = np.array({classes.tolist()!r})\n"
+    classes = classes_of(model)
+    return "" if classes is None else f"CLASSES = np.array({classes.tolist()!r})\n"
 
 
 def _answers(model: Any) -> str:
