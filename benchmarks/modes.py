@@ -33,12 +33,13 @@ MODES: dict[str, dict[str, int]] = {
     "two_barriers": {"two_barriers": 0},
     "own_inputs": {"own_inputs": 0},
     "online": {"online": 0},
+    "pieces taken over": {"flops_taken": 0},
     "far: weights fetched ahead": {"rows_far": 0},
     "next rows fetched in phase 2": {"bytes_fetched": 0},
     "rows fetched as they are gathered": {"reals_gathered": 0},
 }
 NOT_OF_THE_CUT = {"rows fetched as they are gathered"}
-BETWEEN_THREADS = {"by_columns", "two_barriers", "own_inputs"}
+BETWEEN_THREADS = {"by_columns", "two_barriers", "own_inputs", "pieces taken over"}
 BF16 = "bf16"  # beside float32, where there are instructions for it
 WORTH = 0.03
 FLOPS = 10**9  # of an epoch, about

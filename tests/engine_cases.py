@@ -46,9 +46,12 @@ EVERY_THREAD = {"flops_per_thread": 1, "flops_per_wait": 0}
 
 
 def cut_at(rows: int) -> dict[str, int]:
-    """`EVERY_THREAD`, and phase 1 cut by columns wherever a thread has fewer rows than these."""
+    """`EVERY_THREAD`, phase 1 cut by columns wherever a thread has fewer rows than these, and pieces
+    that threads may take over from each other as small as can be.
+    """
     cut = {"rows_to_split": rows, "rows_to_split_unevenly": rows}
-    return EVERY_THREAD | cut | {"bytes_to_split": 0, "bytes_of_columns": 0}
+    pieces = {"flops_taken": 1, "rows_taken": 1}
+    return EVERY_THREAD | cut | pieces | {"bytes_to_split": 0, "bytes_of_columns": 0}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ ctypedef struct Costs:
     int64_t reals_gathered          # fetched before they are gathered; 0: none
     int64_t flops_unchecked         # between two looks at the clock for whether to look for signals
     int64_t signal_microseconds     # between two looks for signals
+    int64_t flops_taken             # of a piece that another thread may take over, at least; 0: only whole blocks of rows are
+    int64_t rows_taken              # of such a piece of phase 1, at least
+    int64_t bytes_taken             # of all weights, up to which there are such small pieces
     int64_t online                  # modes, each 1 where it may be taken (cut.pxi), 0: never
     int64_t by_parts
     int64_t two_barriers
@@ -67,6 +70,11 @@ def default_costs():
         # Half a millisecond of such a core. Ctrl-C is felt at once where it takes 20 ms.
         "flops_unchecked": 20_000_000,
         "signal_microseconds": 20_000,
+        # A microsecond or two, beside which it costs nothing to say who has the piece.
+        "flops_taken": 60_000,
+        # Each piece reads all weights, which must not take long beside the work on its rows, wherever they lie.
+        "rows_taken": 36,
+        "bytes_taken": 1 << 22,
         "online": 1,
         "by_parts": 1,
         "two_barriers": 1,

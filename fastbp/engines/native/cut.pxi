@@ -3,6 +3,7 @@
 cdef enum:
     ROW_BLOCK = 112       # rows that go through all layers together: v and δ of some hundred units stay in the L2 cache
     GRADIENT_ROWS = 128   # rows of the weight gradient between two loads of a tile
+    PIECES = 64           # of a thread's tasks, at most
 
 
 cdef void choose_cut(Net* net) noexcept nogil:
@@ -68,9 +69,27 @@ cdef void choose_cut(Net* net) noexcept nogil:
                            // (panels_of(net.layer[0].weights) * panels_of(hidden)))
     if net.layer[0].kind == SPARSE:
         cut.fetch_most = 0
+    choose_pieces(net, weights)
     cut.steps_unchecked = 1  # where the first stage is Sparse a step may take long
     if net.layer[0].kind != SPARSE:
         cut.steps_unchecked = max(<int64_t> 1, costs.flops_unchecked // net.plan.flops)
+
+
+cdef void choose_pieces(Net* net, int64_t weights) noexcept nogil:
+    """What threads may take over from each other."""
+    cdef Cut* cut = &net.cut
+    cdef int64_t phase = net.plan.flops // 3, unit = PANEL if HALF else TILE_ROWS
+    cdef int64_t rows = (net.costs.rows_taken + unit - 1) // unit * unit
+    cut.pieces = 1
+    cut.rows_taken = 0
+    if net.costs.flops_taken == 0 or net.plan.threads == 1 or cut.online:
+        return
+    if weights * <int64_t> sizeof(real) > net.costs.bytes_taken:
+        rows = cut.block
+    if 2 * phase // net.plan.batch * rows >= net.costs.flops_taken:
+        cut.rows_taken = rows
+    if not cut.two_barriers:
+        cut.pieces = max(<int64_t> 1, min(<int64_t> PIECES, phase // net.plan.threads // net.costs.flops_taken))
 
 
 cdef bint columns_divide(const Net* net, int64_t layers) noexcept nogil:

@@ -136,6 +136,10 @@ cdef extern from "team.h" nogil:
     void team_over(Team* team)
     int64_t team_next(Team* team)
     void team_finish(Team* team)
+    ctypedef struct Turn:
+        int owner, piece, pieces
+    Turn team_turn(int thread, int64_t pieces)
+    bint team_take(const Team* team, Turn* turn)
     double seconds_now()
 
 

@@ -105,6 +105,8 @@ ctypedef struct Cut:
     int64_t tasks
     int64_t tile        # reals of the largest task's gradient
     int64_t runs        # of tasks, each of which is cut among the threads: the layers, or 1
+    int64_t rows_taken  # of the smallest piece that a thread may take over from another; 0: they are even blocks
+    int64_t pieces      # of each thread's tasks, any of which another may take over
 
 
 ctypedef struct Buffers:
@@ -223,6 +225,7 @@ ctypedef struct Minibatch:
     double dropout        # factors of the stages' dropout and of decay
     double decay
     real eta              # with the bias corrections of Adam
+    double norm           # of the gradient, where it is clipped
     const int64_t* fetch  # X's rows that this thread gathers in a step that follows,
     int64_t fetches       # so many of them yet to be fetched, the first from column `fetched` on
     int64_t fetched

@@ -158,7 +158,7 @@ cdef void shared_update(void* argument, int thread) noexcept nogil:
             measure_task(net, &batch, task)
             net.shared.squares[t] = task.squares
         else:
-            take_task(net, &batch, task, net.buffers.tile + thread * net.cut.tile)
+            take_task(net, &batch, task)
             give_tile(net, t)
     if is_sparse(net):
         sparse_update(net, &batch, 1, net.plan.clip_norm > 0)
@@ -177,18 +177,18 @@ cdef void shared_clip(void* argument, int thread) noexcept nogil:
     cdef Minibatch batch
     cdef int threads = net.team.threads
     cdef int64_t t, low = net.shared.tasks[net.shared.rank], high = net.shared.tasks[net.shared.rank + 1]
-    cdef double norm = 0
+    cdef double squares = 0
     start_shared(net, &batch, thread)
     for t in range(net.cut.tasks):
-        norm += net.shared.squares[t]
+        squares += net.shared.squares[t]
     if is_sparse(net):
-        norm += sum_blocks(net.sparse.squares, blocks_of(net, &batch))
-    norm = sqrt(norm)
+        squares += sum_blocks(net.sparse.squares, blocks_of(net, &batch))
+    batch.norm = sqrt(squares)
     for t in range(task_at(net, low, high, thread, threads), task_at(net, low, high, thread + 1, threads)):
-        clip_task(net, &batch, &net.buffers.task[t], norm)
+        clip_task(net, &batch, &net.buffers.task[t])
         give_tile(net, t)
     if is_sparse(net):
-        sparse_update(net, &batch, net.plan.clip_norm / norm if norm > net.plan.clip_norm else 1, False)
+        sparse_update(net, &batch, kept_of_norm(net, &batch), False)
 
 
 cdef void shared_finish(void* argument, int thread) noexcept nogil:

@@ -207,30 +207,69 @@ cdef inline vec* room_for_outputs(Net* net, int thread) noexcept nogil:
     return net.buffers.outputs + thread * 2 * top_layer(net).n_out
 
 
+cdef inline int64_t rows_of_each(const Net* net, const Minibatch* batch) noexcept nogil:
+    """Of a thread, at most."""
+    cdef int64_t unit = PANEL if HALF else 1, each = unit * net.team.threads
+    return (batch.count + each - 1) // each * unit
+
+
+cdef inline int64_t after_block(const Net* net, int64_t first, int64_t rows) noexcept nogil:
+    """Where the block of a thread's rows 0 … rows − 1 ends that begins at `first`. The last blocks are small, each half
+    of what is left, as another thread may take them over."""
+    cdef int64_t least = net.cut.rows_taken
+    return min(rows, first + min(net.cut.block, max(least, (rows - first + 1) // 2 // least * least)))
+
+
+cdef Turn turn_of_rows(const Net* net, const Minibatch* batch) noexcept nogil:
+    """Blocks of rows, as many for every thread."""
+    cdef int64_t row = 0, blocks = 0, rows = rows_of_each(net, batch)
+    if net.cut.rows_taken == 0 or net.team.threads == 1:
+        return team_turn(batch.thread, (rows + net.cut.block - 1) // net.cut.block)
+    while row < rows:
+        row = after_block(net, row, rows)
+        blocks += 1
+    return team_turn(batch.thread, blocks)
+
+
+cdef void block_of(const Net* net, const Minibatch* batch, const Turn* turn, Share* share) noexcept nogil:
+    """The rows of a piece of phase 1; none, where its owner has fewer than the others."""
+    cdef int64_t first = part_of_rows(batch.count, turn.owner, net.team.threads), b
+    cdef int64_t rows = part_of_rows(batch.count, turn.owner + 1, net.team.threads) - first
+    if net.cut.rows_taken == 0 or net.team.threads == 1:
+        share.first = part_of_rows(rows, turn.piece, turn.pieces)
+        share.last = part_of_rows(rows, turn.piece + 1, turn.pieces)
+    else:
+        share.last = 0
+        for b in range(turn.piece + 1):
+            share.first = share.last
+            share.last = after_block(net, share.last, rows_of_each(net, batch))
+    share.first = first + min(share.first, rows)
+    share.last = first + min(share.last, rows)
+
+
 cdef void row_phase(Net* net, Minibatch* batch, bint back) noexcept nogil:
     """Phase 1 on this thread's share of the minibatch's rows, a block at a time through all layers."""
-    cdef int64_t first = part_of_rows(batch.count, batch.thread, net.team.threads)
-    cdef int64_t last = part_of_rows(batch.count, batch.thread + 1, net.team.threads)
-    cdef int64_t blocks = (last - first + net.cut.block - 1) // net.cut.block
-    cdef int64_t b, r0, r1
+    cdef Turn turn
+    cdef Share share
     batch.v_in = net.layer[0].v_in
     batch.stride = net.buffers.stride
     if back and is_sparse(net):
-        sparse_take(net, batch, first, last)
+        sparse_take(net, batch, part_of_rows(batch.count, batch.thread, net.team.threads),
+                    part_of_rows(batch.count, batch.thread + 1, net.team.threads))
     if cut_by_columns(net, batch.count):
         if net.buffers.own_inputs != NULL:
             batch.v_in = net.buffers.own_inputs + batch.thread * net.cut.own_size
             batch.stride = net.cut.own_stride
         row_phase_by_columns(net, batch, back)
         return
-    for b in range(blocks):
-        r0 = first + part_of_rows(last - first, b, blocks)
-        r1 = first + part_of_rows(last - first, b + 1, blocks)
-        take_inputs(net, batch, r0, r1)
-        all_layers(net, batch, r0, r1)
-        loss_rows(net, batch, r0, r1, room_for_outputs(net, batch.thread))
+    turn = turn_of_rows(net, batch)
+    while team_take(&net.team, &turn):
+        block_of(net, batch, &turn, &share)
+        take_inputs(net, batch, share.first, share.last)
+        all_layers(net, batch, share.first, share.last)
+        loss_rows(net, batch, share.first, share.last, room_for_outputs(net, batch.thread))
         if back:
-            back_to(net, batch, 1, r0, r1)
+            back_to(net, batch, 1, share.first, share.last)
 
 
 cdef void row_phase_by_columns(Net* net, const Minibatch* batch, bint back) noexcept nogil:

@@ -29,6 +29,7 @@
 typedef struct {
     _Alignas(128) atomic_llong rounds; /* of barriers that it has come to: it counts, the others read */
     Word call; /* to a job; odd until the thread has taken it, or thread 0 has taken it back */
+    _Alignas(128) atomic_ullong taken; /* of its pieces: see team_take */
 } Seat;
 
 typedef struct {
@@ -186,6 +187,39 @@ static inline int64_t team_next(Team *team) { return atomic_fetch_add(&team->nex
 
 /* Let team_next give no more pieces that anyone has. */
 static inline void team_finish(Team *team) { atomic_store(&team->next, INT64_MAX / 2); }
+
+/* Between two barriers each thread has `pieces` of work of its own. */
+typedef struct {
+    int thread, pieces; /* whose turn it is; pieces of each thread, fewer than 2^16 */
+    int owner, piece;   /* what it has now; with one piece for each thread that is its own */
+    int asked;          /* threads whose pieces have all been taken, or its own next piece */
+} Turn;
+
+static inline Turn team_turn(int thread, int64_t pieces) { return (Turn){thread, (int)pieces, thread, -1, 0}; }
+
+/* Its next piece, or once it has none, one that another thread has not begun: a CPU that is slower, or has other
+   work too, so does less. A thread takes its own from the first on, the others from its last, so that its memory stays
+   with it. Returns 0 where there is none. `taken` counts both, beside the barrier since which it does. */
+static int team_take(const Team *team, Turn *turn) {
+    if (turn->pieces == 1 || team->threads == 1) return turn->piece = turn->asked++, turn->piece < turn->pieces;
+    const uint64_t since = (uint64_t)atomic_load_explicit(&crew->seat[turn->thread].rounds, memory_order_relaxed) << 32;
+    for (; turn->asked < team->threads; turn->asked++) {
+        turn->owner = (turn->thread + turn->asked) % team->threads;
+        atomic_ullong *taken = &crew->seat[turn->owner].taken;
+        unsigned long long was = atomic_load_explicit(taken, memory_order_relaxed), count, first, last;
+        do {
+            count = was >> 32 == since >> 32 ? was : since;
+            first = count >> 16 & 0xFFFF;
+            last = count & 0xFFFF;
+            if (first + last >= (unsigned)turn->pieces) break;
+            count += turn->asked == 0 ? 1 << 16 : 1;
+        } while (!atomic_compare_exchange_weak_explicit(taken, &was, count, memory_order_relaxed, memory_order_relaxed));
+        if (first + last >= (unsigned)turn->pieces) continue;
+        turn->piece = turn->asked == 0 ? (int)first : turn->pieces - 1 - (int)last;
+        return 1;
+    }
+    return 0;
+}
 
 /* Wake those whose part that is, of so many threads that are called: each wakes two. */
 static void pass_call(int thread, int threads) {

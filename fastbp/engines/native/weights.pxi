@@ -72,39 +72,48 @@ cdef void fetch_some(Net* net, Minibatch* batch) noexcept nogil:
     batch.fetched = fetched
 
 
+ctypedef void (*TaskWork)(Net* net, const Minibatch* batch, Task* task) noexcept nogil
+
+
+cdef void each_task(Net* net, Minibatch* batch, TaskWork work) noexcept nogil:
+    """The tasks that are this thread's, and those that it takes over."""
+    cdef Turn turn = team_turn(batch.thread, net.cut.pieces)
+    cdef int64_t run, first, tasks, t
+    while team_take(&net.team, &turn):
+        for run in range(net.cut.runs - 1, 0 if net.cut.online else -1, -1):
+            first = first_task(net, run, turn.owner)
+            tasks = first_task(net, run, turn.owner + 1) - first
+            for t in range(first + part(tasks, turn.piece, turn.pieces),
+                           first + part(tasks, turn.piece + 1, turn.pieces)):
+                work(net, batch, &net.buffers.task[t])
+                fetch_some(net, batch)
+
+
 cdef void update_phase(Net* net, Minibatch* batch) noexcept nogil:
     """Phase 2: gradient, penalty and update of this thread's tiles."""
-    cdef int64_t run, t
-    cdef int thread = batch.thread
-    cdef double norm = 0
-    for run in range(net.cut.runs - 1, 0 if net.cut.online else -1, -1):
-        for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
-            if net.plan.clip_norm > 0:
-                measure_task(net, batch, &net.buffers.task[t])
-            else:
-                take_task(net, batch, &net.buffers.task[t], net.buffers.tile + thread * net.cut.tile)
-            fetch_some(net, batch)
+    cdef int64_t t
+    cdef double squares = 0
+    each_task(net, batch, measure_task if net.plan.clip_norm > 0 else take_task)
     if net.cut.online:
         begin_next(net, batch)
     if is_sparse(net):
         sparse_update(net, batch, 1, net.plan.clip_norm > 0)
     if net.plan.clip_norm == 0:
         return
-    team_barrier(&net.team, thread)
+    team_barrier(&net.team, batch.thread)
     for t in range(net.cut.tasks):
-        norm += net.buffers.task[t].squares
+        squares += net.buffers.task[t].squares
     if is_sparse(net):
-        norm += sum_blocks(net.sparse.squares, blocks_of(net, batch))
-    norm = sqrt(norm)
-    for run in range(net.cut.runs):
-        for t in range(first_task(net, run, thread), first_task(net, run, thread + 1)):
-            clip_task(net, batch, &net.buffers.task[t], norm)
+        squares += sum_blocks(net.sparse.squares, blocks_of(net, batch))
+    batch.norm = sqrt(squares)
+    each_task(net, batch, clip_task)
     if is_sparse(net):
-        sparse_update(net, batch, net.plan.clip_norm / norm if norm > net.plan.clip_norm else 1, False)
+        sparse_update(net, batch, kept_of_norm(net, batch), False)
 
 
-cdef void take_task(Net* net, const Minibatch* batch, Task* task, real* g) noexcept nogil:
+cdef void take_task(Net* net, const Minibatch* batch, Task* task) noexcept nogil:
     """Gradient and step of a tile while it is in the registers or the L1 cache."""
+    cdef real* g = net.buffers.tile + batch.thread * net.cut.tile
     if net.cut.step_at_once and step_tile(net, batch, task, g):
         mirror_tile(net, task.layer, task.j, task.k, task.layer > 0)
         return
@@ -121,9 +130,14 @@ cdef void measure_task(Net* net, const Minibatch* batch, Task* task) noexcept no
     task.squares = sum_squares(task.inputs * PANEL, g)
 
 
-cdef void clip_task(Net* net, const Minibatch* batch, Task* task, double norm) noexcept nogil:
+cdef inline double kept_of_norm(const Net* net, const Minibatch* batch) noexcept nogil:
+    """The factor that cuts the gradient to the norm allowed."""
+    return net.plan.clip_norm / batch.norm if batch.norm > net.plan.clip_norm else 1
+
+
+cdef void clip_task(Net* net, const Minibatch* batch, Task* task) noexcept nogil:
     """The optimizer's step with the gradient cut to the norm allowed."""
     cdef real* g = net.layer[task.layer].g + weights_at(net, task)
-    if norm > net.plan.clip_norm:
-        shrink(<real> (net.plan.clip_norm / norm), task.inputs * PANEL, g)
+    if batch.norm > net.plan.clip_norm:
+        shrink(<real> kept_of_norm(net, batch), task.inputs * PANEL, g)
     update_tile(net, batch, task, g)
