@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The native engine's simplest module under AddressSanitizer and UndefinedBehaviorSanitizer.
+# The native engine's simplest modules under AddressSanitizer and UndefinedBehaviorSanitizer.
 #
 #   .ci/sanitizer.sh PYTHON     (whose environment has the extra "test" and what builds the package)
 set -euo pipefail
@@ -11,6 +11,6 @@ if ! gcc $flags "$probe/probe.c" -o "$probe/probe" 2>/dev/null || ! "$probe/prob
     echo "left out: there is no gcc here with $flags"
     exit 0
 fi
-export PYTHON=$1 FASTBP_MODULES="baseline/float32"
+export PYTHON=$1 FASTBP_MODULES="baseline/float32 baseline/float64"
 TESTS="test_stage_scale.py test_stage_sparse.py" \
     bash tests/stress/sanitize.sh address

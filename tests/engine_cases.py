@@ -41,17 +41,15 @@ def new_engine(plan: Plan, name: str) -> Engine:
 # Those of precision "bf16", which the JIT engine lacks
 BF16_ENGINES = ["reference", *(f"native-{isa}" for isa in native.usable("bf16"))]
 
-# For native.COSTS: as many threads as there may be, however little work.
-EVERY_THREAD = {"flops_per_thread": 1, "flops_per_wait": 0}
+# For native.COSTS: as many threads as there may be, however little work, and pieces that they may
+# take over from each other as small as can be.
+EVERY_THREAD = {"flops_per_thread": 1, "flops_per_wait": 0, "flops_taken": 1, "rows_taken": 1}
 
 
 def cut_at(rows: int) -> dict[str, int]:
-    """`EVERY_THREAD`, phase 1 cut by columns wherever a thread has fewer rows than these, and pieces
-    that threads may take over from each other as small as can be.
-    """
+    """`EVERY_THREAD`, and phase 1 cut by columns wherever a thread has fewer rows than these."""
     cut = {"rows_to_split": rows, "rows_to_split_unevenly": rows}
-    pieces = {"flops_taken": 1, "rows_taken": 1}
-    return EVERY_THREAD | cut | pieces | {"bytes_to_split": 0, "bytes_of_columns": 0}
+    return EVERY_THREAD | cut | {"bytes_to_split": 0, "bytes_of_columns": 0}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
    Every thread writes its own place of an array, a barrier passes, and every thread reads all of them,
    as the two phases of a training step do. A barrier that let one through early, or that did not order
-   memory, is a data race (which the sanitizer reports) or a wrong sum. */
+   memory, is a data race (which the sanitizer reports) or a wrong sum. Pieces are counted by who has them:
+   one that two had, or nobody, is a race or a wrong count. */
 #include "team.h" /* first: it asks for _GNU_SOURCE */
 
 #include <stdio.h>
@@ -12,6 +13,7 @@
 
 #define MOST 8
 #define ROUNDS 200
+#define PIECES 5
 
 typedef struct {
     Team team;
@@ -21,8 +23,24 @@ typedef struct {
     long round;
     int64_t pieces;
     long taken[MOST];
+    int had[MOST][PIECES];
     int wrong;
 } Shared;
+
+/* Between two barriers. */
+static void take_pieces(Shared *shared, int thread) {
+    Turn turn = team_turn(thread, PIECES);
+    while (team_take(&shared->team, &turn)) shared->had[turn.owner][turn.piece]++;
+}
+
+/* From thread 0, after the second of them and before the next. */
+static void count_pieces(Shared *shared, int threads) {
+    for (int i = 0; i < threads; i++)
+        for (int piece = 0; piece < PIECES; piece++) {
+            shared->wrong += shared->had[i][piece] != 1;
+            shared->had[i][piece] = 0;
+        }
+}
 
 static void work(void *argument, int thread) {
     Shared *shared = argument;
@@ -37,7 +55,9 @@ static void work(void *argument, int thread) {
         shared->sum[thread] = sum - expected;
         if (thread == 0) shared->stop = round == ROUNDS - 1;
         if (round % 50 == thread) usleep(2000); /* long enough for the others to fall asleep */
+        take_pieces(shared, thread);
         team_barrier(&shared->team, thread);
+        if (thread == 0) count_pieces(shared, shared->team.threads);
         if (thread == 0)
             for (int i = 0; i < shared->team.threads; i++) shared->wrong += shared->sum[i] != 0;
         if (shared->stop) break;
@@ -65,10 +85,13 @@ static void regroup(void *argument, int thread) {
             shared->round = round + 1;
             shared->team.wanted = 1 + (int)(round * 7 + round / 3) % shared->team.members;
         }
+        take_pieces(shared, thread);
         team_barrier(&shared->team, thread);
         if (!team_change(&shared->team, thread)) return;
-        if (thread == 0)
+        if (thread == 0) {
+            count_pieces(shared, threads);
             for (int i = 0; i < threads; i++) shared->wrong += shared->sum[i] != 0;
+        }
         round = shared->round;
     }
     if (thread == 0) team_over(&shared->team);

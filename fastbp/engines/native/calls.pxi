@@ -60,6 +60,11 @@ cdef bint signal_pending() noexcept with gil:
     return PyErr_CheckSignals() != 0
 
 
+cdef int raise_pending(bint pending) except -1:
+    """Let the exception that PyErr_CheckSignals has set take its course."""
+    return -1 if pending else 0
+
+
 cdef void look_for_signals(Net* net) noexcept nogil:
     """For thread 0, which is Python's: net.progress.stop where a handler raised. Mostly just a look at the clock."""
     cdef double now = seconds_now()

@@ -178,3 +178,12 @@ cdef int64_t call_flops(Net* net) noexcept nogil:
     if is_sparse(net):
         flops += sparse_flops(net, net.call.sparse.entries, False)
     return flops
+
+
+cdef int worthwhile(const Net* net, int64_t steps, int64_t flops) noexcept nogil:
+    """How many threads a call's steps, of so many FLOPs each, are worth."""
+    cdef int64_t threads = min(net.plan.threads, flops // net.costs.flops_per_thread)
+    if threads > 1:
+        threads = min(threads, steps * flops // max(
+            <int64_t> 1, net.costs.flops_per_wait * team_wait(<int> threads) // 1000))
+    return <int> max(<int64_t> 1, threads)

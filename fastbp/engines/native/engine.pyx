@@ -56,11 +56,6 @@ cdef int kind_of(activation) except -1:
     return USER_ACTIVATION if activation.function is not None else ACTIVATIONS.index(activation.name)
 
 
-cdef int raise_pending(bint pending) except -1:
-    """Let the exception that PyErr_CheckSignals has set take its course."""
-    return -1 if pending else 0
-
-
 @cython.final
 @cython.freelist(4)
 cdef class Held:
@@ -333,14 +328,6 @@ cdef class Engine:
 
     # ---- computations ----
 
-    cdef int _worthwhile(self, int64_t steps, int64_t flops) noexcept nogil:
-        """How many threads this call's steps, of so many FLOPs each, are worth."""
-        cdef int64_t threads = min(self.net.plan.threads, flops // self.net.costs.flops_per_thread)
-        if threads > 1:
-            threads = min(threads, steps * flops // max(
-                <int64_t> 1, self.net.costs.flops_per_wait * team_wait(<int> threads) // 1000))
-        return <int> max(<int64_t> 1, threads)
-
     cdef void _run(self, void (*work)(void*, int) noexcept nogil, int threads, bint all) noexcept nogil:
         self.net.progress.stop = False
         self.net.progress.next_look = seconds_now() + 1e-6 * self.net.costs.signal_microseconds
@@ -351,7 +338,7 @@ cdef class Engine:
         """Run work of so many FLOPs that threads share block by block of rows; inputs: it needs ∂f/∂x."""
         cdef int64_t rows = self.net.call.rows, block = self.net.cut.block, unit = self.net.cut.unit, least = panels_of(rows)
         cdef int64_t units = (rows + unit - 1) // unit
-        cdef int threads = <int> max(<int64_t> 1, min(least // 2, <int64_t> self._worthwhile(1, flops)))
+        cdef int threads = <int> max(<int64_t> 1, min(least // 2, <int64_t> worthwhile(&self.net, 1, flops)))
         # Pieces of the same size, at least two for each thread: one may come late.
         self.net.call.pieces = (rows + block - 1) // block
         if threads > 1:
@@ -500,14 +487,21 @@ cdef class Engine:
         return value
 
     cdef double _objective(self, int64_t passes) except? -1:
+        cdef int64_t steps = (self.net.call.rows + self.net.plan.batch - 1) // self.net.plan.batch
+        cdef int64_t flops = step_flops(&self.net, False) // 3 * passes
+        cdef Pace* pace = &self.net.progress.gradient_pace
+        cdef int most, threads
         self.net.progress.total = 0
         with nogil:
             weigh(&self.net, 0, NULL, self.net.call.rows)
             if is_sparse(&self.net):
                 span_rows(&self.net, 0, NULL, 0, min(self.net.plan.batch, self.net.call.rows))
-            self._run(gradient_work, self._worthwhile(
-                (self.net.call.rows + self.net.plan.batch - 1) // self.net.plan.batch,
-                step_flops(&self.net, False) // 3 * passes), True)
+            most = threads = worthwhile(&self.net, steps, flops)
+            if self.net.call.back:
+                threads = start_pace(pace, &self.net.costs, 1, steps * flops, most)
+            self._run(gradient_work, threads, True)
+            if self.net.call.back:
+                end_pace(pace, &self.net.costs, &self.net.team, threads, most, 1)
         raise_pending(self.net.progress.stop)
         if is_sparse(&self.net) and not no_penalty(&self.net):
             self.net.progress.total += sum_blocks(
@@ -569,16 +563,21 @@ cdef class Engine:
         That 0 ≤ order[i] < n is the caller's to see to.
         """
         cdef int64_t steps = (order.shape[0] + self.net.plan.batch - 1) // self.net.plan.batch
+        cdef int64_t flops
+        cdef int most, threads
         taken = self._take()
         held = self._set_epoch(X, y, sample_weight, order, learning_rates, losses, penalties, dropouts, decays)
+        flops = step_flops(&self.net, True)
         self.net.progress.done = 0
         self._need_entries(self.net.call.order)
         with nogil:
             if is_sparse(&self.net):
                 start_sparse_epoch(&self.net)
             weigh_minibatch(&self.net, 0)
-            self._run(epoch_work, start_pace(&self.net.progress.pace, &self.net.costs, steps, step_flops(&self.net, True),
-                                             self._worthwhile(steps, step_flops(&self.net, True))), True)
+            most = worthwhile(&self.net, steps, flops)
+            threads = start_pace(&self.net.progress.pace, &self.net.costs, steps, flops, most)
+            self._run(epoch_work, threads, True)
+            end_pace(&self.net.progress.pace, &self.net.costs, &self.net.team, threads, most, self.net.progress.done)
             if is_sparse(&self.net):
                 end_sparse_epoch(&self.net)
         self.net.step += self.net.progress.done

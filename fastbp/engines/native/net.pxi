@@ -176,6 +176,7 @@ ctypedef struct Progress:
     double total        # Σ of the rows' weighted losses
     int64_t done        # steps applied
     Pace pace           # stays from call to call
+    Pace gradient_pace  # the same of Engine.gradient
     char after[128]
 
 

@@ -286,7 +286,7 @@ cdef class SharedEpoch:
         net.shared.squares = &self._squares[0]
         net.progress.done = 0
         engine._need_entries(net.call.order)
-        self.threads = engine._worthwhile(net.shared.steps, step_flops(net, True) // ranks)
+        self.threads = worthwhile(net, net.shared.steps, step_flops(net, True) // ranks)
         with nogil:
             if is_sparse(net):
                 start_sparse_epoch(net)
