@@ -1,4 +1,4 @@
-"""`python -m benchmarks report`, `… compare REV`, `… cost`, `… files`, from the root of a checkout."""
+"""`python -m benchmarks report`, `compare REV`, `cost`, `floor` or `files`, in a checkout."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def main() -> None:
     cost = commands.add_parser("cost", help="time against width, depth, batch and threads")
     cost.add_argument("--out", type=Path, default=Path("cost.html"), metavar="FILE")
 
+    floor = commands.add_parser("floor", help="time beside the least that this CPU could take")
+    floor.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    floor.add_argument("--rounds", type=int, default=9)
+    floor.add_argument("--engine", choices=["native", "jit"], default="native")
+
     files = commands.add_parser("files", help="reading files beside pandas and scikit-learn")
     files.add_argument("--quick", action="store_true", help="smaller files, one round")
 
@@ -50,6 +55,10 @@ def main() -> None:
         from benchmarks import files as files_
 
         files_.main(quick=arguments.quick)
+    elif arguments.command == "floor":
+        from benchmarks import floor as floor_
+
+        floor_.main(dtype=arguments.dtype, rounds=arguments.rounds, engine=arguments.engine)
     elif arguments.command == "cost":
         from benchmarks import cost as cost_
 

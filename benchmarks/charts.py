@@ -28,6 +28,8 @@ STYLE = {
     "torch": ("#D55E00", "v", "////", "-"),
     "torch-compile": ("#E69F00", "<", "xxxx", "--"),
     "torch-bf16": ("#CC79A7", ">", "++++", ":"),
+    "tensorflow": ("#88CCEE", "p", "....", "--"),
+    "tensorflow-xla": ("#882255", "h", "oooo", "-"),
     "jax-step": ("#F0E442", "P", "----", "--"),
     "jax-scan": ("#0072B2", "X", "", "-"),
 }

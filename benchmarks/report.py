@@ -285,7 +285,7 @@ def _training_text() -> str:
     return (
         "<p>Microseconds for one step of training (ReLU, softmax cross-entropy, plain SGD, shuffled "
         "minibatches, loss reported), lower is better: the median over the rounds, its quartiles, "
-        "and the share of this CPU's arithmetic peak in the contender's own precision. "
+        "and the share that the least possible, in the contender's own precision, has of the time. "
         "The fastest float32 peer is underlined; those in bf16 are never that peer, and have a ratio "
         "of their own. The least possible is the step's arithmetic at the float32 peak plus one read "
         "and write of the parameters.</p>"
@@ -376,12 +376,13 @@ in shuffled order, forward, loss, backward, update. Making the order is not.</li
 def docs_table(results: Results) -> str:
     """Markdown: a table of the nets, and where and when it was measured."""
     rows, limits = tables.by_case(results["training"]), results["limits"]
-    columns = ("fastbp", "fastbp-bf16", "numpy", "sklearn", "torch", "torch-bf16", "jax-scan")
+    columns = ["fastbp", "fastbp-bf16", "numpy", "sklearn", "torch", "torch-bf16"]
+    columns += ["tensorflow-xla", "jax-scan"]
     names = [c for c in columns if any(c in row for row in rows.values())]
     bf16 = "fastbp-bf16" in names
     head = ["net, batch", *map(tables.label, names), "best float32 peer ÷ fastbp"]
     head += ["PyTorch, bf16 ÷ fastbp, bf16"] * bf16
-    head += ["share of peak", *["bf16: share of its peak"] * bf16]
+    head += ["share of floor", *["bf16: share of its floor"] * bf16]
     lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
     for case, row in rows.items():
         cells = [
@@ -392,7 +393,7 @@ def docs_table(results: Results) -> str:
         ratios += [tables.times_faster_in_bf16(row)] * bf16
         cells += [f"**{tables.times(r, spread_too=False)}**" if r else "–" for r in ratios]
         cells += [
-            tables.percent(tables.share_of_peak(row[c], limits)) if c in row else "–"
+            tables.percent(tables.share_of_floor(row[c], limits)) if c in row else "–"
             for c in names
             if c in report_tables.OURS
         ]
@@ -410,9 +411,9 @@ def docs_table(results: Results) -> str:
         "![How many times as long as fastbp each library takes](ratios.svg)\n\n"
         f"Measured on {m['date']} on {m['cpu']}, {m['threads']} threads{disturbed}, "
         f"with {libraries}. The best "
-        "float32 peer is the fastest of all that run (two ways of using JAX and of PyTorch among "
-        "them); the share is of this CPU's float32 peak"
-        f"{', in bf16 of its bf16 peak' * bf16}.\n"
+        "float32 peer is the fastest of all that run (two ways each of using JAX, PyTorch and "
+        "TensorFlow, where they are there). The floor is the arithmetic at this CPU's peak and "
+        "one read and write of the parameters; its share is of the time taken.\n"
     )
 
 

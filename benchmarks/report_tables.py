@@ -34,13 +34,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], ours: Sequence[int
 
 
 def cell(record: Record | None, limits: Any, *, best: bool = False) -> str:
-    """Time, quartiles, and share of the peak."""
+    """Time, quartiles, and share of the floor."""
     if record is None:
         return "–"
     s = tables.time_spread(record)
-    share = tables.share_of_peak(record, limits)
+    share = tables.share_of_floor(record, limits)
     below = f"{tables.microseconds(s.low)}–{tables.microseconds(s.high)}"
-    share_text = f"<small>{tables.percent(share)} of peak</small>" if share is not None else ""
+    share_text = f"<small>{tables.percent(share)} of floor</small>" if share is not None else ""
     return f"{'*' * best}{tables.microseconds(s.median)}<small>{below}</small>{share_text}"
 
 
@@ -61,7 +61,8 @@ def training(records: Sequence[Record], limits: Any, dtype: str = "float32") -> 
     body = []
     for case, row in rows.items():
         peer = tables.best_peer(row)
-        floor = tables.floor(row, limits, dtype)
+        own = (r for r in row.values() if r["precision"] == dtype)
+        floor = tables.floor(next(own, None), limits)
         autocast = tables.times_faster_in_bf16(row)
         body.append(
             [

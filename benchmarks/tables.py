@@ -1,4 +1,4 @@
-"""From records to what a reader asks: times, ratio to the best peer, share of the peak."""
+"""From records to what a reader asks: times, ratio to the best peer, shares of peak and floor."""
 
 from __future__ import annotations
 
@@ -82,15 +82,20 @@ def share_spread(record: Record | None, limits: dict[str, Any] | None) -> Spread
     return Spread(share, *(share * seconds.median / s for s in (seconds.high, seconds.low)))
 
 
-def floor(row: dict[str, Record], limits: dict[str, Any] | None, dtype: str) -> float | None:
-    """Least seconds that this CPU could take for the row's unit of work in that dtype."""
-    record = next((r for r in row.values() if r["precision"] == dtype), None)
-    if record is None or limits is None or not limits["bandwidth"]:
+def floor(record: Record | None, limits: dict[str, Any] | None) -> float | None:
+    """Least seconds that this CPU could take for the record's unit of work, in its precision."""
+    if record is None or limits is None or not limits["bandwidth"] or not record.get("flops"):
         return None
-    threads = record.get("most_threads") or record["threads"]
-    if peak.top(limits, dtype, threads) is None:
+    threads, precision = record.get("most_threads") or record["threads"], record["precision"]
+    if peak.top(limits, precision, threads) is None:
         return None
-    return peak.floor_seconds(limits, record["flops"], record["bytes"], threads, dtype)
+    return peak.floor_seconds(limits, record["flops"], record["bytes"], threads, precision)
+
+
+def share_of_floor(record: Record | None, limits: dict[str, Any] | None) -> float | None:
+    """That, over what it took."""
+    least = floor(record, limits)
+    return None if record is None or least is None else least / time_spread(record).median
 
 
 def time(seconds: float) -> str:

@@ -21,6 +21,8 @@ CONTENDERS = [
     "torch",
     "torch-bf16",
     "torch-compile",
+    "tensorflow",
+    "tensorflow-xla",
     "jax-step",
     "jax-scan",
 ]

@@ -309,9 +309,10 @@ def test_share_of_peak_and_floor():
     assert tables.share_spread(r | {"seconds": [1.0, 2.0, 4.0]}, LIMITS) == pytest.approx(
         (0.2, 0.4 / 3, 0.4 / 1.5)
     )
-    assert tables.floor({"fastbp": r}, LIMITS, "float32") == pytest.approx(0.4 + 500 / 8e9)
-    assert tables.floor({"fastbp": r | {"bytes": 5e9}}, LIMITS, "float32") == pytest.approx(5.4)
-    assert tables.floor({"fastbp": r}, LIMITS, "float64") is None
+    assert tables.floor(r, LIMITS) == pytest.approx(0.4 + 500 / 8e9)
+    assert tables.share_of_floor(r, LIMITS) == pytest.approx(0.2 + 250 / 8e9)
+    assert tables.floor(r | {"bytes": 5e9}, LIMITS) == pytest.approx(5.4)
+    assert tables.floor(r | {"precision": "float64"}, LIMITS) is None
     assert tables.share_of_peak(r, None) is None
 
 

@@ -107,6 +107,16 @@ CONTENDERS = {
         (("autocast", True),),
         "bfloat16",
     ),
+    "tensorflow": Entry(
+        "TensorFlow, epoch in a function", "tensorflow_mlp", "TensorFlow", ("tensorflow",)
+    ),
+    "tensorflow-xla": Entry(
+        "TensorFlow, the same by XLA",
+        "tensorflow_mlp",
+        "TensorFlow",
+        ("tensorflow",),
+        (("compiled", True),),
+    ),
     "jax-step": Entry("JAX, jitted step", "jax_mlp", "JaxStep", ("jax",)),
     "jax-scan": Entry("JAX, epoch in lax.scan", "jax_mlp", "JaxScan", ("jax",)),
 }
