@@ -2,10 +2,11 @@
 
     python -m benchmarks floor [--dtype float64] [--rounds 9] [--engine jit]
 
-The floor of a step is its arithmetic at the measured peak and one read and write of all parameters and
-of the optimizer's state; of a prediction its arithmetic. On one thread and on all, in turns; the
-share is the floor's of the fastest round, as other programs only ever make a round longer, and beside it
-that of the median.
+Timed is the engine's call for an epoch, as in the report, and beside it `MLP.fit`, whole: what it
+checks, its random orders and its history, too. The floor of a step is its arithmetic at the measured
+peak and one read and write of all parameters and of the optimizer's state; of a prediction its
+arithmetic. On one thread and on all, in turns; the share is the floor's of the fastest round, as other
+programs only ever make a round longer, and beside it that of the median.
 """
 
 from __future__ import annotations
@@ -114,6 +115,37 @@ def timer(point: Point, case: Case, threads: int, engine: str) -> Callable[[], f
     return lambda: times(count)
 
 
+def fit_timer(point: Point, case: Case, threads: int, engine: str) -> Callable[[], float]:
+    """The same of `MLP.fit`."""
+    hidden = len(case.layer_sizes) - 2
+    model = fastbp.MLP(
+        case.layer_sizes,
+        dropout=[point.dropout] * hidden,
+        dtype=case.dtype,
+        engine=engine,
+        threads=threads,
+        seed=0,
+    )
+    X, y = cases.data(case)
+
+    def times(epochs: int) -> float:
+        start = time.perf_counter()
+        model.fit(
+            X,
+            y,
+            epochs=epochs,
+            batch_size=case.batch_size,
+            optimizer=point.optimizer,
+            learning_rate=1e-6,
+        )
+        return (time.perf_counter() - start) / (epochs * case.steps)
+
+    times(1)
+    epochs = max(5, interleave.repetitions(times(1) * case.steps, SECONDS))
+    times(epochs)
+    return lambda: times(epochs)
+
+
 def floor_of(point: Point, case: Case, limits: dict[str, object], threads: int) -> float:
     """Seconds."""
     if point.predict:
@@ -133,11 +165,15 @@ def main(*, dtype: str, rounds: int, engine: str) -> None:
     print(f"fastbp {fastbp.__version__}, engine {engine}, {dtype}; peak of one thread and of all: ")
     print(", ".join(f"{(peak.top(limits, dtype, t) or 0) / 1e9:.0f} GFLOP/s" for t in counts), "\n")
     head = [f"{t} thread{'s' * (t > 1)}: µs | share of floor | median" for t in counts]
-    print(f"| case | {' | '.join(head)} | speed on {counts[-1]} in that on 1 |")
-    print("| --- |" + " ---: |" * (3 * len(counts) + 1), flush=True)
+    print(
+        f"| case | {' | '.join(head)} | speed on {counts[-1]} in that on 1 | MLP.fit: µs a step |"
+    )
+    print("| --- |" + " ---: |" * (3 * len(counts) + 2), flush=True)
     for point in POINTS:
         case = case_of(point, dtype)
         timers = {str(t): timer(point, case, t, engine) for t in counts}
+        if not point.predict:
+            timers["fit"] = fit_timer(point, case, counts[-1], engine)
         heavy = cases.flops_per_step(case) > 1e10
         took = interleave.run(timers, min(rounds, 3) if heavy else rounds)
         line = [point.label]
@@ -150,4 +186,5 @@ def main(*, dtype: str, rounds: int, engine: str) -> None:
                 tables.percent(floor / median(seconds)),
             ]
         line.append(tables.digits(min(took["1"]) / min(took[str(counts[-1])])))
+        line.append(tables.microseconds(min(took["fit"])) if "fit" in took else "")
         print(f"| {' | '.join(line)} |", flush=True)

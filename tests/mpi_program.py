@@ -29,6 +29,8 @@ from engine_cases import (
     new_engine,
 )
 from mpi4py import MPI
+from scipy.sparse import csr_array
+from sklearn.base import clone
 from sparse_cases import sparse_case
 from test_stage_tables import SIZES, table_case
 
@@ -166,8 +168,6 @@ def different_fits() -> list[str]:
         if not same or wanted.validation_loss != history.validation_loss:
             failed.append(name)
     sparse = np.where(RNG.random(X.shape) < 0.2, X, 0)
-    from scipy.sparse import csr_array
-
     for density, rows in (("sparse", csr_array(sparse)), ("hardly sparse", csr_array(X))):
         alone, together = network(), network()
         alone.fit(rows, Y, **OPTIONS)
@@ -175,6 +175,85 @@ def different_fits() -> list[str]:
         if digest(alone) != digest(together):
             failed.append(density)
     return failed
+
+
+def stops(estimator: Any) -> bool:
+    """A callback of scikit-learn's shape that also changes weights."""
+    estimator.intercepts_[0] += 1
+    return bool(estimator.n_iter_ == 3)
+
+
+def estimators() -> dict[str, tuple[type, dict[str, Any]]]:
+    """Estimators that ranks fit, by name."""
+    regressor = {"solver": "sgd", "learning_rate": "adaptive", "batch_size": 16}
+    return {
+        "adam": (fastbp.MLPClassifier, {}),
+        "float32, early stopping": (
+            fastbp.MLPClassifier,
+            {"precision": "float32", "early_stopping": True, "n_iter_no_change": 2, "dropout": 0.2},
+        ),
+        "class_weight": (fastbp.MLPClassifier, {"class_weight": "balanced", "shuffle": False}),
+        "nesterov": (fastbp.MLPRegressor, regressor),
+        "diverges": (fastbp.MLPRegressor, {"solver": "sgd", "learning_rate_init": 1e300}),
+        "stopped": (fastbp.MLPClassifier, {"callbacks": [stops] if comm.rank == 0 else []}),
+        "reference": (fastbp.MLPClassifier, {"engine": "reference", "hidden_layer_sizes": (3, 4)}),
+    }
+
+
+def outcome(model: Any, sparse: bool) -> list[Any]:
+    """Of a fit and, where it can be, of one more epoch."""
+    rows: Any = (
+        csr_array(np.where(np.arange(X.size).reshape(X.shape) % 5 == 0, X, 0)) if sparse else X
+    )
+    found: list[Any] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model.fit(rows, Y)
+            found += [model.loss_curve_, model.n_iter_]
+            if not model.early_stopping:
+                model.partial_fit(rows, Y)
+                found.append(model.loss_)
+        except ValueError as error:
+            found.append(str(error))
+    return [found, [zlib.crc32(a.tobytes()) for a in (*model.coefs_, *model.intercepts_)]]
+
+
+def different_estimators() -> list[str]:
+    """Those whose fits are not those of one process; the random states are rank 0's."""
+    failed = []
+    for (name, (kind, options)), sparse in product(estimators().items(), (False, True)):
+        common = {"hidden_layer_sizes": (9, 7), "max_iter": 5} | options
+        alone = kind(
+            random_state=5, **common | ({"callbacks": [stops]} if "callbacks" in common else {})
+        )
+        seed = 5 if comm.rank == 0 else np.random.RandomState(comm.rank)
+        together = clone(kind(random_state=seed, comm=comm, **common))
+        if outcome(alone, sparse) != outcome(together, sparse):
+            failed.append(f"{name}{', sparse' * sparse}")
+    return failed
+
+
+def refused_estimators() -> list[str]:
+    """What is said of fits that ranks cannot share."""
+    last = comm.rank == comm.size - 1
+    said = []
+    for options, rows in (
+        ({"solver": "lbfgs"}, X),
+        ({"comm": 3}, X),
+        ({"alpha": 0.5 if last else 0.1}, X),
+        ({"max_iter": 3 if last else 4}, X),
+        ({}, X + last),
+        ({}, np.full_like(X, np.nan) if last else X),
+        ({"hidden_layer_sizes": (0,)}, X),
+    ):
+        model = fastbp.MLPClassifier(**({"comm": comm, "random_state": 0} | options))
+        try:
+            model.fit(rows, Y)
+            said.append("")
+        except (TypeError, ValueError) as error:
+            said.append(str(error))
+    return said
 
 
 def other_engine(engine: str) -> tuple[bool, bool]:

@@ -16,13 +16,14 @@ from fastbp import checkpoint, schedules, threads
 from fastbp.distributed.epochs import OwnRows
 from fastbp.distributed.ranks import Ranks
 from fastbp.engines import MODULES, choose, native
+from fastbp.training import Data
 
 if TYPE_CHECKING:
     from fastbp.mlp import MLP
     from fastbp.plan import Plan
     from fastbp.request import Request
 
-__all__ = ["agree"]
+__all__ = ["agree", "data_facts", "plan_facts", "text", "threads_of_rank"]
 
 _NOT_COMPARED = {"threads", "seed"}  # results do not depend on the first; the second is rank 0's
 
@@ -49,7 +50,7 @@ def agree(ranks: Ranks, model: MLP, request: Request) -> None:
         lambda: (generator.state, request.plan.seed, model._holder.parameters)
     )
     generator.state = state
-    number = request.plan.threads if model._threads else _threads(ranks)
+    number = request.plan.threads if model._threads else threads_of_rank(ranks)
     request.plan = replace(request.plan, threads=number, seed=seed)
     request.rows_plan = replace(request.rows_plan, threads=number)
 
@@ -70,51 +71,61 @@ def _check_own(ranks: Ranks, plan: Plan, engine: str) -> None:
 
 def _facts(ranks: Ranks, model: MLP, request: Request) -> dict[str, object]:
     """What has to be the same, by names that a user knows."""
+    facts = plan_facts(request.rows_plan, model._holder.engine_name)
+    facts["rows"] = repr(ranks.rows)
+    facts["sync"] = ranks.sync
+    for option in ("epochs", "shuffle", "stopping", "checkpoint_every", "sparse_update"):
+        facts[option] = text(getattr(request, option))
+    facts["checkpoint"] = "one" if request.checkpoint is not None else "none"
+    facts["resume"] = "one" if request.resume is not None else "none"
+    rate = request.learning_rate
+    if isinstance(rate, schedules.ReduceOnPlateau) or ranks.rows == "own":
+        facts["learning_rate"] = text(rate)
+    else:
+        facts["learning_rate"] = schedules.rates(rate, 0, min(request.steps, 1000)).tolist()
+    facts["random generator"] = type(model._generator.bit_generator).__name__
+    return facts | data_facts(ranks, request.data, request.held_out)
+
+
+def plan_facts(plan: Plan, engine: str) -> dict[str, object]:
+    """Of what computes: versions, the engine and its instructions, and the plan."""
     import fastbp
 
-    plan = request.rows_plan
-    name = choose(plan) if model._holder.engine_name == "auto" else model._holder.engine_name
-    engine = MODULES[name]
+    name = choose(plan) if engine == "auto" else engine
     facts: dict[str, object] = {
         "version of fastbp": fastbp.__version__,
         "version of NumPy": np.__version__.rpartition(".")[0],
         "byte order": sys.byteorder,
         "engine": name,
     }
-    if engine is native:
+    if MODULES[name] is native:
         facts["instruction set (FASTBP_ISA)"] = native.choice(plan.precision or plan.dtype)[0]
-    facts["rows"] = repr(ranks.rows)
-    facts["sync"] = ranks.sync
     for field in fields(plan):
         if field.name not in _NOT_COMPARED:
-            facts[field.name] = _text(getattr(plan, field.name))
-    for option in ("epochs", "shuffle", "stopping", "checkpoint_every", "sparse_update"):
-        facts[option] = _text(getattr(request, option))
-    facts["checkpoint"] = "one" if request.checkpoint is not None else "none"
-    facts["resume"] = "one" if request.resume is not None else "none"
-    rate = request.learning_rate
-    if isinstance(rate, schedules.ReduceOnPlateau) or ranks.rows == "own":
-        facts["learning_rate"] = _text(rate)
-    else:
-        facts["learning_rate"] = schedules.rates(rate, 0, min(request.steps, 1000)).tolist()
-    facts["random generator"] = type(model._generator.bit_generator).__name__
-    X, y, weight = request.data
-    facts["shape of X"] = X.shape if ranks.rows == "shared" else f"(…, {X.shape[1]})"
-    facts["shape of y"] = y.shape if ranks.rows == "shared" else f"(…{', …' * (y.ndim - 1)})"
-    facts["sample_weight"] = "none" if weight is None else "one"
-    prints = checkpoint.fingerprints(request.data, request.held_out)
-    for name, found in prints.items():
+            facts[field.name] = text(getattr(plan, field.name))
+    return facts
+
+
+def data_facts(ranks: Ranks, data: Data, held_out: Data | None) -> dict[str, object]:
+    """Shapes, and the values where all ranks have the same rows."""
+    X, y, weight = data
+    facts: dict[str, object] = {
+        "shape of X": X.shape if ranks.rows == "shared" else f"(…, {X.shape[1]})",
+        "shape of y": y.shape if ranks.rows == "shared" else f"(…{', …' * (y.ndim - 1)})",
+        "sample_weight": "none" if weight is None else "one",
+    }
+    for name, found in checkpoint.fingerprints(data, held_out).items():
         if ranks.rows == "shared" or name.startswith("validation"):
             facts[f"values of {name}"] = found
     return facts
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
     """As it is shown, without the addresses of functions."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
-def _threads(ranks: Ranks) -> int:
+def threads_of_rank(ranks: Ranks) -> int:
     """A rank's share of the CPUs, where ranks of one machine may run on the same ones."""
     number, why = threads.choose()
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

@@ -11,8 +11,9 @@ import sys
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import scipy.sparse
@@ -46,6 +47,7 @@ from fastbp.estimators.private import (
     check_sample_weight,
     constraints_of,
 )
+from fastbp.estimators.ranks import agree, draws_of_all, joined
 from fastbp.estimators.solver import Solver
 from fastbp.exchange.methods import EstimatorExports
 from fastbp.losses import CROSS_ENTROPIES, Loss
@@ -55,6 +57,9 @@ from fastbp.rows import Data
 from fastbp.schedules import Schedule
 from fastbp.stages import UPDATES, dense
 from fastbp.training import run
+
+if TYPE_CHECKING:
+    from fastbp.distributed.ranks import Ranks
 
 FLOATS = (np.float64, np.float32)
 SOLVERS = {"lbfgs", "sgd", "adam", "adamw", "rmsprop"}
@@ -73,9 +78,9 @@ def _floored(name: str, dtype: np.dtype[Any]) -> Loss:
     return Loss(name, float(np.finfo(dtype).eps))
 
 
-def constraints(peer: Any) -> dict[str, list[Any]]:
+def constraints(peer: Any) -> dict[str, Any]:
     """scikit-learn's constraints of the parameters, widened by what fastbp takes, and its own."""
-    own = constraints_of(peer)
+    own: dict[str, Any] = constraints_of(peer)
     own["activation"] = [
         StrOptions({*activations.ACTIVATIONS, "logistic"}),
         "array-like",
@@ -90,6 +95,7 @@ def constraints(peer: Any) -> dict[str, list[Any]]:
     own["precision"] = [StrOptions({"auto", "float32", "float64", "bf16"})]
     own["engine"] = [StrOptions(set(ENGINES))]
     own["sparse_update"] = [StrOptions(set(UPDATES))]
+    own["comm"] = "no_validation"  # mpi4py may not be there; `joined` looks at it
     return own
 
 
@@ -145,6 +151,39 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
         incremental: bool = False,
         task: FitTask | None = None,
     ) -> Self:
+        with joined(self) as ranks:
+            draws = None if ranks is None else draws_of_all(ranks, self.random_state)
+            with nullcontext() if ranks is None else ranks.together():
+                make_plan, data, stratify, draws, callbacks = self._prepare(
+                    X, y, sample_weight, draws, incremental=incremental, task=task
+                )
+            if self.solver == "lbfgs":
+                self._fit_lbfgs(make_plan(), *data, task)
+            else:
+                callbacks = callbacks if ranks is None or ranks.rank == 0 else []
+                self._fit_stochastic(
+                    make_plan, data, stratify, draws, callbacks, incremental, ranks
+                )
+        if not _finite([*self.coefs_, *self.intercepts_]):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large "
+                "values and need to be preprocessed."
+            )
+        if task is not None:
+            task.close()
+        return self
+
+    def _prepare(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        random_state: Any,
+        *,
+        incremental: bool,
+        task: FitTask | None,
+    ) -> tuple[Callable[..., Plan], Data, Any, Any, list[Callable[..., object]]]:
+        """Check all that was given, and have first weights; returns what `_fit_stochastic` takes."""
         fitted = hasattr(self, "coefs_")
         if not ((incremental and fitted) or get_config()["skip_parameter_validation"]):
             self._validate_params()
@@ -172,7 +211,8 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
         X, y, stratify, outputs, weight = self._inputs(
             X, y, sample_weight, first=first, incremental=incremental
         )
-        random_state = self._draws()
+        if random_state is None:
+            random_state = self._draws()
         self.__dict__.setdefault(
             "_engines", []
         )  # here, as predictions leave attributes as they are
@@ -202,20 +242,9 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
             penalty_in_sum=True,
             seed=int(random_state.randint(np.iinfo(np.int32).max)) if dropout else 0,
         )
-        if solver is None:
-            self._fit_lbfgs(make_plan(), X, y, weight, task)
-        else:
-            data = X, y, weight
+        if solver is not None:
             self._optimizer = solver
-            self._fit_stochastic(make_plan, data, stratify, random_state, callbacks, incremental)
-        if not _finite([*self.coefs_, *self.intercepts_]):
-            raise ValueError(
-                "Solver produced non-finite parameter weights. The input data may contain large "
-                "values and need to be preprocessed."
-            )
-        if task is not None:
-            task.close()
-        return self
+        return make_plan, (X, y, weight), stratify, random_state, callbacks
 
     def _activations(self, hidden: int) -> tuple[Activation, ...]:
         if isinstance(self.activation, str):
@@ -393,8 +422,9 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
         data: Data,
         stratify: Any,
         random_state: np.random.RandomState,
-        callbacks: list[Callable[[Self], object]],
+        callbacks: list[Callable[..., object]],
         incremental: bool,
+        ranks: Ranks | None,
     ) -> None:
         X, y, weight = data
         solver = self._optimizer
@@ -422,15 +452,21 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
             self.engine,
             self.sparse_update,
         )
+        if ranks is not None:
+            plan = agree(ranks, self, plan, data)
         scored = len(self.validation_scores_ or ()) if self.early_stopping else 0
         holder = solver.holder
         holder.engine_name = self.engine
         with holder.training():
             with holder.lock:
-                holder.use(plan, parameters=join(self.coefs_, self.intercepts_, plan.dtype))
+                engine = holder.use(
+                    plan, parameters=join(self.coefs_, self.intercepts_, plan.dtype)
+                )
+            if ranks is not None:
+                ranks.warn_of(engine)
             epochs = 1 if incremental else self.max_iter
             fit = EstimatorFit(
-                self, solver, plan, data, validation, order, random_state, epochs, callbacks
+                self, solver, plan, data, validation, order, random_state, epochs, callbacks, ranks
             )
             self.n_iter_ = 0
             try:
@@ -445,7 +481,7 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
             except KeyboardInterrupt:
                 warnings.warn("Training interrupted by user.", stacklevel=4)
             finally:
-                if self.progress and not incremental:
+                if self.progress and not incremental and fit.tells:
                     print(file=sys.stderr, flush=True)
             last = holder.parameters
         self._take_result(fit.best, last, scored)

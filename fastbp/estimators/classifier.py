@@ -67,6 +67,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         rows: the last bits of a row's outputs may then be others than among more rows.
     sparse_update : {"exact", "lazy"}
         For a sparse X and a stochastic solver: see `fastbp.MLP.fit`.
+    comm : mpi4py.MPI.Comm or None
+        Whose ranks share the steps of a fit by a stochastic solver, to the bits of one process; all have
+        the same data, and draw what rank 0's `random_state` does. ``MPI.COMM_WORLD`` survives cloning
+        and pickling.
 
     Attributes
     ----------
@@ -125,6 +129,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         precision: str = "auto",
         engine: str = "auto",
         sparse_update: str = "exact",
+        comm: Any = None,
     ) -> None:
         store(self, locals())
 

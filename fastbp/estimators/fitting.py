@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,19 @@ from fastbp.history import History
 from fastbp.plan import Plan
 from fastbp.rows import Data, epoch_of, gradient_of, loss_of, outputs_of
 from fastbp.stopping import Stopping
-from fastbp.training import Order, call_all, mean_loss, norm, wants_gradient_norm
+from fastbp.training import (
+    Epoch,
+    Floats,
+    Order,
+    call_all,
+    mean_loss,
+    norm,
+    run_epoch,
+    wants_gradient_norm,
+)
+
+if TYPE_CHECKING:
+    from fastbp.distributed.ranks import Ranks
 
 Array = NDArray[Any]
 
@@ -43,6 +55,8 @@ class EstimatorFit:
     epochs : int
         At most.
     callbacks : list of callable
+    ranks : Ranks or None
+        Who else trains this network; callbacks and messages are then rank 0's.
     """
 
     def __init__(
@@ -56,8 +70,11 @@ class EstimatorFit:
         random_state: Any,
         epochs: int,
         callbacks: list[Callable[..., object]],
+        ranks: Ranks | None = None,
     ) -> None:
         self.model = self._estimator = estimator
+        self._ranks = ranks
+        self.tells = ranks is None or ranks.rank == 0
         self._solver = solver
         self._plan = plan
         self._data = data
@@ -101,7 +118,7 @@ class EstimatorFit:
         holder = self._solver.holder
         with holder.lock, holder.changing():
             engine = self._engine()
-            epoch = epoch_of(engine, self._data, order, rates)
+            epoch = epoch_of(engine, self._data, order, rates, self._run_epoch)
             if epoch.applied < len(rates):  # scikit-learn goes on; with what is not finite
                 engine.set_parameters([np.full(s, np.nan, plan.dtype) for s in plan.shapes])
         steps = epoch.losses
@@ -117,15 +134,22 @@ class EstimatorFit:
         self.history.learning_rate.append(float(rates[-1]))
         self.history.seconds.append(epoch.seconds)
         self.history.samples_per_second.append(n / epoch.seconds)
-        if estimator.verbose:
+        if estimator.verbose and self.tells:
             print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
-        if estimator.progress:
+        if estimator.progress and self.tells:
             share = estimator.n_iter_ / estimator.max_iter
             bar = "#" * round(30 * share)
             line = f"\r[{bar:30}] epoch {estimator.n_iter_}/{estimator.max_iter}, loss {loss:.6f}"
             print(line, end="", file=sys.stderr, flush=True)
         if not (np.isfinite(loss) or all(map(all_finite, holder.parameters))):
             self.history.stopped = "diverged"
+
+    def _run_epoch(self, engine: Engine, data: Data, order: Order, rates: Floats) -> Epoch:
+        if self._ranks is None:
+            return run_epoch(engine, data, order, rates)
+        from fastbp.distributed import epochs
+
+        return epochs.run_epoch(self._ranks, engine, data, order, rates, None)
 
     def validate(self) -> float:
         """Minus the score, or the loss where there is no validation."""
@@ -140,7 +164,7 @@ class EstimatorFit:
             self.history.validation_loss.append(loss_of(engine, self._validation))
         score = estimator._score_outputs(outputs, y, weight)
         self.history.validation_score.append(score)
-        if estimator.verbose:
+        if estimator.verbose and self.tells:
             print(f"Validation score: {score:f}")
         return -float(score)
 
@@ -153,7 +177,7 @@ class EstimatorFit:
         """Stop, or lower an adaptive rate."""
         estimator = self._estimator
         stops, what_now = self._solver.plateau()
-        if estimator.verbose:
+        if estimator.verbose and self.tells:
             what = "Training loss" if self._validation is None else "Validation score"
             print(
                 f"{what} did not improve more than tol={estimator.tol:f} for "
@@ -174,18 +198,25 @@ class EstimatorFit:
 
     def call_back(self) -> bool:
         """Run the callbacks on the estimator, whose coefficients they may change."""
+        work = self._call_all
+        stop, parameters = work() if self._ranks is None else self._ranks.from_root(work)
+        if parameters is not None:
+            self._solver.holder.parameters = parameters
+        if stop:
+            self.history.stopped = "callback"
+        return stop
+
+    def _call_all(self) -> tuple[bool, list[Array] | None]:
+        """Whether a callback asks to stop, and the parameters that there are then, if there is one."""
         if not self.callbacks:
-            return False
-        estimator, holder = self._estimator, self._solver.holder
-        estimator.coefs_, estimator.intercepts_ = split(holder.parameters)
+            return False, None
+        estimator = self._estimator
+        estimator.coefs_, estimator.intercepts_ = split(self._solver.holder.parameters)
         if wants_gradient_norm(self.callbacks):
             self.history.add_gradient_norm(self._gradient_norm())
         stop = call_all(self.callbacks, self.history, estimator)
         sizes_of(estimator.coefs_, estimator.intercepts_)
-        holder.parameters = join(estimator.coefs_, estimator.intercepts_, self._plan.dtype)
-        if stop:
-            self.history.stopped = "callback"
-        return stop
+        return stop, join(estimator.coefs_, estimator.intercepts_, self._plan.dtype)
 
     def _gradient_norm(self) -> float:
         """Of the objective over the rows to train on."""

@@ -31,6 +31,11 @@ def let_interrupt() -> None:
         raise KeyboardInterrupt
 
 
+def is_in_worker() -> bool:
+    """Whether this thread is one of `fit_many`, or of an executor's worker."""
+    return hasattr(_worker, "interrupted") or hasattr(_worker, "remote")
+
+
 def threads_for(n_jobs: int | None) -> int:
     """Return the threads that an estimator with this ``n_jobs`` may use here.
 

@@ -31,7 +31,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
  validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         As there, with the same defaults and effects.
     activation, solver, learning_rate, dropout, callbacks, n_jobs, progress, precision, engine,\
- sparse_update
+ sparse_update, comm
         As in `MLPClassifier`.
 
     Attributes
@@ -52,9 +52,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints(
-        neural_network.MLPRegressor
-    )
+    _parameter_constraints: ClassVar[dict[str, Any]] = constraints(neural_network.MLPRegressor)
     _numeric_targets: ClassVar[bool] = True
 
     def __init__(
@@ -91,6 +89,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         precision: str = "auto",
         engine: str = "auto",
         sparse_update: str = "exact",
+        comm: Any = None,
     ) -> None:
         store(self, locals())
 
