@@ -27,10 +27,9 @@ FLAGS = [
     "-fno-trapping-math",
     "-fno-strict-aliasing",
 ]
-if "-g" not in os.environ.get("CFLAGS", "").split():
-    FLAGS.append(
-        "-g0"
-    )  # Python's own flags may ask for what a debugger needs, most of a module's bytes
+if not any(flag.startswith("-g") for flag in os.environ.get("CFLAGS", "").split()):
+    # Python's own flags may ask for what a debugger needs, most of a module's bytes
+    FLAGS.append("-g0")
 KINDS = {
     "float32": [],
     "float64": [("FASTBP_FLOAT64", "1")],

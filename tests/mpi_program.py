@@ -1,6 +1,7 @@
 """What `test_mpi.py` runs under mpiexec: the first argument names a function of this file.
 
-What it returns on each rank, rank 0 prints as one line of JSON.
+What it returns on each rank, rank 0 prints as one line of JSON. What takes long to import is imported
+where it is used, as there are many ranks.
 """
 
 from __future__ import annotations
@@ -29,10 +30,7 @@ from engine_cases import (
     new_engine,
 )
 from mpi4py import MPI
-from scipy.sparse import csr_array
-from sklearn.base import clone
 from sparse_cases import sparse_case
-from test_stage_tables import SIZES, table_case
 
 import fastbp
 from fastbp.distributed import epochs
@@ -90,6 +88,8 @@ def engine_cases() -> dict[str, Callable[[int], Case]]:
                     (150, 50, 17, 3), *what, **own, threads=t, l2=l2, update=update
                 )[0]
             )
+    from test_stage_tables import SIZES, table_case
+
     for (i, sizes), dtype in product(enumerate(SIZES), DTYPES):
         cases[f"tables {i}, {dtype}"] = lambda t, sizes=sizes, dtype=dtype: table_case(
             sizes, dtype, rows=40, batch_size=17, weighted=True, dropout=0.2, l2=0.1, threads=t
@@ -168,6 +168,8 @@ def different_fits() -> list[str]:
         if not same or wanted.validation_loss != history.validation_loss:
             failed.append(name)
     sparse = np.where(RNG.random(X.shape) < 0.2, X, 0)
+    from scipy.sparse import csr_array
+
     for density, rows in (("sparse", csr_array(sparse)), ("hardly sparse", csr_array(X))):
         alone, together = network(), network()
         alone.fit(rows, Y, **OPTIONS)
@@ -202,6 +204,8 @@ def estimators() -> dict[str, tuple[type, dict[str, Any]]]:
 
 def outcome(model: Any, sparse: bool) -> list[Any]:
     """Of a fit and, where it can be, of one more epoch."""
+    from scipy.sparse import csr_array
+
     rows: Any = (
         csr_array(np.where(np.arange(X.size).reshape(X.shape) % 5 == 0, X, 0)) if sparse else X
     )
@@ -219,8 +223,15 @@ def outcome(model: Any, sparse: bool) -> list[Any]:
     return [found, [zlib.crc32(a.tobytes()) for a in (*model.coefs_, *model.intercepts_)]]
 
 
+def of_estimators() -> tuple[list[str], list[str]]:
+    """Both of what follows."""
+    return different_estimators(), refused_estimators()
+
+
 def different_estimators() -> list[str]:
     """Those whose fits are not those of one process; the random states are rank 0's."""
+    from sklearn.base import clone
+
     failed = []
     for (name, (kind, options)), sparse in product(estimators().items(), (False, True)):
         common = {"hidden_layer_sizes": (9, 7), "max_iter": 5} | options

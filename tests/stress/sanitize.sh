@@ -21,7 +21,7 @@ build() { # name, flags
         "$root/LICENSE" "$work/$1"
     cd "$work/$1"
     find fastbp -name '*.so' -delete -o -name 'engine.c' -delete
-    CC=gcc CFLAGS="$2 -g -fno-omit-frame-pointer" LDFLAGS="$2" FASTBP_OPTIMIZE=-O1 FASTBP_REQUIRE_NATIVE=1 \
+    CC=gcc CFLAGS="$2 -g1 -fno-omit-frame-pointer" LDFLAGS="$2" FASTBP_OPTIMIZE=-O1 FASTBP_REQUIRE_NATIVE=1 \
         "$python" setup.py -q build_ext --inplace >build.log 2>&1 || { tail build.log; exit 1; }
 }
 
