@@ -19,7 +19,7 @@ from statistics import median
 import numpy as np
 
 import fastbp
-from benchmarks import cases, interleave, peak, tables
+from benchmarks import cases, interleave, modes, peak, tables
 from benchmarks.cases import Case
 from fastbp import activations, engines, losses, optimizers
 from fastbp.engines import Plan
@@ -91,27 +91,19 @@ def timer(point: Point, case: Case, threads: int, engine: str) -> Callable[[], f
     made = engines.create(plan, engine)
     made.set_parameters(cases.parameters(case))
     X, y = cases.data(case)
-    if point.predict:
-        out = np.empty((case.rows, case.layer_sizes[-1]), case.dtype)
-
-        def once() -> None:
-            made.forward(X, out)
-    else:
-        order = cases.orders(case, 1)[0]
-        rates, values = np.full(case.steps, 1e-6), np.empty(case.steps)
-
-        def once() -> None:
-            made.epoch(X, y, None, order, rates, values)
+    if not point.predict:
+        return modes.trainer(made, case, (X, y), SECONDS)
+    out = np.empty((case.rows, case.layer_sizes[-1]), case.dtype)
 
     def times(count: int) -> float:
         start = time.perf_counter()
         for _ in range(count):
-            once()
-        return (time.perf_counter() - start) / (count * case.steps)
+            made.forward(X, out)
+        return (time.perf_counter() - start) / count
 
     times(1)
-    count = interleave.repetitions(times(1) * case.steps, SECONDS)
-    times(3 * count)  # threads find out how many of them pay
+    count = interleave.repetitions(times(1), SECONDS)
+    times(count)
     return lambda: times(count)
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +29,13 @@ from fastbp.training import (
     Floats,
     Order,
     call_all,
+    epochs_by,
     mean_loss,
     norm,
+    on_root,
     run,
     run_epoch,
+    together,
     wants_gradient_norm,
 )
 
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoints", "NetworkFit", "fit", "step"]
 
 Array = NDArray[Any]
-T = TypeVar("T")
 
 
 def fit(model: MLP, X: Any, y: Any, ranks: Ranks | None, **options: Any) -> History:
@@ -81,7 +82,7 @@ def _train(model: MLP, request: Request, ranks: Ranks | None) -> History:
                 kept_data = _of_all(ranks.gather(kept_data))
         generator = model._generator
         if (resume := request.resume) is not None:
-            kept, resumed = _on_root(
+            kept, resumed = on_root(
                 ranks,
                 lambda: checkpoints.read(
                     resume,
@@ -92,12 +93,12 @@ def _train(model: MLP, request: Request, ranks: Ranks | None) -> History:
                     request.steps,
                 ),
             )
-            with _together(ranks):
+            with together(ranks):
                 check_epochs(request.epochs, resumed.history, resume)
             plan = replace(plan, seed=resumed.seed)
             generator = checkpoints.make_generator(resumed.generator_at_start)
         at_start = generator.bit_generator.state
-        with _together(ranks):
+        with together(ranks):
             if request.checkpoint is not None:
                 checkpoints.make_generator(at_start)  # one that a file cannot hold fails here
             rows = np.arange(request.total)
@@ -159,15 +160,6 @@ def _of_all(each: list[dict[str, str | None]]) -> dict[str, str | None]:
         name: None if of_root is None else " ".join(str(found[name]) for found in each)
         for name, of_root in each[0].items()
     }
-
-
-def _on_root(ranks: Ranks | None, work: Callable[[], T]) -> T:
-    """What `work` returns, on rank 0 if there are several."""
-    return work() if ranks is None else ranks.from_root(work)
-
-
-def _together(ranks: Ranks | None) -> AbstractContextManager[None]:
-    return nullcontext() if ranks is None else ranks.together()
 
 
 def check_epochs(epochs: int, done: History, path: str | os.PathLike[str]) -> None:
@@ -296,23 +288,24 @@ class NetworkFit:
             order = model._generator.permutation(self.rows) if self.shuffle else self.rows
         rates = self.rates()
         where = f"epoch {history.epochs + 1} of {self.epochs}"
-        epoch = step(model._holder, self.plan, self.data, order, rates, where, self.run_epoch)
+        epoch = step(
+            model._holder,
+            self.plan,
+            self.data,
+            order,
+            rates,
+            where,
+            epochs_by(self.ranks, self.own),
+        )
         history.loss.append(mean_loss(epoch.losses, self.plan.batch_size, order, weight))
         history.learning_rate.append(float(rates[-1]))
         history.seconds.append(epoch.seconds)
         history.samples_per_second.append(len(order) / epoch.seconds)
 
-    def run_epoch(self, engine: Engine, data: Data, order: Order, rates: Floats) -> Epoch:
-        if self.ranks is None:
-            return run_epoch(engine, data, order, rates)
-        from fastbp.distributed import epochs
-
-        return epochs.run_epoch(self.ranks, engine, data, order, rates, self.own)
-
     def validate(self) -> float:
         if self.held_out is not None:
             history, holder = self.history, self.model._holder
-            loss, score = _on_root(self.ranks, self._measure)
+            loss, score = on_root(self.ranks, self._measure)
             history.validation_loss.append(loss)
             history.validation_score.append(score)
             if self.stopping is not None and self.best is None and not np.isfinite(loss):
@@ -348,7 +341,7 @@ class NetworkFit:
 
     def call_back(self) -> bool:
         holder = self.model._holder
-        stop, parameters = _on_root(self.ranks, self._call_all)
+        stop, parameters = on_root(self.ranks, self._call_all)
         if parameters is not None:  # one of them may have set some
             with holder.lock:
                 if self.ranks is not None and self.ranks.rank > 0:
@@ -380,7 +373,7 @@ class NetworkFit:
     def save(self) -> None:
         file, history = self.checkpoints, self.history
         if file is not None and (history.stopped or history.epochs % file.every == 0):
-            _on_root(self.ranks, lambda: self._write(file))
+            on_root(self.ranks, lambda: self._write(file))
 
     def _write(self, file: Checkpoints) -> None:
         history = self.history

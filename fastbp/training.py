@@ -6,12 +6,13 @@ the rows' order and the rates come from, what is recorded and told) they say in 
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +21,26 @@ from fastbp.engines import Engine, Rows
 from fastbp.history import History
 from fastbp.stopping import Stopping
 
+if TYPE_CHECKING:
+    from fastbp.distributed.epochs import OwnRows
+    from fastbp.distributed.ranks import Ranks
+
 __all__ = [
     "Callback",
     "Epoch",
     "Fit",
     "call_all",
+    "epochs_by",
     "mean_loss",
     "norm",
+    "on_root",
     "run",
     "run_epoch",
+    "together",
     "wants_gradient_norm",
 ]
 
+T = TypeVar("T")
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Order = NDArray[np.int64]
@@ -59,6 +68,27 @@ def run_epoch(engine: Engine, data: Data, order: Order, rates: Floats) -> Epoch:
     applied = engine.epoch(*data, order, rates, losses, penalties)
     seconds = max(time.perf_counter() - start, 1e-9)  # a clock may be coarse
     return Epoch(losses, penalties, applied, seconds)
+
+
+def epochs_by(
+    ranks: Ranks | None, own: OwnRows | None = None
+) -> Callable[[Engine, Data, Order, Floats], Epoch]:
+    """`run_epoch`, or how ranks share it; `own` where each has some rows."""
+    if ranks is None:
+        return run_epoch
+    from fastbp.distributed import epochs
+
+    return functools.partial(epochs.run_epoch, ranks, rows=own)
+
+
+def on_root(ranks: Ranks | None, work: Callable[[], T]) -> T:
+    """What `work` returns, on rank 0 if there are several."""
+    return work() if ranks is None else ranks.from_root(work)
+
+
+def together(ranks: Ranks | None) -> AbstractContextManager[None]:
+    """What one of several ranks raises in here is raised on all."""
+    return nullcontext() if ranks is None else ranks.together()
 
 
 def mean_loss(losses: Floats, batch_size: int, order: Order, weight: Array | None) -> float:

@@ -11,7 +11,6 @@ import sys
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
-from contextlib import nullcontext
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -56,7 +55,7 @@ from fastbp.plan import Plan
 from fastbp.rows import Data
 from fastbp.schedules import Schedule
 from fastbp.stages import UPDATES, dense
-from fastbp.training import run
+from fastbp.training import run, together
 
 if TYPE_CHECKING:
     from fastbp.distributed.ranks import Ranks
@@ -153,7 +152,7 @@ class BaseMLP(EstimatorExports, CallbackSupportMixin, BaseEstimator):  # type: i
     ) -> Self:
         with joined(self) as ranks:
             draws = None if ranks is None else draws_of_all(ranks, self.random_state)
-            with nullcontext() if ranks is None else ranks.together():
+            with together(ranks):
                 make_plan, data, stratify, draws, callbacks = self._prepare(
                     X, y, sample_weight, draws, incremental=incremental, task=task
                 )

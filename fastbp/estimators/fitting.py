@@ -21,13 +21,12 @@ from fastbp.plan import Plan
 from fastbp.rows import Data, epoch_of, gradient_of, loss_of, outputs_of
 from fastbp.stopping import Stopping
 from fastbp.training import (
-    Epoch,
-    Floats,
     Order,
     call_all,
+    epochs_by,
     mean_loss,
     norm,
-    run_epoch,
+    on_root,
     wants_gradient_norm,
 )
 
@@ -118,7 +117,7 @@ class EstimatorFit:
         holder = self._solver.holder
         with holder.lock, holder.changing():
             engine = self._engine()
-            epoch = epoch_of(engine, self._data, order, rates, self._run_epoch)
+            epoch = epoch_of(engine, self._data, order, rates, epochs_by(self._ranks))
             if epoch.applied < len(rates):  # scikit-learn goes on; with what is not finite
                 engine.set_parameters([np.full(s, np.nan, plan.dtype) for s in plan.shapes])
         steps = epoch.losses
@@ -143,13 +142,6 @@ class EstimatorFit:
             print(line, end="", file=sys.stderr, flush=True)
         if not (np.isfinite(loss) or all(map(all_finite, holder.parameters))):
             self.history.stopped = "diverged"
-
-    def _run_epoch(self, engine: Engine, data: Data, order: Order, rates: Floats) -> Epoch:
-        if self._ranks is None:
-            return run_epoch(engine, data, order, rates)
-        from fastbp.distributed import epochs
-
-        return epochs.run_epoch(self._ranks, engine, data, order, rates, None)
 
     def validate(self) -> float:
         """Minus the score, or the loss where there is no validation."""
@@ -198,8 +190,7 @@ class EstimatorFit:
 
     def call_back(self) -> bool:
         """Run the callbacks on the estimator, whose coefficients they may change."""
-        work = self._call_all
-        stop, parameters = work() if self._ranks is None else self._ranks.from_root(work)
+        stop, parameters = on_root(self._ranks, self._call_all)
         if parameters is not None:
             self._solver.holder.parameters = parameters
         if stop:
