@@ -1,8 +1,8 @@
 """Passes of an engine over rows of either kind, dense or sparse, and which kind of engine takes them.
 
 An engine whose first stage is Sparse takes sparse rows (`fastbp.csr.CSR`) as they are. Where the plan
-has a Dense one (engines and precisions that lack Sparse, and X that is hardly sparse), they are made
-dense some at a time.
+has a Dense one (engines that lack Sparse, and X that is hardly sparse), they are made dense some at a
+time.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from engine_cases import (
 )
 
 from fastbp import activations, losses
-from fastbp.engines import jit, native
+from fastbp.engines import jit
 from fastbp.optimizers import AdamW
 from fastbp.plan import Plan
 from fastbp.stages import Dense, Factors, Heads, Members
@@ -248,6 +248,3 @@ def test_engines_that_lack_it_say_so() -> None:
     plan = replace(tabm_case(SIZES[3], "float32").plan, dtype="float32")
     if jit.available():
         assert "no stage of kind Members" in str(jit.lacks(plan))
-    if native.available():
-        wide = replace(tabm_case((2, 64, 64, 2), "float32").plan, dtype="float32", precision="bf16")
-        assert "for Dense stages only" in str(native.lacks(wide))

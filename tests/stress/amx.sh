@@ -30,4 +30,4 @@ if [ $module != $place ]; then
     mv fastbp/engines/native/$module/engine.*.so fastbp/engines/native/$place
 fi
 PYTHONPATH=$work "$python" -m pytest -q -p no:cacheprovider -k "not reference" \
-    tests/test_engine_bf16.py tests/test_bf16.py
+    tests/test_engine_bf16.py tests/test_stage_bf16.py tests/test_bf16.py

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from fastbp._validation import nearest_name
 from fastbp.engines import jit
-from fastbp.stages import Dense
 
 if TYPE_CHECKING:
     from fastbp.activations import Activation
@@ -159,8 +158,6 @@ def lacks(plan: Plan) -> str | None:
     if users and not jit.available():
         names = ", ".join(users)
         return f"needs Numba for functions written in Python (here {names}): {jit.reason()}"
-    if plan.precision and not all(type(stage) is Dense for stage in plan.stages):
-        return f"has precision {plan.precision!r} for Dense stages only; engine 'reference' has"
     return None
 
 

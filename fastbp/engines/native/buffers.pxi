@@ -52,7 +52,7 @@ cdef int64_t lay_out(Net* net, char* base) noexcept nogil:
     for l in range(net.plan.layers):
         layer = &net.layer[l]
         layer.w = <real*> take(base, &used, weights_bytes(layer))
-        if HALF:
+        if rounds(layer):
             layer.w_pairs = <operand*> take(base, &used, panels_of(layer.n_out) * pair_rows(layer.n_in) * panel // 2)
         if l > 0:
             set_mirror(layer, take(base, &used, mirror_bytes(layer)))
@@ -82,21 +82,22 @@ cdef int64_t lay_out_rows(Net* net, int64_t stride, bint inputs, char* base) noe
     cdef int64_t used = 0, l, panel = PANEL * sizeof(real)
     cdef Layer* layer
     cdef real* v = NULL
-    if not (HALF or is_sparse(net)):
+    if not (rounds(&net.layer[0]) or is_sparse(net)):
         v = <real*> take(base, &used, panels_of(net.layer[0].n_in + 1) * stride * panel)
     if net.cut.two_barriers:
         net.buffers.parts = <real*> take(base, &used, panels_of(net.layer[0].n_out) * stride * panel)
     for l in range(net.plan.layers):
         layer = &net.layer[l]
         layer.v_in = v
-        if HALF:
+        v = NULL
+        if rounds(layer):
             half_lay_out(layer, stride, base, &used)
-        if not HALF or l == net.plan.layers - 1:
+        if has_panels(net, l):
             v = <real*> take(base, &used, panels_of(layer.n_out + 1) * stride * panel)
-            layer.v = v
-            layer.delta = v
+        layer.v = v
+        layer.delta = v
         if l < net.plan.layers - 1:
-            if not HALF:
+            if has_panels(net, l):
                 layer.delta = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
             if layer.kind == BLEND:  # it has its dropout there too, if it has no activation
                 layer.bend = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
@@ -159,10 +160,10 @@ cdef void set_ones(Net* net, int64_t l) noexcept nogil:
     cdef int64_t c, r, chunk = panels_of(layer.n_in + 1) * PANEL * PANEL
     if layer.n_in % PANEL != 0 or layer.kind == SPARSE:
         return
-    if not HALF and l > 0:  # the gather writes v⁰'s
+    if layer.v_in != NULL and l > 0:  # the gather writes v⁰'s
         for r in range(net.buffers.stride):
             layer.v_in[(layer.n_in * net.buffers.stride) + r * PANEL] = 1
-    for c in range((net.buffers.stride - 1) // PANEL if HALF else 0):  # v_columns is the only operand that needs it
+    for c in range((net.buffers.stride - 1) // PANEL if rounds(layer) else 0):  # v_columns is the only operand that needs it
         for r in range(PANEL):
             layer.v_columns[c * chunk + layer.n_in * PANEL + r] = HALF_ONE
 

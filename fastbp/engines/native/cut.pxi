@@ -23,7 +23,8 @@ cdef void choose_cut(Net* net) noexcept nogil:
         whole = whole and net.layer[l].kind != PERIODIC and net.layer[l].kind != LOOKUP
     cut.unit = PANEL if HALF else 1
     for l in range(net.plan.layers):
-        cut.unit = max(cut.unit, net.layer[l].members)  # all that have members have as many
+        while net.layer[l].members > 0 and cut.unit % net.layer[l].members != 0:  # all that have some have as many
+            cut.unit += PANEL if HALF else 1
     cut.block = HALF_BLOCK if HALF else ROW_BLOCK
     cut.block = max(cut.block // cut.unit, <int64_t> 1) * cut.unit
     cut.step_at_once = plain and net.plan.clip_norm == 0 and not HALF

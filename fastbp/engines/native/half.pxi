@@ -10,7 +10,7 @@
 #   w_pairs   Wˡ    [P_out][n_in/2][PANEL][2]      pairs       forward
 #   wt_pairs  Wˡᵀ   [P_in][n_out/2][PANEL][2]      pairs       backward-data
 #
-# The bias is float32 and starts the sums; its node, the feature n_in = 1, is there for the weight gradient
+# Beside a stage of another kind v and δ are panels, too (has_panels): that stage rounds nothing. The bias is float32 and starts the sums; its node, the feature n_in = 1, is there for the weight gradient
 # only. Samples past the minibatch's last are zeros as far as pairs are summed, and so are features past a
 # layer's last. Threads own whole chunks. The master weights w and the optimizer's state are those of the
 # other modules.
@@ -74,6 +74,20 @@ cdef void write_deltas(Net* net, Layer* layer, int64_t p, int64_t first, int64_t
         store_pairs(out + (r + 1) * PANEL, pack(low[0], low[1]))
 
 
+cdef void round_values(Net* net, Layer* layer, int64_t p, int64_t first, int64_t rows, const real* v) noexcept nogil:
+    """The same of any number of rows."""
+    cdef int64_t c
+    for c from 0 <= c < rows by PANEL:
+        write_values(net, layer, p, first + c, min(<int64_t> PANEL, rows - c), v + c * PANEL)
+
+
+cdef void round_deltas(Net* net, Layer* layer, int64_t p, int64_t first, int64_t rows, const real* delta) noexcept nogil:
+    """The same of any number of rows."""
+    cdef int64_t c
+    for c from 0 <= c < rows by PANEL:
+        write_deltas(net, layer, p, first + c, min(<int64_t> PANEL, rows - c), delta + c * PANEL)
+
+
 cdef void half_gather(Net* net, const Minibatch* batch, int64_t first, int64_t last) noexcept nogil:
     """The samples' rows of X, a chunk at a time."""
     cdef Layer* layer = &net.layer[0]
@@ -113,42 +127,43 @@ cdef void half_multiply(const Net* net, int64_t rows, const operand* a, int64_t 
 cdef void half_forward(Net* net, const Minibatch* batch, int64_t l, const Share* share) noexcept nogil:
     """vˡ = φ(Wˡ vˡ⁻¹): a share of the samples and panels."""
     cdef Layer* layer = &net.layer[l]
-    cdef int64_t K = pair_rows(layer.n_in), p, r, c, rows
-    cdef bint top = l == net.plan.layers - 1
+    cdef int64_t K = pair_rows(layer.n_in), p, r, rows
     cdef real* z
     for p in range(share.p, share.end):
         for r from share.first <= r < share.last by HALF_BLOCK:
             rows = min(<int64_t> HALF_BLOCK, share.last - r)
-            z = layer.v + (p * net.buffers.stride + r) * PANEL if top else half_panel_of(net, batch)
+            z = half_panel_of(net, batch) if layer.v == NULL else layer.v + (p * net.buffers.stride + r) * PANEL
             half_multiply(net, rows, layer.v_rows + r * PANEL, K, layer.w_pairs, layer.n_out, p,
                           layer.w + (p * layer.rows + layer.n_in) * PANEL, z)
-            if not top:
-                activate_panel(net, batch, l, p, r, r + rows, z)
-                for c from 0 <= c < rows by PANEL:
-                    write_values(net, layer + 1, p, r + c, min(<int64_t> PANEL, rows - c), z + c * PANEL)
+            if l == net.plan.layers - 1:
+                continue
+            activate_panel(net, batch, l, p, r, r + rows, z)
+            if rounds(layer + 1):
+                round_values(net, layer + 1, p, r, rows, z)
 
 
 cdef void write_output_deltas(Net* net, int64_t first, int64_t last) noexcept nogil:
     """δᴸ, which loss_rows leaves in float32, into operands."""
     cdef Layer* top = top_layer(net)
-    cdef int64_t p, c
+    cdef int64_t p
     for p in range(panels_of(top.n_out)):
-        for c from first <= c < last by PANEL:
-            write_deltas(net, top, p, c, min(<int64_t> PANEL, last - c),
-                         top.delta + (p * net.buffers.stride + c) * PANEL)
+        round_deltas(net, top, p, first, last - first, top.delta + (p * net.buffers.stride + first) * PANEL)
 
 
 cdef void half_backward(Net* net, const Minibatch* batch, int64_t l, const Share* share) noexcept nogil:
     """δˡ⁻¹ = φ'(zˡ⁻¹) ⊙ Wˡᵀ δˡ, at the input without φ': a share of the samples and panels."""
     cdef Layer* layer = &net.layer[l]
     cdef Layer* below = &net.layer[l - 1] if l > 0 else NULL
-    cdef int64_t K = pair_rows(layer.n_out), p, r, c, i, rows, at
+    cdef int64_t K = pair_rows(layer.n_out), p, r, i, rows, at
     cdef real* delta
     for p in range(share.p, share.end):
         for r from share.first <= r < share.last by HALF_BLOCK:
             rows = min(<int64_t> HALF_BLOCK, share.last - r)
             at = (p * net.buffers.stride + r) * PANEL
-            delta = half_panel_of(net, batch) if l > 0 else net.buffers.delta_input + at
+            if l == 0:
+                delta = net.buffers.delta_input + at
+            else:
+                delta = half_panel_of(net, batch) if below.delta == NULL else below.delta + at
             half_multiply(net, rows, layer.d_rows + r * PANEL, K, layer.wt_pairs, layer.n_in, p, NULL, delta)
             if l == 0:
                 continue
@@ -161,8 +176,8 @@ cdef void half_backward(Net* net, const Minibatch* batch, int64_t l, const Share
                 for i from 0 <= i < rows * PANEL by LANES:
                     store(delta + i, derivative(below.activation, below.a, unpack(layer.v_rows + at + i))
                           * load(delta + i))
-            for c from 0 <= c < rows by PANEL:
-                write_deltas(net, below, p, r + c, min(<int64_t> PANEL, rows - c), delta + c * PANEL)
+            if rounds(below):
+                round_deltas(net, below, p, r, rows, delta)
 
 
 cdef inline void fetch_half(const Net* net, const Task* task) noexcept nogil:

@@ -10,7 +10,7 @@ cdef void take_inputs(Net* net, const Minibatch* batch, int64_t first, int64_t l
     A row of weight 0 says nothing, whatever is in it: it is taken as 0, as 0 times infinity would be NaN in
     the weight gradient.
     """
-    if HALF:
+    if rounds(&net.layer[0]):
         half_gather(net, batch, first, last)
     elif not (batch.begun or is_sparse(net)):
         gather(net, batch, first, last)
@@ -19,15 +19,18 @@ cdef void take_inputs(Net* net, const Minibatch* batch, int64_t first, int64_t l
 cdef void forward_layer(Net* net, const Minibatch* batch, int64_t l, const Share* share) noexcept nogil:
     """vˡ = φ(zˡ), for the output layer f = zᴸ: a share of the rows and panels."""
     cdef int64_t p = share.p, next
-    if HALF:
+    cdef real* v
+    if rounds(&net.layer[l]):
         half_forward(net, batch, l, share)
         return
     while p < share.end:
         next = forward_panels(net, batch, l, share, p)
         if l < net.plan.layers - 1:
             while p < next:
-                activate_panel(net, batch, l, p, share.first, share.last,
-                               net.layer[l].v + (p * net.buffers.stride + share.first) * PANEL)
+                v = net.layer[l].v + (p * net.buffers.stride + share.first) * PANEL
+                activate_panel(net, batch, l, p, share.first, share.last, v)
+                if rounds(&net.layer[l + 1]):
+                    round_values(net, &net.layer[l + 1], p, share.first, share.last - share.first, v)
                 p += 1
         p = next
 
@@ -72,9 +75,9 @@ cdef void backward_layer(Net* net, const Minibatch* batch, int64_t l, const Shar
     cdef Layer* below = &net.layer[l - 1] if l > 0 else NULL
     cdef real* out = below.delta if l > 0 else net.buffers.delta_input
     cdef double p_drop = dropout_of(below, batch) if l > 0 else 0
-    cdef bint kept = l > 0 and below.slope != NULL and (below.activation >= SILU or p_drop > 0)
+    cdef bint kept = l > 0 and below.slope != NULL and (below.activation >= SILU or p_drop > 0 or HALF)
     cdef int64_t p = share.p, next, at, n = (share.last - share.first) * PANEL
-    if HALF:
+    if rounds(&net.layer[l]):
         half_backward(net, batch, l, share)
         return
     while p < share.end:
@@ -86,6 +89,8 @@ cdef void backward_layer(Net* net, const Minibatch* batch, int64_t l, const Shar
             elif l > 0:
                 backward(below.activation, below.a, kept_scale(p_drop), below.v + at, out + at, n,
                          step_of(below.n_out, p))
+            if l > 0 and rounds(below):
+                round_deltas(net, below, p, share.first, share.last - share.first, out + at)
             p += 1
 
 
@@ -196,7 +201,7 @@ cdef inline void back_to(Net* net, const Minibatch* batch, int64_t lowest, int64
     share.first = first
     share.last = last
     share.p = 0
-    if HALF:
+    if rounds(top_layer(net)):
         write_output_deltas(net, first, last)
     for l in range(net.plan.layers - 1, lowest - 1, -1):
         share.end = panels_of(net.layer[l].n_in)
@@ -312,7 +317,7 @@ cdef void row_phase_by_columns(Net* net, const Minibatch* batch, bint back) noex
     loss_rows(net, batch, first, last, room_for_outputs(net, thread))
     if not back:
         return
-    if HALF:
+    if rounds(top_layer(net)):
         write_output_deltas(net, first, last)
     share.first = 0
     share.last = batch.count

@@ -44,6 +44,17 @@ cdef inline int64_t flops_of(const Layer* layer, int64_t l) noexcept nogil:
     return (4 if l == 0 else 6) * layer.weights * layer.n_out
 
 
+cdef inline bint rounds(const Layer* layer) noexcept nogil:
+    """Whether it multiplies bf16 operands: in the bf16 modules Dense does, and nothing else."""
+    return HALF and layer.kind == DENSE
+
+
+cdef inline bint has_panels(const Net* net, int64_t l) noexcept nogil:
+    """Whether v and δ of the layer lie in panels, as a stage below or above them wants; not so where both multiply
+    bf16 operands."""
+    return l == net.plan.layers - 1 or not (rounds(&net.layer[l]) and rounds(&net.layer[l + 1]))
+
+
 cdef inline bint all_dense(const Net* net) noexcept nogil:
     """Whether the cuts that are made for Dense stages apply."""
     cdef int64_t l
@@ -94,7 +105,7 @@ cdef inline int64_t backward_panels(const Net* net, int64_t l, real* out, const 
 cdef inline void gradient_tile(const Net* net, const Minibatch* batch, const Task* task, real* g, bint add
                                ) noexcept nogil:
     """g = the task's tile of the gradient, summed over the minibatch's rows; with add g += it."""
-    if HALF:
+    if rounds(&net.layer[task.layer]):
         half_gradient(net, batch, task, g, add)
     elif net.layer[task.layer].kind == SCALE or net.layer[task.layer].kind == BLEND:
         scale_gradient(net, batch, task, g, add)
@@ -123,16 +134,14 @@ cdef inline bint step_tile(const Net* net, const Minibatch* batch, const Task* t
 
 cdef int64_t mirror_bytes(const Layer* layer) noexcept nogil:
     """Of the form that goes down to the layer's inputs, which the first has for the Jacobian only."""
-    if HALF:
-        return half_mirror_bytes(layer)
-    if layer.kind == DENSE:
-        return dense_mirror_bytes(layer)
-    return 0
+    if layer.kind != DENSE:
+        return 0
+    return half_mirror_bytes(layer) if HALF else dense_mirror_bytes(layer)
 
 
 cdef inline void mirror_tile(const Net* net, int64_t l, int64_t j, int64_t k, bint down) noexcept nogil:
     """The tile of input panel k and output panel j of w into its mirrors, with `down` also the one of mirror_bytes."""
-    if HALF:
+    if rounds(&net.layer[l]):
         half_mirror(net, l, j, k, down)
     elif down and net.layer[l].kind == DENSE:
         dense_mirror(&net.layer[l], j, k)

@@ -1,6 +1,7 @@
 """Sparse: Dense, z = W [v; 1], where v is rows of X of which only the nonzeros are there (CSR).
 
-A nonzero x of column k adds x W[:, k] to its row's z, and x δ to column k of the gradient.
+A nonzero x of column k adds x W[:, k] to its row's z, and x δ to column k of the gradient. No matmul: in
+precision "bf16" nothing is rounded.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.csr import CSR
-from fastbp.engines.reference.dense import backward, round_to_bf16
 from fastbp.stages import Sparse
 
 __all__ = ["backward", "forward", "gradient", "touched", "without"]
@@ -23,23 +23,23 @@ Parameters = list[Array]
 def forward(stage: Sparse, parameters: Parameters, v: CSR, *, bf16: bool) -> Array:
     """z = b + Σ x W[:, k] over the row's nonzeros."""
     (W,) = parameters
-    weights, x = W[:, :-1].T, v.values
-    if bf16:
-        weights, x = round_to_bf16(weights.copy()), round_to_bf16(x)
     z: Array = np.tile(W[:, -1], (len(v), 1))
-    np.add.at(z, v.rows(), x[:, None] * weights[v.columns])
+    np.add.at(z, v.rows(), v.values[:, None] * W[:, :-1].T[v.columns])
     return z
+
+
+def backward(stage: Sparse, parameters: Parameters, v: CSR, delta: Array, *, bf16: bool) -> Array:
+    """∂ℓ/∂v = Wᵀ δ, W without its bias column; of any number of δ in the last axis."""
+    into: Array = delta @ parameters[0][:, :-1]
+    return into
 
 
 def gradient(
     stage: Sparse, parameters: Parameters, v: CSR, delta: Array, *, bf16: bool
 ) -> Parameters:
     """∇_W ℓ: column k is Σ x δ over the nonzeros of that column, the last one Σ δ over the rows."""
-    x = v.values
-    if bf16:
-        x, delta = round_to_bf16(x), round_to_bf16(delta)
     g = np.zeros((v.shape[1] + 1, delta.shape[1]), delta.dtype)
-    np.add.at(g, v.columns, x[:, None] * delta[v.rows()])
+    np.add.at(g, v.columns, v.values[:, None] * delta[v.rows()])
     g[-1] = delta.sum(axis=0)
     return [g.T]
 
