@@ -36,7 +36,7 @@ from fastbp.tabular.training import Data, Job, Member, Rows, train_all
 __all__ = ["BaseTabular", "Listener"]
 
 Array = NDArray[Any]
-MEMBERS = 8
+MEMBERS = 6
 
 
 class Listener:

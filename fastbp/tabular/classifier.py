@@ -52,7 +52,7 @@ class TabularClassifier(
         What is to be good. It decides which epoch is best (for "roc_auc" the log-loss does, which says
         nearly the same with less noise), and whether labels are smoothed (for "accuracy").
     n_members : int or None
-        Networks to be averaged, each with its own first values, order and validation rows. None: 8, or
+        Networks to be averaged, each with its own first values, order and validation rows. None: 6, or
         1 with `n_folds`. Of "tabm" and "tabm-mini" the members that share weights, which are one
         entry of `members_`; None: 16.
     n_folds : int or None
