@@ -50,6 +50,9 @@ VARIATIONS: dict[str, Callable[[bool, int], Any]] = {
     "fastbp 8 × 64, narrow, batch 128": _variation(
         epochs=64, n_members=8, hidden_layer_sizes=NARROW, batch_size=128
     ),
+    "fastbp 16 × 64, narrow, batch 128": _variation(
+        epochs=64, n_members=16, hidden_layer_sizes=NARROW, batch_size=128
+    ),
     "fastbp 6 × 64, narrow, batch 128": _variation(
         epochs=64, n_members=6, hidden_layer_sizes=NARROW, batch_size=128
     ),

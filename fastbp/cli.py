@@ -203,7 +203,8 @@ def _add_training(add: Callable[..., Any]) -> None:
         "--time-limit",
         type=float,
         metavar="SECONDS",
-        help="that training may take: fewer networks, shorter trainings (not with --model plain)",
+        help="that training may take: as many networks as that is enough for, up to 16, or two with "
+        "shorter trainings (not with --model plain)",
     )
     add(
         "--hidden",

@@ -440,6 +440,10 @@ def test_as_many_members_as_nobody_asks_for() -> None:
     assert len(fastbp.TabularClassifier(n_folds=3, **quick).fit(X, label).members_) == 3
     again = fastbp.TabularClassifier(n_folds=3, n_members=2, **quick).fit(X, label)
     assert len(again.members_) == 6
+    timed = fastbp.TabularClassifier(time_limit=600, **quick)
+    assert len(timed.fit(X, label).members_) == 16
+    assert len(clone(timed).set_params(n_folds=3).fit(X, label).members_) == 3
+    assert len(clone(timed).set_params(n_members=2).fit(X, label).members_) == 2
 
 
 def test_a_time_limit_is_kept_and_said() -> None:
@@ -448,7 +452,7 @@ def test_a_time_limit_is_kept_and_said() -> None:
     model = fastbp.TabularClassifier(time_limit=2.0, random_state=0).fit(X, label)
     # Asserted is that it ends, hundreds of times sooner than without a limit on a slow machine.
     assert time.monotonic() - start < 120
-    assert any(note.startswith("time_limit:") for note in model.notes_) or len(model.members_) == 6
+    assert any(note.startswith("time_limit:") for note in model.notes_) or len(model.members_) == 16
     assert model.score(X, label) > 0.6
 
 

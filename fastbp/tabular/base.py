@@ -36,7 +36,7 @@ from fastbp.tabular.training import Data, Job, Member, Rows, train_all
 __all__ = ["BaseTabular", "Listener"]
 
 Array = NDArray[Any]
-MEMBERS = 6
+MEMBERS, MEMBERS_IN_TIME = 6, 16  # by default; and at most, where there is a time limit
 
 
 class Listener:
@@ -284,9 +284,11 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
 
     def _sized(self, recipe: Recipe, stages: Any, rows: int) -> tuple[int, Recipe]:
         """How many members for how many epochs; both fewer where the table is large."""
-        members = self.n_members or (MEMBERS if self.n_folds is None else 1)
-        if recipe.members:  # they are of one network
-            members = 1
+        timed = self.time_limit is not None
+        alone = recipe.members or (self.n_members is None and self.n_folds is not None)
+        members = 1 if alone else self.n_members or (MEMBERS_IN_TIME if timed else MEMBERS)
+        if timed:  # the clock will say
+            return members, recipe
         folds = self.n_folds or 1
         found, epochs = recipes.for_size(
             recipe,

@@ -61,8 +61,8 @@ class TabularClassifier(
         Share of the rows for validation where there are neither folds nor an `eval_set`; 0: none, and
         the last epoch is taken.
     time_limit : float or None
-        Seconds that `fit` may take: fewer members and then shorter trainings; `notes_` says what was
-        trained.
+        Seconds that `fit` may take: as many members as there is time for (`n_members`, or 16), or two
+        with shorter trainings; `notes_` says what was trained.
     calibrate : bool
         Have a temperature, found on the rows of validation, sharpen or soften the probabilities.
     class_weight : "balanced", dict or None
