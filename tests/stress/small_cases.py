@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import pickle
+import sys
+from pathlib import Path
 
 import numpy as np
 
 import fastbp
 from fastbp import activations, losses
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from engine_cases import everything, make_engine
+from test_stage_bf16 import MAKE, rounded
 
 GENERATOR = np.random.default_rng(0)
 
@@ -40,8 +47,16 @@ def main() -> None:
         model.loss(X, y, weight)
         model.gradient(X, y, weight)
         model.jacobian(X[:3])
-        fastbp.MLP.__setstate__(fastbp.MLP.__new__(fastbp.MLP), model.__getstate__())
+        pickle.loads(pickle.dumps(model)).predict(X)
+    other_stages()
     print("small cases done")
+
+
+def other_stages() -> None:
+    """The kinds of stage that `MLP` does not use, sparse rows among them, in every kind of number."""
+    for name, make in MAKE.items():
+        for case in (make(dtype="float32"), make(dtype="float64"), rounded(name)):
+            everything(make_engine("native", case), case)
 
 
 if __name__ == "__main__":
