@@ -267,6 +267,62 @@ def refused_estimators() -> list[str]:
     return said
 
 
+def tabular() -> dict[str, Any]:
+    """Estimators for tables that ranks fit, by name."""
+    common = {"hidden_layer_sizes": (8,), "epochs": 3}
+    kinds = {"of five": (fastbp.TabularClassifier, {"n_members": 5, "calibrate": True})}
+    kinds |= {"of one": (fastbp.TabularClassifier, {"n_members": 1, "class_weight": "balanced"})}
+    kinds |= {"folds": (fastbp.TabularRegressor, {"n_folds": 2, "n_members": 2})}
+    kinds |= {"shared": (fastbp.TabularRegressor, {"model": "tabm-mini", "n_members": 2})}
+    kinds |= {"time": (fastbp.TabularClassifier, {"time_limit": 600.0, "epochs": 1})}
+    return {name: (kind, common | options) for name, (kind, options) in kinds.items()}
+
+
+def of_tabular() -> tuple[list[str], list[str], int]:
+    """Those whose fits are not those of one process; what is said of others; members in no time."""
+    from sklearn.base import clone
+
+    table = {"a": X[:, 0], "b": X[:, 1], "c": np.where(X[:, 2] > 0, "x", "y")}
+    failed = []
+    for name, (kind, options) in tabular().items():
+        seed = 5 if comm.rank == 0 else np.random.RandomState(comm.rank)
+        pair = kind(random_state=5, **options), clone(kind(random_state=seed, comm=comm, **options))
+        found = []
+        for model in pair:
+            y = Y if kind is fastbp.TabularClassifier else X[:, 3] + X[:, 0]
+            model.fit(table, y)
+            arrays = [p for m in model.members_ for p in m.parameters]
+            arrays += [model.oof_prediction_, np.asarray(model.predict(table))]
+            found.append([zlib.crc32(a.tobytes()) for a in arrays])
+        if found[0] != found[1]:
+            failed.append(name)
+    last = comm.rank == comm.size - 1
+    said = []
+    for options, rows in (
+        ({"comm": 3}, X),
+        ({"epochs": 3 if last else 4}, X),
+        ({}, X + last),
+        ({}, np.full_like(X, np.inf) if last else X),
+        ({"n_members": 0}, X),
+    ):
+        common = {"epochs": 2, "hidden_layer_sizes": (4,), "random_state": 0, "comm": comm}
+        model = fastbp.TabularClassifier(**(common | options))
+        try:
+            model.fit(rows, Y)
+            said.append("")
+        except (TypeError, ValueError) as error:
+            said.append(str(error))
+    hasty = fastbp.TabularClassifier(time_limit=1e-6, random_state=0, comm=comm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hasty.fit(X, Y)
+    digests = comm.allgather(
+        [zlib.crc32(p.tobytes()) for m in hasty.members_ for p in m.parameters]
+    )
+    assert all(d == digests[0] for d in digests)
+    return failed, said, len(hasty.members_)
+
+
 def other_engine(engine: str) -> tuple[bool, bool]:
     """Whether the bits are those of one process, and whether rank 0 says that nothing is won."""
     alone, together = network(engine=engine), network(engine=engine)

@@ -74,6 +74,23 @@ def test_bits_of_a_fit_are_those_of_one_process(ranks: int) -> None:
 
 
 @NATIVE
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_networks_for_tables_have_the_bits_of_one_process_or_are_refused(ranks: int) -> None:
+    wanted = [
+        "comm must be a communicator of mpi4py, got int",
+        f"the same epochs, but rank {ranks - 1} has 3 and rank 0 has 4",
+        "the same values of X",
+        "infinity",
+        "n_members must be an integer ≥ 1, got 0",
+    ]
+    for different, said, members in run(ranks, "of_tabular"):
+        assert not different
+        for text, part in zip(said, wanted, strict=True):
+            assert part in text
+        assert members >= 1
+
+
+@NATIVE
 def test_estimators_have_the_bits_of_one_process_or_are_refused() -> None:
     wanted = [
         "comm needs a stochastic solver, but solver is 'lbfgs'",

@@ -35,7 +35,7 @@ def joined(estimator: Any) -> Iterator[Ranks | None]:
         return
     from fastbp.distributed.ranks import join
 
-    if estimator.solver == "lbfgs":
+    if getattr(estimator, "solver", None) == "lbfgs":
         raise ValueError("comm needs a stochastic solver, but solver is 'lbfgs'")
     if is_in_worker():
         raise ValueError("comm is for fits one after the other, but this one runs beside others")

@@ -8,7 +8,7 @@ import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastbp._validation import check_finite_number, check_integer, nearest_name
 from fastbp.estimators.parallel import threads_for
+from fastbp.estimators.ranks import joined
 from fastbp.holder import Holder
 from fastbp.losses import Loss
 from fastbp.plan import Plan
@@ -29,9 +30,14 @@ from fastbp.tabular import checks, recipes
 from fastbp.tabular.inputs import Inputs, learn_inputs, notes_of
 from fastbp.tabular.metrics import Criterion
 from fastbp.tabular.passes import outputs_of, predictions_of
+from fastbp.tabular.ranks import train_shared
 from fastbp.tabular.recipes import MODELS, Recipe
 from fastbp.tabular.splits import folds, holdout
-from fastbp.tabular.training import Data, Job, Member, Rows, train_all
+from fastbp.tabular.training import Data, Job, Member, Rows, Work, train_all
+from fastbp.training import together
+
+if TYPE_CHECKING:
+    from fastbp.distributed.ranks import Ranks
 
 __all__ = ["BaseTabular", "Listener"]
 
@@ -136,21 +142,32 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, X: Any, y: Any, weight: Any, eval_set: Any, groups: Any) -> Self:
         """Train a copy, and become it at once: a fit that fails leaves all as it was."""
-        self._check_parameters()
-        self._check_validation(eval_set)
-        fresh = copy.copy(self)
-        for name in [n for n in vars(fresh) if n.endswith("_") and not n.startswith("_")]:
-            delattr(fresh, name)
-        fresh._fitted = copy.deepcopy(self.get_params(deep=False))
-        fresh._words = check_random_state(self.random_state).randint(2**31, size=4).tolist()
-        told = fresh._train(X, y, weight, eval_set, groups)
+        started = time.monotonic()
+        with joined(self) as ranks:
+            with together(ranks):
+                self._check_parameters()
+                self._check_validation(eval_set)
+                fresh = copy.copy(self)
+                for name in [n for n in vars(fresh) if n.endswith("_") and not n.startswith("_")]:
+                    delattr(fresh, name)
+                fresh._remember()
+            if ranks is not None:
+                fresh._words = ranks.from_root(lambda: fresh._words)
+            with together(ranks):
+                work = fresh._prepare(X, y, weight, eval_set, groups)
+            told = fresh._train(work, started, ranks=ranks)
         self.__dict__ = fresh.__dict__
         self._say(told)
         return self
 
-    def _train(self, X: Any, y: Any, weight: Any, eval_set: Any, groups: Any) -> list[str]:
-        """Check, train, and set what was learnt; returns what the time limit did."""
-        started = time.monotonic()
+    def _remember(self) -> None:
+        """The parameters as they are now, and what is drawn from random_state."""
+        given = self.get_params(deep=False)
+        self._fitted = copy.deepcopy({k: v for k, v in given.items() if k != "comm"})
+        self._words = check_random_state(self.random_state).randint(2**31, size=4).tolist()
+
+    def _prepare(self, X: Any, y: Any, weight: Any, eval_set: Any, groups: Any) -> Work:
+        """Check, and learn what is learnt before networks."""
         threads_for(self.n_jobs)
         if y is None:
             raise ValueError(
@@ -172,7 +189,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         del parts, columns
         data = encoded, self._all_targets(y, kept), weight
         self.notes_ = notes_of(learnt)
-        return self._train_encoded(inputs, data, kept, y, groups, eval_set, started)
+        return self._work(inputs, data, kept, y, groups, eval_set)
 
     def fit_parts(
         self,
@@ -202,15 +219,15 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         started = time.monotonic()
         self._check_parameters()
         self._check_validation(None)
-        self._fitted = copy.deepcopy(self.get_params(deep=False))
-        self._words = check_random_state(self.random_state).randint(2**31, size=4).tolist()
+        self._remember()
         self.n_features_in_, self.feature_names_in_ = len(names), np.array(names, object)
         weights, kept = self._weigh(y, weight)
         inputs, learnt = self._learn_inputs(parts, names, wishes, kept)
         listener.learnt(inputs, learnt)
         data = inputs.matrix(parts), self._all_targets(y, kept), weights
         self.notes_ = notes_of(learnt)
-        self._say(self._train_encoded(inputs, data, kept, y, groups, None, started, listener))
+        work = self._work(inputs, data, kept, y, groups, None)
+        self._say(self._train(work, started, listener))
         return self
 
     def _weigh(self, y: Array, weight: Array | None) -> tuple[Array | None, Rows]:
@@ -236,7 +253,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             parts, names, wishes, training, codes=recipe.waves, scaled=recipe.scaled
         )
 
-    def _train_encoded(
+    def _work(
         self,
         inputs: Inputs,
         data: Data,
@@ -244,11 +261,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         y: Array,
         groups: Array | None,
         eval_set: Any,
-        started: float,
-        listener: Listener | None = None,
-    ) -> list[str]:
-        """Train members on inputs and targets, and set what was learnt."""
-        threads, rows = threads_for(self.n_jobs), len(y)
+    ) -> Work:
+        """The members to be trained on inputs and targets."""
         recipe = self._changed(self._recipe())
         aside = self._eval_data(inputs, eval_set)
         stages = recipes.stages(
@@ -265,15 +279,31 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             self._job(recipe, stages, train, held, aside, seed)
             for (train, held), seed in zip(splits, self._seeds(len(splits)), strict=True)
         ]
-        tell = None if listener is None else listener.member
-        trained, told = train_all(jobs, data, threads, self.time_limit, started, tell)
-        self.inputs_ = inputs
+        return Work(inputs, stages, data, kept, jobs)
+
+    def _train(
+        self,
+        work: Work,
+        started: float,
+        listener: Listener | None = None,
+        ranks: Ranks | None = None,
+    ) -> list[str]:
+        """Train members, and set what was learnt; returns what the time limit did."""
+        jobs, data, kept = work.jobs, work.data, work.kept
+        if ranks is None:
+            threads, tell = threads_for(self.n_jobs), None if listener is None else listener.member
+            trained, told = train_all(jobs, data, threads, self.time_limit, started, tell)
+        else:
+            trained, told = train_shared(ranks, self, work, started)
+        self.inputs_ = work.inputs
         self.notes_ += told
-        self.stages_ = stages
+        self.stages_ = work.stages
         self._adopt(trained)
-        self._learn_from_held_out(data, [held for _, held in splits[: len(trained)]], aside)
+        held = [job.held for job in jobs[: len(trained)]]
+        self._learn_from_held_out(data, held, jobs[0].aside)
         if self.n_folds is not None and len(trained) < len(jobs):
-            known = int(np.isfinite(self.oof_prediction_.reshape(rows, -1)[:, 0]).sum())
+            found = self.oof_prediction_.reshape(len(data[0]), -1)[:, 0]
+            known = int(np.isfinite(found).sum())
             if known < len(kept):
                 self.notes_.append(
                     f"oof_prediction_ is NaN in {len(kept) - known:,} of {len(kept):,} rows: no "

@@ -79,6 +79,9 @@ class TabularClassifier(
     n_jobs : int or None
         Threads, as in `fastbp.MLPClassifier`; results do not depend on them.
     random_state : int, RandomState or None
+    comm : mpi4py.MPI.Intracomm or None
+        Ranks of MPI that all have the rows and call `fit` with them: each trains some of the members,
+        and then all have all. Results are those of one process. See `docs/cluster.md`.
 
     Attributes
     ----------
@@ -125,6 +128,7 @@ class TabularClassifier(
         patience: int | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
+        comm: Any = None,
     ) -> None:
         store(self, locals())
 

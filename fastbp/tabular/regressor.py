@@ -58,7 +58,7 @@ class TabularRegressor(
         With metric "quantile", and no other: in rising order; `predict_quantiles` gives all, `predict`
         the one nearest to the median.
     n_members, n_folds, validation_fraction, time_limit, cat_features, hidden_layer_sizes, epochs,\
- batch_size, learning_rate, dropout, weight_decay, patience, n_jobs, random_state
+ batch_size, learning_rate, dropout, weight_decay, patience, n_jobs, random_state, comm
         As in `TabularClassifier`.
 
     Attributes
@@ -102,6 +102,7 @@ class TabularRegressor(
         patience: int | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
+        comm: Any = None,
     ) -> None:
         store(self, locals())
 

@@ -116,7 +116,7 @@ class Saved:
     def _write(self, path: str | os.PathLike[str], more: dict[str, Any]) -> None:
         """Write the file, with more in its header."""
         me: Any = self
-        parameters = dict(me._fitted)
+        parameters = {name: value for name, value in me._fitted.items() if name != "comm"}
         if not isinstance(parameters["random_state"], int):
             parameters["random_state"] = None
         arrays: dict[str, Array] = {}

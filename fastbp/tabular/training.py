@@ -17,11 +17,22 @@ from fastbp.losses import Loss
 from fastbp.plan import Plan
 from fastbp.stages import Stage
 from fastbp.tabular import recipes
+from fastbp.tabular.inputs import Inputs
 from fastbp.tabular.metrics import Criterion
 from fastbp.tabular.passes import outputs_of
 from fastbp.tabular.recipes import Recipe
 
-__all__ = ["Job", "Member", "Watch", "train_all"]
+__all__ = [
+    "Job",
+    "Member",
+    "Watch",
+    "Work",
+    "planned",
+    "said",
+    "side_by_side",
+    "train_all",
+    "watch_for",
+]
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
@@ -106,16 +117,30 @@ class Member:
     stopped: str = "epochs"
 
 
+@dataclass(frozen=True)
+class Work:
+    """All that is to be trained, on what, and what was learnt before."""
+
+    inputs: Inputs
+    stages: tuple[Stage, ...]
+    data: Data
+    kept: Rows  # those that have a weight
+    jobs: Sequence[Job]
+
+
 @dataclass
 class Watch:
     """When to stop: at a time, or when somebody says so."""
 
     until: float = float("inf")
     told: threading.Event = field(default_factory=threading.Event)
+    asks: Callable[[], bool] | None = None  # whether somebody has said so
 
     @property
     def over(self) -> bool:
         """Whether it is time."""
+        if self.asks is not None and self.asks():
+            self.told.set()
         return self.told.is_set() or time.monotonic() >= self.until
 
 
@@ -127,7 +152,7 @@ def train_all(
     started: float,
     tell: Callable[[int, Member], None] | None = None,
 ) -> tuple[list[Member], list[str]]:
-    """Train members side by side, as many at a time as there are threads; the same bits on any number.
+    """Train the members that there is time for; the same bits on any number of threads.
 
     Parameters
     ----------
@@ -147,13 +172,27 @@ def train_all(
     list of str
         What the time limit left to be trained, where that is less than all.
     """
-    watch = Watch()
-    wanted = len(jobs), jobs[0].recipe.epochs
+    watch = watch_for(time_limit, started)
+    members = side_by_side(planned(jobs, data, threads, watch), data, threads, watch, tell)
+    return members, said(members, len(jobs), jobs[0].recipe.epochs, time_limit)
+
+
+def watch_for(
+    time_limit: float | None, started: float, asks: Callable[[], bool] | None = None
+) -> Watch:
+    """What says when time is over."""
+    return Watch(float("inf") if time_limit is None else started + time_limit, asks=asks)
+
+
+def side_by_side(
+    jobs: Sequence[Job],
+    data: Data,
+    threads: int,
+    watch: Watch,
+    tell: Callable[[int, Member], None] | None = None,
+) -> list[Member]:
+    """Members of all jobs, as many at a time as there are threads; fewer where time was short."""
     workers = max(1, min(threads, len(jobs)))
-    if time_limit is not None:
-        watch.until = started + time_limit
-        jobs = _within(jobs, data, threads, time_limit - (time.monotonic() - started))
-        workers = max(1, min(threads, len(jobs)))
     each = max(1, threads // workers)
     if workers == 1:
         members: list[Member] = []
@@ -165,7 +204,7 @@ def train_all(
                 tell(len(members) - 1, members[-1])
             if members[-1].stopped == "interrupt":
                 break
-        return members, _told(members, *wanted, time_limit)
+        return members
     with ThreadPoolExecutor(workers, "fastbp-tabular") as pool:
         lock = threading.Lock()
 
@@ -188,10 +227,10 @@ def train_all(
     if watch.told.is_set():
         for member in found:
             member.stopped = "interrupt"
-    return found, _told(found, *wanted, time_limit)
+    return found
 
 
-def _told(members: Sequence[Member], jobs: int, epochs: int, time_limit: float | None) -> list[str]:
+def said(members: Sequence[Member], jobs: int, epochs: int, time_limit: float | None) -> list[str]:
     """What was trained, where the time limit made it less than so many members and epochs."""
     short = any(
         m.stopped == "time" or (m.stopped == "epochs" and len(m.values) < epochs) for m in members
@@ -203,8 +242,11 @@ def _told(members: Sequence[Member], jobs: int, epochs: int, time_limit: float |
     return [f"time_limit: trained {len(members)} of {jobs} members, for {span} of {epochs} epochs"]
 
 
-def _within(jobs: Sequence[Job], data: Data, threads: int, seconds: float) -> Sequence[Job]:
-    """Fewer members, or shorter trainings, such that they take so many seconds."""
+def planned(jobs: Sequence[Job], data: Data, threads: int, watch: Watch) -> Sequence[Job]:
+    """Fewer members, or shorter trainings, such that they end in time."""
+    seconds = watch.until - time.monotonic()
+    if seconds == float("inf"):
+        return jobs
     each = _seconds_of_epoch(jobs[0], data)
     epochs = jobs[0].recipe.epochs
     workers = max(1, min(threads, len(jobs)))
