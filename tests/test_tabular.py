@@ -23,6 +23,7 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tabular_cases import MODELS, QUICK, mixed
+from threadpoolctl import threadpool_limits
 
 import fastbp
 from fastbp import tabular
@@ -428,6 +429,23 @@ def test_a_table_without_any_column_of_use() -> None:
     y = np.arange(40) % 2
     model = fastbp.TabularClassifier(**QUICK).fit(X, y)
     np.testing.assert_allclose(model.predict_proba(X), 0.5, atol=0.1)
+
+
+# The same bits
+
+
+def test_bits_do_not_depend_on_the_threads_of_blas() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((1125, 38))  # enough for OpenBLAS to share a product
+    fits = []
+    for threads in (1, 2, 3):
+        with threadpool_limits(threads, user_api="blas"):
+            model = fastbp.TabularRegressor(epochs=1, n_members=1, random_state=0).fit(X, X[:, 0])
+            arrays = [p for m in model.members_ for p in m.parameters]
+            fits.append([*arrays, model.predict(X), model.attributions(X[:5]).values])
+    for fit in fits[1:]:
+        for got, wanted in zip(fit, fits[0], strict=True):
+            np.testing.assert_array_equal(got, wanted)
 
 
 # Time

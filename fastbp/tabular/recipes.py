@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import activations
-from fastbp.engines.reference import KINDS
-from fastbp.engines.reference.functions import functions_of
+from fastbp.engines import create
+from fastbp.losses import Loss
 from fastbp.optimizers import AdamW
+from fastbp.plan import Plan
 from fastbp.stages import (
     PLAIN,
     Blend,
@@ -261,12 +262,13 @@ def first_values(
     X: Array,
     generator: np.random.Generator,
     training: Array | None = None,
+    threads: int = 1,
 ) -> list[Array]:
     """Parameters to begin with, for rows of X, or those that are for training.
 
     Fitted ones give every unit of a Dense stage a standard deviation of 1 over the rows, and as its
     bias minus a random mean of its values at five rows; else W and b are from N(0, 1), and those of the
-    last stage 0.
+    last stage 0. The values are an engine's, whose bits do not depend on threads as those of BLAS do.
     """
     if recipe.members:
         return _first_of_members(recipe, stages, generator)
@@ -276,12 +278,15 @@ def first_values(
     rows = generator.permutation(count)[:FIRST_ROWS]
     v: Array = X[rows if training is None else training[rows]]
     found: list[Array] = []
-    for stage in stages:
+    for i, stage in enumerate(stages):
         if isinstance(stage, Dense):
             W = generator.standard_normal(stage.shapes[0]).astype(np.float32)
             W[:, :-1] /= math.sqrt(stage.inputs)
             if recipe.fitted:
-                z = v @ W[:, :-1].T
+                W[:, -1] = 0
+                z = _outputs(
+                    (*stages[:i], Dense(stage.inputs, stage.units)), [*found, W], v, threads
+                )
                 spread = z.std(axis=0)
                 spread[spread == 0] = 1
                 W[:, :-1] /= spread[:, None]
@@ -294,14 +299,17 @@ def first_values(
         else:
             values = stage.first_values("auto", "float32", generator)
         found += values
-        if isinstance(stage, Dense) and recipe.fitted:
-            v = z + W[:, -1]
-        elif recipe.fitted:
-            v = KINDS[type(stage)].forward(stage, values, v, bf16=False)
-        if recipe.fitted and stage.activation.name != "identity":
-            phi, _ = functions_of(stage.activation)
-            v = phi(v, stage.activation.parameter)
     return found
+
+
+def _outputs(stages: tuple[Stage, ...], parameters: list[Array], X: Array, threads: int) -> Array:
+    """What the last of these stages gives for rows of X."""
+    plan = Plan(stages, Loss("squared_error"), batch_size=min(256, len(X)), threads=threads)
+    engine = create(plan)
+    engine.set_parameters(parameters)
+    out = np.empty((len(X), plan.layer_sizes[-1]), np.float32)
+    engine.forward(np.ascontiguousarray(X), out)
+    return out
 
 
 def _first_of_members(

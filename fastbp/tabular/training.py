@@ -296,7 +296,7 @@ def train(job: Job, data: Data, threads: int, watch: Watch) -> Member:
     generator = np.random.default_rng(job.seed)
     engine = create(job.plan(threads))
     aside = job.validation(data)
-    first = recipes.first_values(job.recipe, job.stages, data[0], generator, job.rows)
+    first = recipes.first_values(job.recipe, job.stages, data[0], generator, job.rows, threads)
     engine.set_parameters(first)
     engine.keep()
     member = Member(first)
