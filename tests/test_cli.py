@@ -377,7 +377,7 @@ def test_as_a_module(tmp_path: Path, flowers: Path) -> None:
         text=True,
         check=True,
     )
-    assert "network 8: 2 epochs" in done.stdout
+    assert "network 6: 2 epochs" in done.stdout
 
 
 def test_a_reader_that_has_seen_enough_is_no_mistake() -> None:

@@ -224,7 +224,7 @@ def test_training_shows_a_bar_or_lines(run, monkeypatch: pytest.MonkeyPatch) -> 
     pytest.importorskip("tqdm", reason="tqdm is not installed")
     write("a,b,y\n" + "\n".join(BODY) + "\n")
     train = ("train", "t.csv", "--target", "y", "--epochs", 2, "--hidden", 4)
-    assert run(*train)[1].count("network ") == 8
+    assert run(*train)[1].count("network ") == 6
     train = (*train, "--model", "plain")
     assert run(*train)[1].count("samples/s") == 2
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)

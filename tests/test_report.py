@@ -77,7 +77,7 @@ def test_classification(capsys: pytest.CaptureFixture[str], model: str):
     text = text_of(page)
     assert "report written to run.html" in out
     assert "<up> & away" in text  # escaped, so the parser gives it back
-    used = "Adam" if model == "plain" else f"{model}, the mean of 8 networks"
+    used = "Adam" if model == "plain" else f"{model}, the mean of 6 networks"
     for word in ("t.csv", "signal", "noise", used, "fastbp predict m.safetensors new.csv"):
         assert word in text
     test = re.search(r"test accuracy: (\S+)", out)
