@@ -248,8 +248,7 @@ def different_estimators() -> list[str]:
 def refused_estimators() -> list[str]:
     """What is said of fits that ranks cannot share."""
     last = comm.rank == comm.size - 1
-    said = []
-    for options, rows in (
+    cases: list[tuple[dict[str, Any], Array]] = [
         ({"solver": "lbfgs"}, X),
         ({"comm": 3}, X),
         ({"alpha": 0.5 if last else 0.1}, X),
@@ -257,10 +256,18 @@ def refused_estimators() -> list[str]:
         ({}, X + last),
         ({}, np.full_like(X, np.nan) if last else X),
         ({"hidden_layer_sizes": (0,)}, X),
-    ):
-        model = fastbp.MLPClassifier(**({"comm": comm, "random_state": 0} | options))
+    ]
+    return said_of(fastbp.MLPClassifier, {}, cases)
+
+
+def said_of(
+    kind: type, common: dict[str, Any], cases: list[tuple[dict[str, Any], Array]]
+) -> list[str]:
+    """What each of these fits by ranks raises, by its options and rows."""
+    said = []
+    for options, rows in cases:
         try:
-            model.fit(rows, Y)
+            kind(**({"comm": comm, "random_state": 0} | common | options)).fit(rows, Y)
             said.append("")
         except (TypeError, ValueError) as error:
             said.append(str(error))
@@ -297,21 +304,14 @@ def of_tabular() -> tuple[list[str], list[str], int]:
         if found[0] != found[1]:
             failed.append(name)
     last = comm.rank == comm.size - 1
-    said = []
-    for options, rows in (
+    cases: list[tuple[dict[str, Any], Array]] = [
         ({"comm": 3}, X),
         ({"epochs": 3 if last else 4}, X),
         ({}, X + last),
         ({}, np.full_like(X, np.inf) if last else X),
         ({"n_members": 0}, X),
-    ):
-        common = {"epochs": 2, "hidden_layer_sizes": (4,), "random_state": 0, "comm": comm}
-        model = fastbp.TabularClassifier(**(common | options))
-        try:
-            model.fit(rows, Y)
-            said.append("")
-        except (TypeError, ValueError) as error:
-            said.append(str(error))
+    ]
+    said = said_of(fastbp.TabularClassifier, {"epochs": 2, "hidden_layer_sizes": (4,)}, cases)
     hasty = fastbp.TabularClassifier(time_limit=1e-6, random_state=0, comm=comm)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

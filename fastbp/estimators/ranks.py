@@ -22,7 +22,7 @@ from fastbp.rows import Data
 if TYPE_CHECKING:
     from fastbp.distributed.ranks import Ranks
 
-__all__ = ["agree", "draws_of_all", "joined"]
+__all__ = ["agree", "draws_of_all", "joined", "parameter_facts"]
 
 _OWN = {"callbacks", "comm", "n_jobs", "progress", "random_state", "verbose"}
 
@@ -54,6 +54,14 @@ def draws_of_all(ranks: Ranks, random_state: Any) -> Any:
     return own
 
 
+def parameter_facts(estimator: Any) -> dict[str, str]:
+    """The parameters that change what is fitted, as texts."""
+    from fastbp.distributed.start import text
+
+    given = estimator.get_params(deep=False)
+    return {name: text(value) for name, value in given.items() if name not in _OWN}
+
+
 def agree(ranks: Ranks, estimator: Any, plan: Plan, data: Data) -> Plan:
     """Compare; returns the plan with the threads that this rank is to use.
 
@@ -62,13 +70,12 @@ def agree(ranks: Ranks, estimator: Any, plan: Plan, data: Data) -> Plan:
     ValueError
         On all ranks, if they differ in something: its name, whose it is, and what rank 0 has.
     """
-    from fastbp.distributed.start import data_facts, plan_facts, text, threads_of_rank
+    from fastbp.distributed.start import data_facts, plan_facts, threads_of_rank
 
     with ranks.together():
         facts = plan_facts(plan, estimator.engine) | data_facts(ranks, data, None)
-        for name, value in estimator.get_params(deep=False).items():
-            if name not in _OWN:
-                facts.setdefault(name, text(value))
+        for name, value in parameter_facts(estimator).items():
+            facts.setdefault(name, value)
         arrays = [*estimator.coefs_, *estimator.intercepts_]
         values = np.concatenate([np.ravel(a) for a in arrays]).astype(np.float64)
         facts["coefs_"] = fingerprints((values, values, None), None)["y"]

@@ -34,7 +34,7 @@ from fastbp.tabular.ranks import train_shared
 from fastbp.tabular.recipes import MODELS, Recipe
 from fastbp.tabular.splits import folds, holdout
 from fastbp.tabular.training import Data, Job, Member, Rows, Work, train_all
-from fastbp.training import together
+from fastbp.training import on_root, together
 
 if TYPE_CHECKING:
     from fastbp.distributed.ranks import Ranks
@@ -151,8 +151,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
                 for name in [n for n in vars(fresh) if n.endswith("_") and not n.startswith("_")]:
                     delattr(fresh, name)
                 fresh._remember()
-            if ranks is not None:
-                fresh._words = ranks.from_root(lambda: fresh._words)
+            fresh._words = on_root(ranks, lambda: fresh._words)
             with together(ranks):
                 work = fresh._prepare(X, y, weight, eval_set, groups)
             told = fresh._train(work, started, ranks=ranks)
@@ -160,10 +159,13 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         self._say(told)
         return self
 
+    def _given(self) -> dict[str, Any]:
+        """The parameters that say what is fitted, not by whom."""
+        return {k: v for k, v in self.get_params(deep=False).items() if k != "comm"}
+
     def _remember(self) -> None:
         """The parameters as they are now, and what is drawn from random_state."""
-        given = self.get_params(deep=False)
-        self._fitted = copy.deepcopy({k: v for k, v in given.items() if k != "comm"})
+        self._fitted = copy.deepcopy(self._given())
         self._words = check_random_state(self.random_state).randint(2**31, size=4).tolist()
 
     def _prepare(self, X: Any, y: Any, weight: Any, eval_set: Any, groups: Any) -> Work:
@@ -279,7 +281,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             self._job(recipe, stages, train, held, aside, seed)
             for (train, held), seed in zip(splits, self._seeds(len(splits)), strict=True)
         ]
-        return Work(inputs, stages, data, kept, jobs)
+        return Work(inputs, data, kept, jobs)
 
     def _train(
         self,
@@ -297,7 +299,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             trained, told = train_shared(ranks, self, work, started)
         self.inputs_ = work.inputs
         self.notes_ += told
-        self.stages_ = work.stages
+        self.stages_ = jobs[0].stages
         self._adopt(trained)
         held = [job.held for job in jobs[: len(trained)]]
         self._learn_from_held_out(data, held, jobs[0].aside)

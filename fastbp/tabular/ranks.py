@@ -11,14 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastbp.estimators.parallel import threads_for
+from fastbp.estimators.ranks import parameter_facts
 from fastbp.tabular.training import Member, Work, planned, said, side_by_side, watch_for
 
 if TYPE_CHECKING:
     from fastbp.distributed.ranks import Ranks
 
 __all__ = ["train_shared"]
-
-_OWN = {"n_jobs", "random_state"}
 
 
 def train_shared(
@@ -60,10 +59,10 @@ def train_shared(
 
 
 def _compare(ranks: Ranks, estimator: Any, work: Work) -> None:
-    from fastbp.distributed.start import data_facts, plan_facts, text
+    from fastbp.distributed.start import data_facts, plan_facts
 
     with ranks.together():
         job = work.jobs[0]
         facts = plan_facts(job.plan(1), "auto") | data_facts(ranks, work.data, job.aside)
-        facts |= {k: text(v) for k, v in estimator._fitted.items() if k not in _OWN}
+        facts |= parameter_facts(estimator)
     ranks.compare(facts)

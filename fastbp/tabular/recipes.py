@@ -38,6 +38,7 @@ from fastbp.stages import (
     Scale,
     Stage,
 )
+from fastbp.tabular.passes import outputs_of
 
 __all__ = [
     "AUTHORS",
@@ -276,7 +277,7 @@ def first_values(
         return [p for s in stages for p in s.first_values("auto", "float32", generator)]
     count = len(X) if training is None else len(training)
     rows = generator.permutation(count)[:FIRST_ROWS]
-    v: Array = X[rows if training is None else training[rows]]
+    sample: Array = X[rows if training is None else training[rows]]
     found: list[Array] = []
     for i, stage in enumerate(stages):
         if isinstance(stage, Dense):
@@ -284,9 +285,11 @@ def first_values(
             W[:, :-1] /= math.sqrt(stage.inputs)
             if recipe.fitted:
                 W[:, -1] = 0
-                z = _outputs(
-                    (*stages[:i], Dense(stage.inputs, stage.units)), [*found, W], v, threads
-                )
+                until = (*stages[:i], Dense(stage.inputs, stage.units))
+                plan = Plan(until, Loss("squared_error"), threads=threads)
+                engine = create(plan)
+                engine.set_parameters([*found, W])
+                z = outputs_of(engine, sample)
                 spread = z.std(axis=0)
                 spread[spread == 0] = 1
                 W[:, :-1] /= spread[:, None]
@@ -300,16 +303,6 @@ def first_values(
             values = stage.first_values("auto", "float32", generator)
         found += values
     return found
-
-
-def _outputs(stages: tuple[Stage, ...], parameters: list[Array], X: Array, threads: int) -> Array:
-    """What the last of these stages gives for rows of X."""
-    plan = Plan(stages, Loss("squared_error"), batch_size=min(256, len(X)), threads=threads)
-    engine = create(plan)
-    engine.set_parameters(parameters)
-    out = np.empty((len(X), plan.layer_sizes[-1]), np.float32)
-    engine.forward(np.ascontiguousarray(X), out)
-    return out
 
 
 def _first_of_members(

@@ -116,7 +116,7 @@ class Saved:
     def _write(self, path: str | os.PathLike[str], more: dict[str, Any]) -> None:
         """Write the file, with more in its header."""
         me: Any = self
-        parameters = {name: value for name, value in me._fitted.items() if name != "comm"}
+        parameters = dict(me._fitted)
         if not isinstance(parameters["random_state"], int):
             parameters["random_state"] = None
         arrays: dict[str, Array] = {}
@@ -188,7 +188,7 @@ def estimator_from(
         parameters = {name: _parameter(value) for name, value in tabular["parameters"].items()}
         model: Any = kinds[tabular["estimator"]](**parameters)
         model._check_parameters()
-        model._fitted = model.get_params(deep=False)
+        model._fitted = model._given()
         _restore(model, tabular, arrays)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)!r} is damaged: {error}") from error

@@ -122,7 +122,6 @@ class Work:
     """All that is to be trained, on what, and what was learnt before."""
 
     inputs: Inputs
-    stages: tuple[Stage, ...]
     data: Data
     kept: Rows  # those that have a weight
     jobs: Sequence[Job]

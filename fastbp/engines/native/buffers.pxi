@@ -89,16 +89,16 @@ cdef int64_t lay_out_rows(Net* net, int64_t stride, bint inputs, char* base) noe
     for l in range(net.plan.layers):
         layer = &net.layer[l]
         layer.v_in = v
-        v = NULL
         if rounds(layer):
             half_lay_out(layer, stride, base, &used)
+        v = NULL
         if has_panels(net, l):
             v = <real*> take(base, &used, panels_of(layer.n_out + 1) * stride * panel)
-        layer.v = v
-        layer.delta = v
-        if l < net.plan.layers - 1:
-            if has_panels(net, l):
+            layer.delta = v
+            if l < net.plan.layers - 1:
                 layer.delta = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
+        layer.v = v
+        if l < net.plan.layers - 1:
             if layer.kind == BLEND:  # it has its dropout there too, if it has no activation
                 layer.bend = <real*> take(base, &used, panels_of(layer.n_out) * stride * panel)
             if needs_slope(layer):

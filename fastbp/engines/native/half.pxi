@@ -10,10 +10,10 @@
 #   w_pairs   Wˡ    [P_out][n_in/2][PANEL][2]      pairs       forward
 #   wt_pairs  Wˡᵀ   [P_in][n_out/2][PANEL][2]      pairs       backward-data
 #
-# Beside a stage of another kind v and δ are panels, too (has_panels): that stage rounds nothing. The bias is float32 and starts the sums; its node, the feature n_in = 1, is there for the weight gradient
-# only. Samples past the minibatch's last are zeros as far as pairs are summed, and so are features past a
-# layer's last. Threads own whole chunks. The master weights w and the optimizer's state are those of the
-# other modules.
+# Beside a stage of another kind, which rounds nothing, v and δ are panels, too (has_panels). The bias is float32 and
+# starts the sums; its node, the feature n_in = 1, is there for the weight gradient only. Samples past the minibatch's
+# last are zeros as far as pairs are summed, and so are features past a layer's last. Threads own whole chunks. The
+# master weights w and the optimizer's state are those of the other modules.
 
 
 cdef inline int64_t pair_rows(int64_t n) noexcept nogil:
@@ -75,14 +75,14 @@ cdef void write_deltas(Net* net, Layer* layer, int64_t p, int64_t first, int64_t
 
 
 cdef void round_values(Net* net, Layer* layer, int64_t p, int64_t first, int64_t rows, const real* v) noexcept nogil:
-    """The same of any number of rows."""
+    """write_values for any number of rows."""
     cdef int64_t c
     for c from 0 <= c < rows by PANEL:
         write_values(net, layer, p, first + c, min(<int64_t> PANEL, rows - c), v + c * PANEL)
 
 
 cdef void round_deltas(Net* net, Layer* layer, int64_t p, int64_t first, int64_t rows, const real* delta) noexcept nogil:
-    """The same of any number of rows."""
+    """write_deltas for any number of rows."""
     cdef int64_t c
     for c from 0 <= c < rows by PANEL:
         write_deltas(net, layer, p, first + c, min(<int64_t> PANEL, rows - c), delta + c * PANEL)
