@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastbp.tables import frames, learning
+from fastbp.tables import columns, frames, learning
 from fastbp.tables.encoding import Category, Date, Encoding, Number
 from fastbp.tables.learning import Learnt, Wishes, learn
 from fastbp.tables.overview import overview
-from fastbp.tables.texts import Style, Tally
+from fastbp.tables.texts import NO_VALUE, Style, Tally
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
@@ -540,3 +540,32 @@ def test_the_overview_of_many_columns_is_short() -> None:
     assert len(lines) < 50
     assert any(line.startswith("town") for line in lines)
     assert any("4,985 more: 4,985 number" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("cells", "plain"),
+    [
+        (["1", "2.5", "-3e2", ".5", "5.", "+4", "0", "-0"], True),
+        (["1", "", "3"], False),
+        (["1", " 2", "3"], False),
+        (["1", "NA"], False),
+        (["nan", "2"], False),
+        (["inf", "2"], False),
+        (["1e999", "2"], False),
+        (["007", "8"], False),
+        (["1,5", "2"], False),
+        (["one", "2"], False),
+        (["1", None], False),
+    ],
+)
+def test_plain_numbers_are_those_of_the_long_way(cells: list[str | None], plain: bool) -> None:
+    column = pa.array(cells, pa.string())
+    found = columns.plain_numbers(column)
+    assert (found is not None) == plain
+    if found is not None:
+        expected, bad = columns._by_different_values(
+            column, lambda v: columns._read_numbers(v, Style(), NO_VALUE)
+        )
+        np.testing.assert_array_equal(found, expected)
+        assert bad is None
+    assert columns.plain_numbers(column, ("-99",)) is None  # a number that means no value

@@ -6,6 +6,8 @@ import bz2
 import gzip
 import io
 import os
+import threading
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -474,3 +476,42 @@ def test_progress_reaches_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (path.stat().st_size, path.stat().st_size)
+
+
+# One part ahead
+
+
+def _counted(log: list[int], n: int, fails_at: int = -1) -> Iterator[parts.Part]:
+    try:
+        for i in range(n):
+            if i == fails_at:
+                raise ValueError("no more")
+            log.append(i)
+            yield parts.Part({}, i)
+    finally:
+        log.append(-1)
+
+
+def test_the_next_part_is_read_ahead_in_order() -> None:
+    log: list[int] = []
+    assert [part.rows for part in parts.ahead(_counted(log, 4))] == [0, 1, 2, 3]
+    assert log == [0, 1, 2, 3, -1]
+    assert list(parts.ahead(iter([]))) == []
+
+
+def test_an_error_of_reading_ahead_comes_in_its_place() -> None:
+    log: list[int] = []
+    reading_ahead = parts.ahead(_counted(log, 4, fails_at=2))
+    assert [next(reading_ahead).rows, next(reading_ahead).rows] == [0, 1]
+    with pytest.raises(ValueError, match="no more"):
+        next(reading_ahead)
+
+
+def test_reading_ahead_ends_with_its_reader() -> None:
+    log: list[int] = []
+    threads = threading.active_count()
+    reading_ahead = parts.ahead(_counted(log, 100))
+    next(reading_ahead)
+    reading_ahead.close()
+    assert threading.active_count() == threads
+    assert max(log) <= 1

@@ -17,25 +17,34 @@ from fastbp.tables import _arrow, texts
 from fastbp.tables._arrow import one_array
 from fastbp.tables.texts import NO_VALUE, Style
 
-__all__ = ["Kind", "codes_of", "kind_of", "moments_of", "numbers_of", "value_at"]
+__all__ = [
+    "Kind",
+    "codes_of",
+    "is_single",
+    "kind_of",
+    "moments_of",
+    "numbers_of",
+    "plain_numbers",
+    "value_at",
+]
 
 Kind = Literal["number", "category", "text", "date", "empty", "other"]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _KINDS: dict[int, Kind] = {}  # of Arrow's types, by their id
+_KINDS_OF_NUMPY: dict[str, Kind] = {
+    **dict.fromkeys("iufm", "number"),
+    "b": "category",
+    "U": "category",  # typed already: a file of arrays has numbers as numbers
+    "M": "date",
+}
 
 
 def kind_of(column: Any) -> Kind:
     """What its type says; "text" may hold numbers, dates or categories."""
     if isinstance(column, np.ndarray):
-        kinds: dict[str, Kind] = {
-            **dict.fromkeys("iufm", "number"),
-            "b": "category",
-            "U": "category",  # typed already: a file of arrays has numbers as numbers
-            "M": "date",
-        }
-        return kinds.get(column.dtype.kind, "other")
+        return _KINDS_OF_NUMPY.get(column.dtype.kind, "other")
     type_ = column.type
     kind = _KINDS.get(type_.id)  # many columns are of few types
     if kind is None:
@@ -61,6 +70,15 @@ def _kind_of_type(type_: Any) -> Kind:
     return "empty" if is_.is_null(type_) else "other"
 
 
+def is_single(column: Any) -> bool:
+    """Whether its numbers are of float32's precision, or of less."""
+    if isinstance(column, np.ndarray):
+        return column.dtype.char in "fe"
+    import pyarrow as pa
+
+    return column.type.id in (pa.lib.Type_FLOAT, pa.lib.Type_HALF_FLOAT)
+
+
 def numbers_of(
     column: Any, style: Style | None = None, tokens: Iterable[str] = NO_VALUE
 ) -> tuple[Floats, Mask | None]:
@@ -77,7 +95,12 @@ def numbers_of(
     import pyarrow.types as is_
 
     kind = kind_of(column)
+    if kind == "number" and column.type == pa.float64():  # thousands of columns are of this kind
+        return _without(_floats(column), tuple(tokens)), None
     if kind in ("text", "category") and not is_.is_boolean(column.type):
+        plain = plain_numbers(column, tokens) if style in (None, Style()) else None
+        if plain is not None:
+            return plain, None
         return _by_different_values(column, lambda v: _read_numbers(v, style or Style(), tokens))
     if kind in ("other", "date"):
         return np.full(len(column), np.nan), _arrow.valid(column)
@@ -86,6 +109,25 @@ def numbers_of(
         wide = pa.int32() if column.type.bit_width == 32 else pa.int64()
         return _floats(column.cast(wide)) / unit, None
     return _without(_floats(column), tuple(tokens)), None
+
+
+def plain_numbers(column: Any, tokens: Iterable[str] = NO_VALUE) -> Floats | None:
+    """A column of text that is numbers as programs write them, every one; None: it is not.
+
+    What it returns is what `numbers_of` would, at the speed of Arrow's parser.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as is_
+
+    if is_.is_dictionary(column.type) or column.null_count or _numbers_among(tuple(tokens)):
+        return None
+    try:
+        found = _floats(pc.cast(column, pa.float64()))
+    except pa.ArrowInvalid:
+        return None
+    codes = pc.any(pc.match_substring_regex(column, texts.CODE)).as_py()  # 007 is no seven
+    return found if np.isfinite(found).all() and not codes else None
 
 
 def moments_of(

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fastbp.tables._arrow import one_array
 from fastbp.tables.columns import kind_of
 from fastbp.tables.parts import Part, check_columns
 from fastbp.tables.sniffing import Layout, sniff
@@ -26,7 +27,7 @@ from fastbp.tables.texts import NO_VALUE
 
 __all__ = ["Options", "read_delimited"]
 
-BLOCK = 32 << 20  # bytes that are in memory at a time
+BLOCK = 16 << 20  # bytes that are in memory at a time
 SAMPLE = 256 << 10
 # A block of long lines has so many rows, but no more bytes.
 _LONG, _LEAST_ROWS, _LARGEST = 16 << 10, 2000, 256 << 20
@@ -251,8 +252,6 @@ class _Reader:
 
     def _part(self, text: bytes) -> tuple[Part | None, bytes]:
         """A part from whole rows; and what has to wait for the next block."""
-        import pyarrow as pa
-
         numbers = None
         delimiter = self.layout.delimiter.encode()
         blank = b"\n" + delimiter * (len(self.layout.names) - 1)
@@ -276,10 +275,8 @@ class _Reader:
         assert table is not None
         if not table.num_rows:
             return None, b""
-        columns = {}
-        for name in table.column_names:
-            column = table.column(name).combine_chunks()
-            columns[name] = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        whole = map(one_array, table.combine_chunks().columns)
+        columns = dict(zip(table.column_names, whole, strict=True))
         rows = table.num_rows
         first = self.row
         if numbers is None:
@@ -305,17 +302,17 @@ class _Reader:
         firsts = {n: i for i, n in reversed(list(enumerate(names)))}
         unique = [n if firsts[n] == i else f"{n}\0{i}" for i, n in enumerate(names)]
         wanted = [n for n in names if self.only is None or n in self.only]
-        if not text.strip():
+        if text.isspace() or not text:
             return pa.table({n: pa.array([], pa.null()) for n in wanted})
+        # Many short blocks are parsed side by side; of long lines, each would be many small arrays.
+        block = max(1 << 18, 256 * line) if line < _LONG else len(text) + 1
         nulls = _NULLS if len(wanted) < _MANY else _USUAL_NULLS
         types = dict.fromkeys(layout.numbers.intersection(wanted), pa.float64())
         types |= dict.fromkeys(self.texts, pa.string())
         try:
             return arrow.read_csv(
                 pa.BufferReader(text),
-                read_options=arrow.ReadOptions(
-                    column_names=unique, block_size=max(1 << 18, min(256 * line, 1 << 30))
-                ),
+                read_options=arrow.ReadOptions(column_names=unique, block_size=block),
                 parse_options=arrow.ParseOptions(
                     delimiter=layout.delimiter,
                     quote_char=layout.quote,

@@ -7,7 +7,7 @@ Whether a column of text holds numbers, dates or names is decided from all of it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from fastbp._validation import nearest_name
 from fastbp.tables.columns import (
     codes_of,
     different,
+    is_single,
     kind_of,
     moments_of,
     numbers_of,
@@ -215,12 +216,14 @@ class _Learner:
                 )
                 return
 
-    def _training_slices(self, most: int = 1 << 62) -> Iterator[tuple[Part, NDArray[np.bool_]]]:
-        """All rows, at most so many at a time, with the mask of those to learn from."""
+    def _training_slices(
+        self, names: Iterable[str], most: int = 1 << 62
+    ) -> Iterator[tuple[Part, NDArray[np.bool_]]]:
+        """All rows of some columns, at most so many at a time; and the mask of those to learn from."""
         first = 0
         for whole in self.parts:
             for start in range(0, whole.rows, most):
-                part = whole.slice(start, min(start + most, whole.rows))
+                part = whole.slice(start, min(start + most, whole.rows), names)
                 yield part, self.training[first : first + part.rows]
                 first += part.rows
 
@@ -252,16 +255,14 @@ class _Learner:
         room = np.empty(
             (k, min(most, self.parts.rows))
         )  # the same for all slices: new memory is slow
-        for part, mask in self._training_slices(most):
+        for part, mask in self._training_slices(styles, most):
             M = room[:, : part.rows]
             for i, (name, style) in enumerate(styles.items()):
                 raw = part.columns[name]
                 M[i], bad = numbers_of(raw, style, self.tokens)
                 if bad is not None:
                     words[name].add(part, name, bad)
-                if str(getattr(raw, "dtype", "")) in ("float32", "float16") or str(
-                    getattr(raw, "type", "")
-                ) in ("float", "halffloat"):
+                if is_single(raw):
                     precision[i] = np.finfo(np.float32).eps
             self._refuse_infinite(M, part, list(styles))
             here = int(mask.sum())
@@ -332,7 +333,7 @@ class _Learner:
         for name, format in formats.items():
             pieces = []
             words = _Words()
-            for part, mask in self._training_slices():
+            for part, mask in self._training_slices([name]):
                 moments, bad = moments_of(part.columns[name], format, self.tokens)
                 if bad is not None:
                     words.add(part, name, bad)
@@ -375,7 +376,7 @@ class _Learner:
         counts: dict[str, Counter[str]] = {n: Counter() for n in names}
         missing = dict.fromkeys(names, 0)
         if names:
-            for part, mask in self._training_slices():
+            for part, mask in self._training_slices(names):
                 for name in names:
                     missing[name] += self._count(part.columns[name], mask, counts[name])
         for name in names:

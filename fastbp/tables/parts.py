@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastbp._validation import nearest_name
 
-__all__ = ["MOST_ROWS", "Part", "Parts"]
+__all__ = ["MOST_ROWS", "Part", "Parts", "ahead", "check_columns", "in_slices"]
 
 IN_MEMORY = 256 << 20  # bytes of Arrow columns; what comes after them goes to disk
 MOST_ROWS = 1 << 16  # of a part made from an array,
@@ -53,9 +54,12 @@ class Part:
         """Number in its file of a row of this part."""
         return self.first + row if self.numbers is None else int(self.numbers[row])
 
-    def slice(self, start: int, stop: int) -> Part:
-        """Some of its rows, not copied."""
-        columns = {name: column[start:stop] for name, column in self.columns.items()}
+    def slice(self, start: int, stop: int, names: Iterable[str] | None = None) -> Part:
+        """Some of its rows, not copied; and of its columns, where they are named."""
+        columns = {
+            name: self.columns[name][start:stop]
+            for name in (self.columns if names is None else names)
+        }
         numbers = None if self.numbers is None else self.numbers[start:stop]
         return Part(columns, stop - start, self.where, self.first + start, numbers, self.decimal)
 
@@ -115,6 +119,15 @@ class Parts:
         self._file.seek(start)
         table = pa.ipc.open_stream(self._file.read(length)).read_all()
         return replace(part, columns=dict(zip(table.column_names, table.columns, strict=True)))
+
+
+def ahead(parts: Iterator[Part]) -> Iterator[Part]:
+    """The same parts, of which the next is read by a thread while one is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = reader.submit(next, parts, None)
+            yield part
 
 
 def check_columns(wanted: Collection[str] | None, names: Collection[str]) -> None:

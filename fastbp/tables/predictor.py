@@ -15,7 +15,7 @@ from fastbp._validation import nearest_name
 from fastbp.tables import frames
 from fastbp.tables.columns import value_at
 from fastbp.tables.encoding import Bad
-from fastbp.tables.parts import Part
+from fastbp.tables.parts import Part, ahead
 from fastbp.tables.reading import Options, stream
 from fastbp.tables.target import Target
 
@@ -144,7 +144,7 @@ class Predictor:
         """
         skipped, first = 0, ""
         step = max(_CELLS // len(self.encoder.inputs), 256)
-        for whole in self._parts(data, options, also):
+        for whole in ahead(self._parts(data, options, also)):
             for start in range(0, whole.rows, step):
                 part = whole.slice(start, min(start + step, whole.rows))
                 out = np.empty((part.rows, len(self.encoder.inputs)), self.dtype)

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp._validation import nearest_name
-from fastbp.tables.columns import codes_of, different, kind_of, numbers_of, value_at
+from fastbp.tables.columns import (
+    codes_of,
+    different,
+    kind_of,
+    numbers_of,
+    plain_numbers,
+    value_at,
+)
 from fastbp.tables.parts import Parts
 from fastbp.tables.texts import NO_VALUE, PLAIN, Style, Tally
 
@@ -151,7 +158,9 @@ def learn_target(
     if kinds & {"date", "other"}:
         raise ValueError(f"target {name!r} holds neither numbers nor names")
     style = Style()
-    if "text" in kinds:
+    if "text" in kinds and decimal == "." and _all_plain(parts, name, tokens):
+        kinds = {"number"}
+    elif "text" in kinds:
         tally = Tally((*NO_VALUE, *tokens), decimal)
         for part in parts:
             if kind_of(part.columns[name]) == "text":
@@ -164,6 +173,12 @@ def learn_target(
     if kinds == {"number"}:
         return _numbers(parts, name, task, tokens, style)
     return _names(parts, name, task, tokens)
+
+
+def _all_plain(parts: Parts, name: str, tokens: tuple[str, ...]) -> bool:
+    """Whether all that is text is plain numbers, which one look tells."""
+    texts = (part.columns[name] for part in parts if kind_of(part.columns[name]) == "text")
+    return all(plain_numbers(text, (*NO_VALUE, *tokens)) is not None for text in texts)
 
 
 def _numbers(

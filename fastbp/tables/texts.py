@@ -51,7 +51,7 @@ _UNIT = r"(?:[$€£¥%]|USD|EUR|GBP)"
 _LOOKS_NUMERIC = (
     rf"^[+-]?{_UNIT}?\s*[+-]?[0-9][0-9.,'’{_GAPS}]*(?:[eE][+-]?[0-9]+)?\s*{_UNIT}?$|^[+-]?[.,][0-9]"
 )
-_CODE = "^0[0-9]+$"
+CODE = "^0[0-9]+$"  # its zeros count: the values are names
 _LOOKS_DATED = r"^[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{1,4}(?:[ T][0-9]{1,2}:[0-9]{2}.*)?$"
 _DAYS = ("%Y-%m-%d", "%d-%m-%Y", "%m-%d-%Y", "%d-%m-%y", "%m-%d-%y")
 _DIGITS = {"Y": "4", "y": "2", "M": "2", "S": "2"}
@@ -175,7 +175,7 @@ class Tally:
         counts = np.where(is_missing(values, self.tokens), 0, counts)
         here = int(counts.sum())
         self.present += here
-        self.codes += _count(pc.match_substring_regex(values, _CODE), counts)
+        self.codes += _count(pc.match_substring_regex(values, CODE), counts)
         if 2 * _count(pc.match_substring_regex(values, _LOOKS_NUMERIC), counts) >= here:
             bare = _without_unit(values)
             for style in _STYLES:
