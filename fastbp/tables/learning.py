@@ -251,7 +251,7 @@ class _Learner:
         chosen = _chosen_rows(self.rows, _SAMPLE)
         words: dict[str, _Words] = {n: _Words() for n in styles}
         seen = taken = 0
-        most = max(_CELLS // 4 // k, 256)
+        most = max(_CELLS // 4 // k, 512)
         room = np.empty(
             (k, min(most, self.parts.rows))
         )  # the same for all slices: new memory is slow
