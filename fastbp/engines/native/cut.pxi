@@ -4,6 +4,7 @@ cdef enum:
     ROW_BLOCK = 112       # rows that go through all layers together: v and δ of some hundred units stay in the L2 cache
     GRADIENT_ROWS = 128   # rows of the weight gradient between two loads of a tile
     PIECES = 64           # of a thread's tasks, at most
+    COLUMN_PIECES = 8     # of its columns of a Sparse stage: one that occurs once takes as long as ten entries of another
 
 
 cdef void choose_cut(Net* net) noexcept nogil:
@@ -91,6 +92,8 @@ cdef void choose_pieces(Net* net, int64_t weights) noexcept nogil:
         cut.rows_taken = rows
     if not cut.two_barriers:
         cut.pieces = max(<int64_t> 1, min(<int64_t> PIECES, phase // net.plan.threads // net.costs.flops_taken))
+    if net.layer[0].kind == SPARSE:
+        cut.pieces = max(cut.pieces, <int64_t> COLUMN_PIECES)
 
 
 cdef bint columns_divide(const Net* net, int64_t layers) noexcept nogil:

@@ -12,6 +12,7 @@
 
 #define SUM_VECTORS 14 /* at once: with a vector of W and a value they fill 16 registers */
 #define STAGED 128     /* entries of a row that are looked at before they are summed */
+#define FETCHED 8      /* entries from one that is summed to the one whose W is fetched meanwhile */
 #define FEW_ENTRIES 24 /* sorted by insertion */
 
 typedef struct {
@@ -45,6 +46,7 @@ INLINE void sum_row(const int vectors, int64_t n, const uint32_t *columns, const
     vec sum[SUM_VECTORS];
     UNROLL for (int v = 0; v < vectors; v++) sum[v] = load(z + v / 2 * panel + v % 2 * LANES);
     for (int64_t e = 0; e < n; e++) {
+        if (e + FETCHED < n) prefetch(w + columns[e + FETCHED] * width, vectors * LANES);
         const real *from = w + columns[e] * width;
         vec s = splat(x[e]);
         UNROLL for (int v = 0; v < vectors; v++) sum[v] += s * load(from + v * LANES);
@@ -92,11 +94,12 @@ INLINE int vectors_at_once(int64_t vectors) { return vectors > SUM_VECTORS ? SUM
    addresses of the first of them. */
 static void sparse_row(const Rows *X, int64_t begin, int64_t n, int64_t vectors, const real *w, int64_t width,
                        const real *b, real scale, real *z, int64_t panel) {
+    const Rows rows = *X; /* no store changes this copy: the loops have it in registers */
     uint32_t columns[STAGED];
     for (int64_t v = 0; v < vectors; v++) store(z + v / 2 * panel + v % 2 * LANES, splat(0));
     for (int64_t done = 0, some; done < n; done += some) {
         some = n - done < STAGED ? n - done : STAGED;
-        for (int64_t e = 0; e < some; e++) columns[e] = column_at(X, begin + done + e);
+        for (int64_t e = 0; e < some; e++) columns[e] = column_at(&rows, begin + done + e);
         for (int64_t v = 0; v < vectors; v += SUM_VECTORS)
             sum_row_of(vectors_at_once(vectors - v), some, columns, X->values + begin + done, w + v * LANES, width,
                        z + v / 2 * panel, panel);
@@ -128,10 +131,11 @@ static void sparse_down(int64_t n_in, int64_t vectors, const real *w, const real
 
 /* Entries begin … begin + n − 1 of X, as those of a row of the minibatch. */
 static void take_entries(const Rows *X, int64_t begin, int64_t n, int64_t row, Entry *to) {
+    const Rows rows = *X;
     for (int64_t e = 0; e < n; e++) {
-        to[e].column = column_at(X, begin + e);
+        to[e].column = column_at(&rows, begin + e);
         to[e].row = (uint32_t)row;
-        to[e].x = X->values[begin + e];
+        to[e].x = rows.values[begin + e];
     }
 }
 

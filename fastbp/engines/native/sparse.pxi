@@ -131,17 +131,16 @@ cdef int64_t entries_before(const Lists* all, int64_t k) noexcept nogil:
     return before
 
 
-cdef int64_t first_column(Net* net, const Minibatch* batch, const Lists* all, int thread) noexcept nogil:
-    """The first of a thread's columns where a step touches few: blocks of entries are shared evenly."""
-    cdef int64_t total = net.sparse.at[batch.side][batch.count], low = 0, high = net.layer[0].n_in, middle, goal
-    goal = BLOCK * part((total + BLOCK - 1) // BLOCK, thread, net.team.threads)
-    if thread == 0:
+cdef int64_t first_column(Net* net, const Minibatch* batch, const Lists* all, int64_t block) noexcept nogil:
+    """The first of a block's columns where a step touches few."""
+    cdef int64_t entries = net.sparse.at[batch.side][batch.count], low = 0, high = net.layer[0].n_in, middle
+    if block == 0:
         return 0
-    if thread == net.team.threads:
+    if block * BLOCK >= entries:
         return high
     while low < high:
         middle = (low + high) // 2
-        if entries_before(all, middle) < goal:
+        if entries_before(all, middle) < block * BLOCK:
             low = middle + 1
         else:
             high = middle
@@ -156,6 +155,19 @@ cdef inline int64_t next_column(const Lists* lists, int64_t end) noexcept nogil:
         if lists.at[t] < lists.end[t]:
             k = min(k, <int64_t> lists.at[t].column)
     return k
+
+
+cdef inline void fetch_ahead(const Net* net, const Lists* lists) noexcept nogil:
+    """W and its state in a column that is soon the next."""
+    cdef const Layer* layer = &net.layer[0]
+    cdef int64_t at
+    cdef int t, s
+    for t in range(lists.threads):
+        if lists.end[t] - lists.at[t] > FETCHED:
+            at = lists.at[t][FETCHED].column * layer.width
+            prefetch(layer.w + at, layer.width)
+            for s in range(net.plan.optimizer.slots):
+                prefetch(layer.slot[s] + at, layer.width)
 
 
 cdef inline int64_t sum_next(Net* net, Lists* lists, int64_t k, bint add, real* g, real* w, real eta) noexcept nogil:
@@ -216,11 +228,11 @@ cdef void step_column(Net* net, const Minibatch* batch, int64_t k, double factor
     update(&net.plan.optimizer, batch.eta, 1, layer.width, w, g, slot_at(net, 0, k), slot_at(net, 1, k))
 
 
-cdef void touch_columns(Net* net, const Minibatch* batch, double factor, bint measure) noexcept nogil:
-    """The step on the columns that occur, or with `measure` their ‖g‖² to the blocks' sums."""
+cdef void touch_columns(Net* net, const Minibatch* batch, int64_t first, int64_t last, double factor, bint measure
+                        ) noexcept nogil:
+    """The step on the columns of blocks first … last − 1 that occur, or with `measure` their ‖g‖² to the blocks' sums."""
     cdef Layer* layer = &net.layer[0]
-    cdef int thread = batch.thread
-    cdef real* g = net.sparse.column + thread * layer.width
+    cdef real* g = net.sparse.column + batch.thread * layer.width
     cdef real* w
     cdef double* sums = net.sparse.squares if measure else net.sparse.sums
     cdef double share = share_of_penalty(net, batch), change
@@ -229,16 +241,17 @@ cdef void touch_columns(Net* net, const Minibatch* batch, double factor, bint me
     cdef real eta = <real> (batch.eta / batch.next_scale)
     cdef real l1 = <real> (share * net.plan.l1), l2 = <real> (share * net.plan.l2)
     cdef Lists all, lists
-    cdef int64_t k, n, end, before, b, blocks = blocks_of(net, batch)
+    cdef int64_t k, n, end, before, b
     find_lists(net, batch, 0, &all)
-    k = first_column(net, batch, &all, thread)
-    end = first_column(net, batch, &all, thread + 1)
+    k = first_column(net, batch, &all, first)
+    end = first_column(net, batch, &all, last)
     before = entries_before(&all, k)
-    for b in range(part(blocks, thread, net.team.threads), part(blocks, thread + 1, net.team.threads)):
+    for b in range(first, last):
         sums[b] = 0
     find_lists(net, batch, k, &lists)
     k = next_column(&lists, end)
     while k < end:
+        fetch_ahead(net, &lists)
         w = layer.w + k * layer.width
         change = -column_penalty(net, w) if penalties and not measure else 0
         n = sum_next(net, &lists, k, False, g, w if plain else NULL, eta)
@@ -256,8 +269,6 @@ cdef void touch_columns(Net* net, const Minibatch* batch, double factor, bint me
         sums[before // BLOCK] += change
         before += n
         k = next_column(&lists, end)
-    if thread == net.team.threads - 1:
-        step_biases(net, batch, factor, measure, &sums[blocks])
 
 
 cdef void step_biases(Net* net, const Minibatch* batch, double factor, bint measure, double* sum) noexcept nogil:
@@ -279,26 +290,25 @@ cdef inline double column_penalty(const Net* net, const real* w) noexcept nogil:
     return penalty
 
 
-cdef void pass_columns(Net* net, const Minibatch* batch, double factor, bint measure) noexcept nogil:
-    """The step on all columns, or with `measure` their ‖g‖²; the sums of blocks are those, or the penalties.
+cdef void pass_columns(Net* net, const Minibatch* batch, int64_t first, int64_t last, double factor, bint measure
+                       ) noexcept nogil:
+    """The step on all columns of these blocks, or with `measure` their ‖g‖²; their sums are those, or the penalties.
 
     Where W has a scale it is multiplied in first, and the sums are the penalties after the step.
     """
     cdef Layer* layer = &net.layer[0]
-    cdef int thread = batch.thread, threads = net.team.threads
-    cdef real* g = net.sparse.column + thread * layer.width
+    cdef real* g = net.sparse.column + batch.thread * layer.width
     cdef real* w
     cdef double* sums = net.sparse.squares if measure else net.sparse.sums
     cdef double share = share_of_penalty(net, batch)
     cdef bint penalties = not no_penalty(net), shrinks = net.sparse.shrinks
     cdef bint all = penalties or net.plan.optimizer.decay > 0, occurs
     cdef real l1 = <real> (share * net.plan.l1), l2 = <real> (share * net.plan.l2)
-    cdef int64_t blocks = blocks_of(net, batch), b, k, end, next
-    cdef int64_t last = part(blocks, thread + 1, threads)
+    cdef int64_t b, k, end, next
     cdef Lists lists
-    find_lists(net, batch, part(blocks, thread, threads) * BLOCK, &lists)
+    find_lists(net, batch, first * BLOCK, &lists)
     next = next_column(&lists, layer.n_in)
-    for b in range(part(blocks, thread, threads), last):
+    for b in range(first, last):
         sums[b] = 0
         end = min((b + 1) * BLOCK, layer.n_in)
         for k in range(b * BLOCK, end):
@@ -325,8 +335,6 @@ cdef void pass_columns(Net* net, const Minibatch* batch, double factor, bint mea
             net.sparse.marks[k] = MOVED | SEEN
             if shrinks:
                 sums[b] += column_penalty(net, w)
-    if thread == threads - 1:
-        step_biases(net, batch, factor, measure, &sums[blocks])
 
 
 cdef inline double sum_blocks(const double* sums, int64_t blocks) noexcept nogil:
@@ -350,14 +358,20 @@ cdef void start_sparse_step(Net* net, Minibatch* batch, bint last) noexcept nogi
         batch.next_scale = shrunk if batch.few else 1
 
 
-cdef inline void sparse_update(Net* net, const Minibatch* batch, double factor, bint measure) noexcept nogil:
-    """This thread's columns."""
+cdef void sparse_update(Net* net, const Minibatch* batch, const Turn* turn, double factor, bint measure) noexcept nogil:
+    """The columns of a piece; the biases are in the last one of all."""
+    cdef int64_t blocks = blocks_of(net, batch), threads = net.team.threads
+    cdef int64_t start = part(blocks, turn.owner, threads), n = part(blocks, turn.owner + 1, threads) - start
+    cdef int64_t first = start + part(n, turn.piece, turn.pieces), last = start + part(n, turn.piece + 1, turn.pieces)
+    cdef double* sums = net.sparse.squares if measure else net.sparse.sums
     if batch.few:
-        touch_columns(net, batch, factor, measure)
+        touch_columns(net, batch, first, last, factor, measure)
     else:
-        pass_columns(net, batch, factor, measure)
-    if batch.thread == 0 and not measure:
-        net.sparse.scale[1 - batch.side] = batch.next_scale
+        pass_columns(net, batch, first, last, factor, measure)
+    if turn.owner == threads - 1 and turn.piece == turn.pieces - 1:
+        step_biases(net, batch, factor, measure, &sums[blocks])
+        if not measure:
+            net.sparse.scale[1 - batch.side] = batch.next_scale
 
 
 cdef double end_sparse_step(Net* net, const Minibatch* batch) noexcept nogil:
@@ -398,10 +412,10 @@ cdef void sparse_gradient(Net* net, const Minibatch* batch) noexcept nogil:
     """This thread's columns of the gradient, added to what there is."""
     cdef Layer* layer = &net.layer[0]
     cdef Lists all, lists
-    cdef int64_t k, end
+    cdef int64_t k, end, blocks = blocks_of(net, batch)
     find_lists(net, batch, 0, &all)
-    k = first_column(net, batch, &all, batch.thread)
-    end = first_column(net, batch, &all, batch.thread + 1)
+    k = first_column(net, batch, &all, part(blocks, batch.thread, net.team.threads))
+    end = first_column(net, batch, &all, part(blocks, batch.thread + 1, net.team.threads))
     find_lists(net, batch, k, &lists)
     k = next_column(&lists, end)
     while k < end:

@@ -75,8 +75,8 @@ cdef void fetch_some(Net* net, Minibatch* batch) noexcept nogil:
 ctypedef void (*TaskWork)(Net* net, const Minibatch* batch, Task* task) noexcept nogil
 
 
-cdef void each_task(Net* net, Minibatch* batch, TaskWork work) noexcept nogil:
-    """The tasks that are this thread's, and those that it takes over."""
+cdef void each_task(Net* net, Minibatch* batch, TaskWork work, double factor, bint measure) noexcept nogil:
+    """The pieces of work that are this thread's, and those that it takes over: tasks, and columns of a Sparse stage."""
     cdef Turn turn = team_turn(batch.thread, net.cut.pieces)
     cdef int64_t run, first, tasks, t
     while team_take(&net.team, &turn):
@@ -87,17 +87,17 @@ cdef void each_task(Net* net, Minibatch* batch, TaskWork work) noexcept nogil:
                            first + part(tasks, turn.piece + 1, turn.pieces)):
                 work(net, batch, &net.buffers.task[t])
                 fetch_some(net, batch)
+        if is_sparse(net):
+            sparse_update(net, batch, &turn, factor, measure)
 
 
 cdef void update_phase(Net* net, Minibatch* batch) noexcept nogil:
     """Phase 2: gradient, penalty and update of this thread's tiles."""
     cdef int64_t t
     cdef double squares = 0
-    each_task(net, batch, measure_task if net.plan.clip_norm > 0 else take_task)
+    each_task(net, batch, measure_task if net.plan.clip_norm > 0 else take_task, 1, net.plan.clip_norm > 0)
     if net.cut.online:
         begin_next(net, batch)
-    if is_sparse(net):
-        sparse_update(net, batch, 1, net.plan.clip_norm > 0)
     if net.plan.clip_norm == 0:
         return
     team_barrier(&net.team, batch.thread)
@@ -106,9 +106,7 @@ cdef void update_phase(Net* net, Minibatch* batch) noexcept nogil:
     if is_sparse(net):
         squares += sum_blocks(net.sparse.squares, blocks_of(net, batch))
     batch.norm = sqrt(squares)
-    each_task(net, batch, clip_task)
-    if is_sparse(net):
-        sparse_update(net, batch, kept_of_norm(net, batch), False)
+    each_task(net, batch, clip_task, kept_of_norm(net, batch), False)
 
 
 cdef void take_task(Net* net, const Minibatch* batch, Task* task) noexcept nogil:
