@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib.util
 import json
 import sys
 import time
@@ -112,6 +113,11 @@ def run(*, quick: bool = False) -> Results:
     results["memory"] = groups.memory()
     _say("files")
     results["files"] = files.measure(1 if quick else 5, quick=quick)
+    _say("sparse rows")
+    if importlib.util.find_spec("scipy"):
+        from benchmarks import sparse
+
+        results["sparse"] = sparse.group(quick=quick)
     _say("tabular")
     results["tabular"] = tabular.group(quick=quick)
     # A limit is the most that was ever seen: measured again, in case something ran beside it.
@@ -197,6 +203,7 @@ def page(results: Results) -> str:
             "</figure></div>",
         ),
         ("From a file to the first step", report_tables.files_read(results.get("files", []))),
+        ("Sparse rows", report_tables.sparse_rows(results.get("sparse", []))),
         ("Networks for tables", report_tables.tabular_fits(results.get("tabular", {}))),
         ("How it was measured", _method(results) + report_tables.proofs(results)),
         ("Machine and versions", report_tables.machine_and_versions(results)),

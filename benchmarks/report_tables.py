@@ -255,6 +255,17 @@ def tabular_fits(group: dict[str, Any]) -> str:
     return shown
 
 
+def sparse_rows(group: list[list[list[str]]]) -> str:
+    """Fits and predictions, a row, time by inputs, memory; nothing in what an older run measured."""
+    told = (
+        "<p>An epoch, or a prediction of all rows: one hidden layer of 100, batches of 200, float32; in "
+        "brackets how many times as long as fastbp. Then a prediction of one row; an epoch on 10,000 "
+        "columns of so many inputs; and MB that a fit takes beside X, the parameters and the "
+        "optimizer's state.</p>"
+    )
+    return (told if group else "") + "".join(table(head, rows) for head, *rows in group)
+
+
 def kernels_alone(records: Sequence[Record], limits: Any) -> str:
     return "".join(
         f"<h3>{group}</h3>"

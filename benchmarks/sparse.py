@@ -1,10 +1,11 @@
 """Training and prediction on sparse rows, beside scikit-learn's, PyTorch's and JAX's ways.
 
-`python -m benchmarks.sparse` prints the tables of docs/sparse.md; `--case N` measures one of the cases
-only, `--inputs` the time against the number of inputs, `--share` the break-even with dense rows and
-`--accuracy` what exact and lazy updates learn. Peers that are not installed are left out. All train the
-same network, float32, one hidden layer of 100, batches of 200; times are those of `partial_fit`
-after the first call, an epoch each, in turn, medians.
+`python -m benchmarks.sparse` prints the tables of docs/sparse.md, which the report has, too; `--case N`
+measures one of the cases only, `--inputs` the time against the number of inputs, `--memory` what a fit
+takes besides its data, `--share` the break-even with dense rows and `--accuracy` what exact and lazy
+updates learn. Peers that are not installed are left out. All train the same network, float32, one
+hidden layer of 100, batches of 200. A time is a fifth of a `fit` of five epochs, of an untrained network
+(PyTorch and JAX: of five more epochs, compiled before); in turn, medians.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import argparse
 import functools
 import importlib.util
 import statistics
+import subprocess
+import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +26,10 @@ import scipy.sparse
 
 import fastbp
 from benchmarks import interleave
+from benchmarks.groups import Record
 from fastbp import rows
 
+EPOCHS = 5
 HIDDEN, CLASSES, BATCH = 100, 5, 200
 CASES = [(4_000, 2_000, 38), (4_000, 20_000, 63), (2_000, 100_000, 81)]
 RATES = {"adam": 0.001, "nesterov": 0.01, "sgd": 0.01}
@@ -47,16 +52,13 @@ def network(width: int) -> fastbp.MLP:
 
 
 def fastbp_epochs(X: Any, y: Any, optimizer: str, update: str = "exact") -> Callable[[], float]:
-    model = network(X.shape[1])
-    options: dict[str, Any] = {"batch_size": BATCH, "optimizer": optimizer, "sparse_update": update}
-    model.partial_fit(X, y, **options)
-
     def run() -> float:
+        model = network(X.shape[1])
         start = time.perf_counter()
-        for _ in range(5):
-            model.partial_fit(X, y, **options)
-        return (time.perf_counter() - start) / 5
+        model.fit(X, y, epochs=EPOCHS, batch_size=BATCH, optimizer=optimizer, sparse_update=update)
+        return (time.perf_counter() - start) / EPOCHS
 
+    run()
     return run
 
 
@@ -70,15 +72,24 @@ def sklearn_epochs(X: Any, y: Any, optimizer: str) -> Callable[[], float]:
         learning_rate_init=RATES[optimizer],
         alpha=0,
         random_state=0,
+        max_iter=EPOCHS,
     )
-    model.partial_fit(X, y, classes=np.arange(CLASSES))
 
     def run() -> float:
         start = time.perf_counter()
-        model.partial_fit(X, y)
-        return time.perf_counter() - start
+        model.fit(X, y)
+        return (time.perf_counter() - start) / EPOCHS
 
     return run
+
+
+def batches(n: int) -> Iterator[Any]:
+    """The rows of each minibatch of all epochs."""
+    rng = np.random.default_rng(0)
+    for _ in range(EPOCHS):
+        order = rng.permutation(n)
+        for first in range(0, n, BATCH):
+            yield order[first : first + BATCH]
 
 
 def torch_epochs(X: Any, y: Any, optimizer: str) -> Callable[[], float]:
@@ -102,9 +113,7 @@ def torch_epochs(X: Any, y: Any, optimizer: str) -> Callable[[], float]:
 
     def run() -> float:
         start = time.perf_counter()
-        order = np.random.default_rng(0).permutation(len(y))
-        for first in range(0, len(y), BATCH):
-            batch = order[first : first + BATCH]
+        for batch in batches(len(y)):
             part = X[batch]
             z = bag(
                 torch.from_numpy(part.indices),
@@ -119,7 +128,7 @@ def torch_epochs(X: Any, y: Any, optimizer: str) -> Callable[[], float]:
             loss.backward()
             for each in optimizers:
                 each.step()
-        return time.perf_counter() - start
+        return (time.perf_counter() - start) / EPOCHS
 
     return run
 
@@ -178,11 +187,10 @@ def jax_epochs(X: Any, y: Any, optimizer: str) -> Callable[[], float]:
 
     def run() -> float:
         start = time.perf_counter()
-        order = np.random.default_rng(0).permutation(len(y)).astype(np.int32)
-        for begin in range(0, len(y), BATCH):
-            state[0] = step(state[0], order[begin : begin + BATCH])
+        for batch in batches(len(y)):
+            state[0] = step(state[0], batch.astype(np.int32))
         jax.block_until_ready(state[0])
-        return time.perf_counter() - start
+        return (time.perf_counter() - start) / EPOCHS
 
     run()
     return run
@@ -242,45 +250,106 @@ def _seconds(run: Callable[[], object], calls: int) -> float:
 NEEDS = {"scikit-learn": "sklearn", "PyTorch": "torch", "JAX": "jax"}
 
 
-def measure(case: tuple[int, int, int], rounds: int) -> None:
-    """Print lines of the table."""
+def measure(case: tuple[int, int, int], rounds: int) -> list[Record]:
+    """Fits and predictions of one of the cases."""
     X, y = texts(*case)
+    records: list[Record] = []
     for what, makers in contenders(X, y).items():
         runs = {
             name: maker()
             for name, maker in makers.items()
             if name not in NEEDS or importlib.util.find_spec(NEEDS[name])
         }
-        times = interleave.run(runs, rounds)
-        cells = [f"{case[0]:,} × {case[1]:,}, {X.nnz / case[0]:.0f}", what]
-        for name in ("fastbp", "scikit-learn", "PyTorch", "JAX"):
+        label = f"{case[0]:,} × {case[1]:,}, {X.nnz / case[0]:.0f}"
+        records += [
+            {"case": label, "what": what, "contender": name, "seconds": seconds}
+            for name, seconds in interleave.run(runs, rounds).items()
+        ]
+    return records
+
+
+def table(records: Sequence[Record]) -> list[list[str]]:
+    """Rows of texts; the head comes first. In brackets how many times as long as fastbp."""
+    names = ("fastbp", "scikit-learn", "PyTorch", "JAX")
+    lines = [["rows × inputs, nonzeros a row", "", *names]]
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for record in records:
+        key = record["case"], record["what"]
+        found.setdefault(key, {})[record["contender"]] = record["seconds"]
+    for (case, what), times in found.items():
+        cells = []
+        for name in names:
             if name not in times:
                 cells.append("")
                 continue
-            middle = statistics.median(times[name])
             ratio = interleave.ratio(times[name], times["fastbp"]).median
-            cells.append(
-                f"{1e3 * middle:.3g} ms" + (f" ({ratio:.1f}×)" if name != "fastbp" else "")
-            )
-        print("| " + " | ".join(cells) + " |", flush=True)
+            beside = f" ({ratio:.1f}×)" if name != "fastbp" else ""
+            cells.append(f"{1e3 * statistics.median(times[name]):.3g} ms{beside}")
+        lines.append([case, what, *cells])
+    return lines
 
 
-def by_inputs(rounds: int) -> None:
-    """Print an epoch's time against the number of inputs; the same nonzeros, in 10,000 columns."""
+def by_inputs(rounds: int) -> list[list[str]]:
+    """An epoch's time against the number of inputs; the same nonzeros, in 10,000 columns of them."""
     n, nonzeros = 4_000, 60
     rng = np.random.default_rng(0)
     few = rng.integers(0, 10_000, n * nonzeros)
-    runs = {}
-    for width in (10_000, 100_000, 1_000_000):
-        columns = rng.permutation(width)[:10_000].astype(np.int32)[few]
-        starts = np.arange(0, len(few) + 1, nonzeros, dtype=np.int32)
-        values = rng.random(len(few), dtype=np.float32)
-        X = scipy.sparse.csr_array((values, columns, starts), shape=(n, width))
-        y = rng.integers(0, CLASSES, n)
-        for optimizer, update in (("sgd", "exact"), ("adam", "lazy")):
-            runs[f"{width:,} inputs, {optimizer}"] = fastbp_epochs(X, y, optimizer, update)
-    for name, taken in interleave.run(runs, rounds).items():
-        print(f"| {name} | {1e3 * min(taken):.3g} ms | {1e3 * statistics.median(taken):.3g} ms |")
+    lines = [["optimizer", "inputs", "an epoch, least", "median"]]
+    for optimizer, update in (("sgd", "exact"), ("adam", "lazy")):
+        runs = {}
+        for width in (10_000, 100_000, 1_000_000):
+            columns = rng.permutation(width)[:10_000].astype(np.int32)[few]
+            starts = np.arange(0, len(few) + 1, nonzeros, dtype=np.int32)
+            values = rng.random(len(few), dtype=np.float32)
+            X = scipy.sparse.csr_array((values, columns, starts), shape=(n, width))
+            runs[f"{width:,}"] = later_epochs(X, rng.integers(0, CLASSES, n), optimizer, update)
+        for inputs, taken in interleave.run(runs, rounds).items():
+            least, middle = (f"{1e3 * t:.3g} ms" for t in (min(taken), statistics.median(taken)))
+            lines.append([f"{optimizer}, {update}", inputs, least, middle])
+    return lines
+
+
+def later_epochs(X: Any, y: Any, optimizer: str, update: str) -> Callable[[], float]:
+    """Of a network that has had some: making one with a million inputs takes longer than to train it."""
+    model = network(X.shape[1])
+    options: dict[str, Any] = {"batch_size": BATCH, "optimizer": optimizer, "sparse_update": update}
+    model.partial_fit(X, y, **options)
+    return functools.partial(
+        _seconds, functools.partial(model.partial_fit, X, y, **options), EPOCHS
+    )
+
+
+_MEMORY = """
+import sys
+from benchmarks import sparse
+X, y = sparse.texts(*map(int, sys.argv[1:4]))
+model = sparse.network(X.shape[1])
+options = {"batch_size": sparse.BATCH, "optimizer": sys.argv[4]}
+model.fit(X[:400], y[:400], epochs=1, **options)  # what is loaded is there
+model = sparse.network(X.shape[1])
+with open("/proc/self/clear_refs", "w") as file:  # the peak counts from here on
+    file.write("5")
+def kilobytes(what):
+    status = open("/proc/self/status").read()
+    return int(next(line for line in status.splitlines() if line.startswith(what)).split()[1])
+before = kilobytes("VmRSS")
+model.fit(X, y, epochs=sparse.EPOCHS, **options)
+slots = {"sgd": 0, "nesterov": 1, "adam": 2}[sys.argv[4]]
+print(kilobytes("VmHWM") - before - slots * sum(p.nbytes for p in model.parameters) / 1024)
+"""
+
+
+def memory() -> list[list[str]]:
+    """MB that a fit takes at most beside X, the parameters and the optimizer's state; on Linux."""
+    lines = [["rows × inputs, nonzeros a row", "optimizer", "MB"]]
+    for case in CASES:
+        for optimizer in ("sgd", "nesterov", "adam"):
+            command = [sys.executable, "-c", _MEMORY, *map(str, case), optimizer]
+            run = subprocess.run(command, capture_output=True, text=True)
+            if run.returncode == 0:
+                label = f"{case[0]:,} × {case[1]:,}, {case[2]}"
+                lines.append([label, optimizer, f"{float(run.stdout) / 1024:.0f}"])
+    return lines
 
 
 def by_share(rounds: int) -> None:
@@ -294,7 +363,7 @@ def by_share(rounds: int) -> None:
             runs = {}
             for name, most in (("sparse", 2.0), ("dense", 0.0)):
                 rows.SPARSE_SHARE = most
-                runs[name] = fastbp_epochs(X, y, optimizer)
+                runs[name] = later_epochs(X, y, optimizer, "exact")
             taken: dict[str, list[float]] = {"sparse": [], "dense": []}
             for _ in range(rounds):
                 for name, most in (("sparse", 2.0), ("dense", 0.0)):
@@ -361,36 +430,53 @@ def accuracy(seeds: int) -> None:
         print(f"| {optimizer}, {update} | " + " | ".join(cells) + " |", flush=True)
 
 
-def one_row(rounds: int) -> None:
-    """Print the microseconds of a prediction of one row."""
+def one_row(rounds: int) -> list[list[str]]:
+    """A prediction of one row."""
+    lines = [["inputs", "one row"]]
     for case in CASES:
         X, _ = texts(*case)
         model, row = network(case[1]), X[:1]
         model.predict(row)
         taken = [_seconds(functools.partial(model.predict, row), 1000) for _ in range(rounds)]
-        print(f"| one row of {case[1]:,} | {1e6 * min(taken):.1f} µs |", flush=True)
+        lines.append([f"{case[1]:,}", f"{1e6 * min(taken):.1f} µs"])
+    return lines
+
+
+def group(*, quick: bool = False) -> list[list[list[str]]]:
+    """The tables of the report, each with its head."""
+    chosen = CASES[:1] if quick else CASES
+    warnings.simplefilter("ignore")
+    fits = [record for case in chosen for record in measure(case, 2 if quick else 5)]
+    found = [table(fits), one_row(3)]
+    return found if quick else [*found, by_inputs(5), memory()]
+
+
+def _print(lines: list[list[str]]) -> None:
+    for line in lines:
+        print("| " + " | ".join(line) + " |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sparse", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--case", type=int, choices=range(len(CASES)))
-    for name in ("inputs", "share", "accuracy", "row"):
+    for name in ("inputs", "share", "accuracy", "row", "memory"):
         parser.add_argument(f"--{name}", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    for name, run in (
-        ("inputs", by_inputs),
-        ("share", by_share),
-        ("accuracy", accuracy),
-        ("row", one_row),
-    ):
-        if getattr(options, name):
-            run(options.rounds)
-            return
-    for i, case in enumerate(CASES):
-        if options.case in (None, i):
-            measure(case, options.rounds)
+    if options.share:
+        by_share(options.rounds)
+    elif options.accuracy:
+        accuracy(options.rounds)
+    elif options.inputs:
+        _print(by_inputs(options.rounds))
+    elif options.row:
+        _print(one_row(options.rounds))
+    elif options.memory:
+        _print(memory())
+    else:
+        chosen = CASES if options.case is None else [CASES[options.case]]
+        _print(table([r for case in chosen for r in measure(case, options.rounds)]))
 
 
 if __name__ == "__main__":

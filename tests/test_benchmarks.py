@@ -478,3 +478,23 @@ def test_tables_of_fits_have_medians_means_and_ratios():
     assert "2.00 · 0.5000" in shown
     assert "25 µs" in shown
     assert report_tables.tabular_fits({}) == ""
+
+
+def test_sparse_rows_are_told_beside_fastbp():
+    pytest.importorskip("scipy", reason="SciPy is not installed")
+    from benchmarks import sparse
+
+    records = [
+        {"case": "4 × 5, 2", "what": "plain SGD", "contender": name, "seconds": seconds}
+        for name, seconds in (("fastbp", [0.001, 0.002]), ("scikit-learn", [0.003, 0.006]))
+    ]
+    assert sparse.table(records) == [
+        ["rows × inputs, nonzeros a row", "", "fastbp", "scikit-learn", "PyTorch", "JAX"],
+        ["4 × 5, 2", "plain SGD", "1.5 ms", "4.5 ms (3.0×)", "", ""],
+    ]
+    assert "4.5 ms (3.0×)" in report_tables.sparse_rows([sparse.table(records)])
+    assert report_tables.sparse_rows([]) == ""
+    X, y = sparse.texts(40, 300, 5)
+    for optimizer, update in (("sgd", "exact"), ("adam", "lazy")):
+        assert sparse.fastbp_epochs(X, y, optimizer, update)() > 0
+    assert sparse.later_epochs(X, y, "sgd", "exact")() > 0
