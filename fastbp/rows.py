@@ -34,7 +34,7 @@ __all__ = [
 Array = NDArray[Any]
 
 # Of the entries, those that are there: with more of them the dense way is faster.
-SPARSE_SHARE = 0.5
+SPARSE_SHARE = 0.8
 
 # Sparse rows are densified as many batches at a time as fit in so many values: enough to make the
 # calls rare, and little beside the data.
