@@ -237,7 +237,7 @@ def prediction(X: Any, y: Any, name: str) -> Callable[[], float]:
             X[:200], y[:200]
         )
     model.predict(X)
-    return functools.partial(_seconds, functools.partial(model.predict, X), 3)
+    return functools.partial(_seconds, functools.partial(model.predict, X), 20)
 
 
 def _seconds(run: Callable[[], object], calls: int) -> float:
