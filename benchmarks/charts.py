@@ -345,6 +345,30 @@ def accuracy(records: Sequence[Record]) -> str:
     return svg(figure, "accuracy")
 
 
+def calibration(found: Sequence[dict[str, Any]]) -> str:
+    """The share of right predictions against the probability that they were given; one line for each."""
+    figure, axes = plt.subplots(figsize=(4.8, 4.2), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="#777777", linewidth=0.8, linestyle="--")
+    for each, style in zip(found, itertools.cycle(STYLE.values()), strict=False):
+        colour, marker, _, dashes = style
+        axes.plot(
+            each["probability"],
+            each["right"],
+            color=colour,
+            marker=marker,
+            linestyle=dashes,
+            markersize=4,
+            markeredgecolor="black",
+            markeredgewidth=0.3,
+            linewidth=1.2,
+            label=each["contender"],
+        )
+    axes.set_xlabel("probability of the class that is predicted")
+    axes.set_ylabel("share that is right")
+    axes.legend(fontsize=9)
+    return svg(figure, "calibration")
+
+
 def bars(records: Sequence[Record], value: str, unit: str, scale: float, name: str) -> str:
     """Horizontal bars of one number for each contender, smallest on top."""
 

@@ -9,7 +9,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks import files, goals, groups, tables, tabular
+from benchmarks import files, goals, groups, tables, tabular, tabular_parts
 from benchmarks.groups import Record
 from benchmarks.interleave import Spread
 
@@ -236,23 +236,37 @@ def files_read(records: list[Record]) -> str:
 
 
 def tabular_fits(group: dict[str, Any]) -> str:
-    """Error and seconds of fits, and latencies; nothing in what an older run measured."""
+    """Error and seconds of fits, latencies, ablations; nothing in what an older run measured."""
     if not group.get("fits"):
         return ""
-    lines = tabular.table([tabular.Result(**r) for r in group["fits"]]).splitlines()
-    cells = [[c.strip(" *") for c in line.strip("|").split("|")] for line in lines]
-    head, _, *rows = cells
-    told = (
+    shown = (
         "<p>Seconds of a fit · log-loss, or RMSE over the standard deviation, on a quarter of the "
-        "rows.</p>"
+        "rows.</p>" + _fits(group["fits"], "catboost")
     )
-    shown = told + table(head, rows, [1])
     found = group.get("latencies", {})
     if found:
         kinds = list(next(iter(found.values())))
         body = [[name, *(f"{1e6 * s[k]:,.0f} µs" for k in kinds)] for name, s in found.items()]
         shown += table(["predict_proba", *kinds], body)
+    if group.get("ablations"):
+        told = (
+            "<p>What each part is worth, on sets that defaults were chosen by: fits without it.</p>"
+        )
+        shown += told + _fits(group["ablations"], tabular_parts.AS_IT_COMES)
+    if group.get("calibrations"):
+        from benchmarks import charts
+
+        head, *rows = tabular_parts.table_of_calibrations(
+            [tabular_parts.Calibration(**c) for c in group["calibrations"]]
+        )
+        shown += charts.calibration(group["calibrations"]) + table(head, rows)
     return shown
+
+
+def _fits(fits: Iterable[dict[str, Any]], base: str) -> str:
+    lines = tabular.table([tabular.Result(**r) for r in fits], base).splitlines()
+    head, _, *rows = [[c.strip(" *") for c in line.strip("|").split("|")] for line in lines]
+    return table(head, rows, [1])
 
 
 def sparse_rows(group: list[list[list[str]]]) -> str:

@@ -30,6 +30,8 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.tabular.recipes import AUTHORS, AUTHORS_TABM
+
 __all__ = [
     "CONTENDERS",
     "REPORTED",
@@ -94,8 +96,8 @@ SETS: dict[str, Set] = {
 REPORTED = tuple(SETS)[-9:]
 
 
-def load(name: str) -> tuple[Any, Any, str]:
-    """Frame, target, task of a set.
+def load(name: str, rows: int) -> tuple[Any, Any, str]:
+    """Frame, target, task of a set, of at most so many rows.
 
     Raises
     ------
@@ -123,24 +125,15 @@ def load(name: str) -> tuple[Any, Any, str]:
     target = frame.columns[-1] if chosen.target == "-1" else chosen.target
     drop = [c for c in frame.columns if c in chosen.drop or c.startswith("Unnamed")]
     frame = frame.drop(columns=drop).dropna(subset=[target]).reset_index(drop=True)
+    if len(frame) > rows:
+        some = np.sort(np.random.default_rng(0).permutation(len(frame))[:rows])
+        frame = frame.iloc[some].reset_index(drop=True)
     y = frame.pop(target)
     if chosen.task == "regression":
         return frame, y.to_numpy(np.float64), chosen.task
     return frame, pd.factorize(y.astype(str), sort=True)[0], chosen.task
 
 
-AUTHORS = {
-    "hidden_layer_sizes": (256, 256, 256),
-    "epochs": 256,
-    "batch_size": 256,
-    "n_members": 1,
-}
-AUTHORS_TABM = {
-    "hidden_layer_sizes": (512, 512, 512),
-    "epochs": 1000,
-    "batch_size": 256,
-    "n_members": 32,
-}
 LIMIT = 10.0  # seconds of the contenders that are stopped
 
 # Contenders: a function that makes a model; and whether it gets names as codes and gaps filled.
@@ -260,16 +253,13 @@ def measure(
     results: list[Result] = []
     for name in sets:
         try:
-            frame, y, task = load(name)
+            frame, y, task = load(name, rows)
         except ImportError as error:
             print(f"{name} is left out: {error}")
             continue
-        if len(frame) > rows:
-            some = np.sort(np.random.default_rng(0).permutation(len(frame))[:rows])
-            frame, y = frame.iloc[some].reset_index(drop=True), y[some]
         warm = {contender: False for contender in contenders}
         for split in range(first, first + splits):
-            train, test = _split(y, task, split)
+            train, test = split_of(y, task, split)
             for contender, make in contenders.items():
                 try:
                     if not warm[contender]:
@@ -290,7 +280,8 @@ def measure(
     return results
 
 
-def _split(y: Any, task: str, split: int) -> tuple[Any, Any]:
+def split_of(y: Any, task: str, split: int) -> tuple[Any, Any]:
+    """Rows to train on, and rows to test on."""
     from sklearn.model_selection import train_test_split
 
     stratify = y if task == "classification" else None
@@ -317,6 +308,29 @@ def _fit(
     quick: dict[str, Any],
 ) -> tuple[float, float, float]:
     regression = task == "regression"
+    model, X, seconds = fitted(make, contender, frame, y, train, regression, seed, quick)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if regression:
+            found = np.asarray(model.predict(X.iloc[test])).ravel()
+            rmse = float(np.sqrt(np.mean((found - y[test]) ** 2)) / y[test].std())
+            return seconds, rmse, rmse
+        p = np.asarray(model.predict_proba(X.iloc[test]), np.float64)
+    chosen = np.maximum(p[np.arange(len(test)), y[test]], 1e-15)
+    return seconds, float(-np.log(chosen).mean()), float((p.argmax(axis=1) != y[test]).mean())
+
+
+def fitted(
+    make: Make,
+    contender: str,
+    frame: Any,
+    y: Any,
+    train: Any,
+    regression: bool,
+    seed: int,
+    quick: dict[str, Any],
+) -> tuple[Any, Any, float]:
+    """A model fitted to the rows `train`, the frame as it takes it, and the seconds of `fit`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = make(regression, seed)
@@ -331,14 +345,7 @@ def _fit(
             target = y.astype(np.float64)
         start = time.perf_counter()
         model.fit(X.iloc[train], target[train], **options)
-        seconds = time.perf_counter() - start
-        if regression:
-            found = np.asarray(model.predict(X.iloc[test])).ravel()
-            rmse = float(np.sqrt(np.mean((found - y[test]) ** 2)) / y[test].std())
-            return seconds, rmse, rmse
-        p = np.asarray(model.predict_proba(X.iloc[test]), np.float64)
-    chosen = np.maximum(p[np.arange(len(test)), y[test]], 1e-15)
-    return seconds, float(-np.log(chosen).mean()), float((p.argmax(axis=1) != y[test]).mean())
+        return model, X, time.perf_counter() - start
 
 
 def _ready(frame: Any, contender: str) -> Any:
@@ -446,9 +453,16 @@ def group(*, quick: bool = False) -> dict[str, Any]:
     names = ("fastbp", "catboost", "lightgbm", "histogram")
     sets = REPORTED[:2] if quick else REPORTED
     results = measure(sets, {name: CONTENDERS[name] for name in names}, 1, 2000)
+    from benchmarks import tabular_parts as parts
+
+    few = ("oj", "titanic") if quick else REPORTED
     return {
         "fits": [asdict(r) for r in results],
         "latencies": latencies(10_000 if quick else 100_000),
+        "ablations": [] if quick else [asdict(r) for r in parts.ablations(2, 2000)],
+        "calibrations": [
+            asdict(c) for c in parts.calibrations(few, parts.CALIBRATED, 1 if quick else 2, 2000)
+        ],
     }
 
 

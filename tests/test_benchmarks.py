@@ -27,6 +27,7 @@ from benchmarks import (
     report_tables,
     tables,
     tabular,
+    tabular_parts,
     tabular_tune,
 )
 from benchmarks.worker import Worker, WorkerError
@@ -476,6 +477,9 @@ def test_tables_of_fits_have_medians_means_and_ratios():
         }
     )
     assert "2.00 · 0.5000" in shown
+    assert "ratio to fastbp" in report_tables.tabular_fits(
+        {"fits": [vars(f) for f in fits], "ablations": [vars(f) for f in fits]}
+    )
     assert "25 µs" in shown
     assert report_tables.tabular_fits({}) == ""
 
@@ -498,3 +502,19 @@ def test_sparse_rows_are_told_beside_fastbp():
     for optimizer, update in (("sgd", "exact"), ("adam", "lazy")):
         assert sparse.fastbp_epochs(X, y, optimizer, update)() > 0
     assert sparse.later_epochs(X, y, "sgd", "exact")() > 0
+
+
+def test_calibration_is_of_the_predicted_class():
+    found = tabular_parts.calibration(
+        "one", np.array([0.95, 0.95, 0.55, 0.55, 1.0]), np.array([True, True, True, False, True])
+    )
+    assert found.rows == [2, 3]
+    np.testing.assert_allclose(found.right, [0.5, 1.0])
+    np.testing.assert_allclose(found.probability, [0.55, 2.9 / 3])
+    np.testing.assert_allclose(found.error, (2 * 0.05 + 3 * (1 - 2.9 / 3)) / 5)
+    assert tabular_parts.table_of_calibrations([found])[1][0] == "one"
+
+
+def test_no_ablation_is_on_a_set_that_is_reported():
+    assert not set(tabular.REPORTED) & set(tabular_parts.ABLATION_SETS)
+    assert set(tabular_parts.ABLATION_SETS) <= set(tabular.SETS)
