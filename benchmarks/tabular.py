@@ -223,7 +223,7 @@ CONTENDERS: dict[str, Make] = {
     "fastbp tabm-mini": _ours("tabm-mini"),
     "fastbp tabm as authors": _ours("tabm", **AUTHORS_TABM),
     "fastbp as authors": _ours("realmlp", **AUTHORS),
-    "fastbp as authors, s": _ours("realmlp-s", **AUTHORS),
+    "fastbp as authors s": _ours("realmlp-s", **AUTHORS),
     "catboost": _catboost,
     "catboost 10 s": _stopped_catboost,
     "lightgbm": _lightgbm,

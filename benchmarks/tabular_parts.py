@@ -53,15 +53,15 @@ def _without(options: dict[str, Any] | None = None, **parts: Any) -> Make:
     return make
 
 
+# Labels are smoothed for metric="accuracy" only, and these are log-losses.
 ABLATIONS: dict[str, Make] = {
     AS_IT_COMES: _without(),
     "fastbp, one network": _without({"n_members": 1}),
     "fastbp, no embeddings": _without(waves=False),
-    "fastbp, no scale": _without(scaled=False),
+    "fastbp, no scale, no W / √d": _without(scaled=False),
     "fastbp, SELU or Mish as it is": _without(blended=False),
     "fastbp, usual first values": _without(fitted=False),
     "fastbp, rate down once": _without(cycles=False),
-    "fastbp, no smoothing": _without(smoothing=0.0),
     "fastbp, no dropout": _without(dropout=0.0),
     "fastbp, no decay": _without(decay=0.0),
 }

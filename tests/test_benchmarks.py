@@ -518,3 +518,16 @@ def test_calibration_is_of_the_predicted_class():
 def test_no_ablation_is_on_a_set_that_is_reported():
     assert not set(tabular.REPORTED) & set(tabular_parts.ABLATION_SETS)
     assert set(tabular_parts.ABLATION_SETS) <= set(tabular.SETS)
+
+
+def test_a_step_of_realmlp_is_measured():
+    from benchmarks import tabular_torch
+    from fastbp.tabular import recipes
+
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((80, tabular_torch.NUMBERS), dtype=np.float32)
+    y = (X[:, 0] > 0).astype(np.int64)
+    for recipe in tabular_torch.RECIPES.values():
+        stages = recipes.stages(recipe, tabular_torch.NUMBERS, 0, (), tabular_torch.CLASSES)
+        values = recipes.first_values(recipe, stages, X, rng)
+        assert tabular_torch.ours(recipe, X, y, values)() > 0
