@@ -62,7 +62,7 @@ def build(ranks: int, rate: str, delay: str) -> None:
             qdisc = f"tc qdisc add dev eth0 root netem delay {delay} limit 100000"
             tell(*inside, *qdisc.split(), *limit)
         elif rate != "none":
-            qdisc = f"tc qdisc add dev eth0 root tbf rate {rate} burst 128kb latency 100ms"
+            qdisc = f"tc qdisc add dev eth0 root tbf rate {rate} burst 16kb latency 100ms"
             tell(*inside, *qdisc.split())
 
 
