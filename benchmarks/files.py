@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import interleave
+from benchmarks import interleave, tables
 from benchmarks.groups import Record
 from benchmarks.worker import available_threads, environment
 
@@ -209,5 +209,4 @@ def table(records: list[Record]) -> list[list[str]]:
 
 def main(*, quick: bool) -> None:
     """Measure and print the table."""
-    for row in table(measure(1 if quick else 5, quick=quick)):
-        print("| " + " | ".join(row) + " |", flush=True)
+    tables.show(table(measure(1 if quick else 5, quick=quick)))

@@ -25,7 +25,7 @@ import numpy as np
 import scipy.sparse
 
 import fastbp
-from benchmarks import interleave
+from benchmarks import interleave, tables
 from benchmarks.groups import Record
 from fastbp import rows
 
@@ -321,21 +321,15 @@ def later_epochs(X: Any, y: Any, optimizer: str, update: str) -> Callable[[], fl
 
 _MEMORY = """
 import sys
-from benchmarks import sparse
+from benchmarks import memory, sparse
 X, y = sparse.texts(*map(int, sys.argv[1:4]))
 model = sparse.network(X.shape[1])
 options = {"batch_size": sparse.BATCH, "optimizer": sys.argv[4]}
 model.fit(X[:400], y[:400], epochs=1, **options)  # what is loaded is there
 model = sparse.network(X.shape[1])
-with open("/proc/self/clear_refs", "w") as file:  # the peak counts from here on
-    file.write("5")
-def kilobytes(what):
-    status = open("/proc/self/status").read()
-    return int(next(line for line in status.splitlines() if line.startswith(what)).split()[1])
-before = kilobytes("VmRSS")
-model.fit(X, y, epochs=sparse.EPOCHS, **options)
+grown = memory.growth(lambda: model.fit(X, y, epochs=sparse.EPOCHS, **options))
 slots = {"sgd": 0, "nesterov": 1, "adam": 2}[sys.argv[4]]
-print(kilobytes("VmHWM") - before - slots * sum(p.nbytes for p in model.parameters) / 1024)
+print(grown - slots * sum(p.nbytes for p in model.parameters))
 """
 
 
@@ -348,7 +342,7 @@ def memory() -> list[list[str]]:
             run = subprocess.run(command, capture_output=True, text=True)
             if run.returncode == 0:
                 label = f"{case[0]:,} × {case[1]:,}, {case[2]}"
-                lines.append([label, optimizer, f"{float(run.stdout) / 1024:.0f}"])
+                lines.append([label, optimizer, f"{int(run.stdout) / 2**20:.0f}"])
     return lines
 
 
@@ -451,11 +445,6 @@ def group(*, quick: bool = False) -> list[list[list[str]]]:
     return found if quick else [*found, by_inputs(5), memory()]
 
 
-def _print(lines: list[list[str]]) -> None:
-    for line in lines:
-        print("| " + " | ".join(line) + " |", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sparse", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -469,14 +458,14 @@ def main() -> None:
     elif options.accuracy:
         accuracy(options.rounds)
     elif options.inputs:
-        _print(by_inputs(options.rounds))
+        tables.show(by_inputs(options.rounds))
     elif options.row:
-        _print(one_row(options.rounds))
+        tables.show(one_row(options.rounds))
     elif options.memory:
-        _print(memory())
+        tables.show(memory())
     else:
         chosen = CASES if options.case is None else [CASES[options.case]]
-        _print(table([r for case in chosen for r in measure(case, options.rounds)]))
+        tables.show(table([r for case in chosen for r in measure(case, options.rounds)]))
 
 
 if __name__ == "__main__":

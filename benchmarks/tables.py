@@ -127,5 +127,11 @@ def percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.0f} %" if value >= 0.01 else "< 1 %"
 
 
+def show(lines: Sequence[Sequence[str]]) -> None:
+    """Print rows of texts as those of a table in Markdown."""
+    for line in lines:
+        print("| " + " | ".join(line) + " |", flush=True)
+
+
 def time_spread(record: Record) -> Spread:
     return spread(record["seconds"])

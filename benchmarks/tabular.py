@@ -23,7 +23,7 @@ import sys
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -246,41 +246,85 @@ class Result:
     error: float
 
 
-def measure(
+@dataclass
+class Trial:
+    """A model fitted in so many seconds, and rows to test it on."""
+
+    set: str
+    contender: str
+    split: int
+    seconds: float
+    model: Any
+    X: Any
+    y: Any
+    regression: bool
+
+    def probabilities(self) -> Any:
+        """Of the classes of its rows, float64."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return np.asarray(self.model.predict_proba(self.X), np.float64)
+
+    def score(self) -> tuple[float, float]:
+        """Log-loss and error, or twice the RMSE over the standard deviation."""
+        if self.regression:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = np.asarray(self.model.predict(self.X)).ravel()
+            rmse = float(np.sqrt(np.mean((found - self.y) ** 2)) / self.y.std())
+            return rmse, rmse
+        p = self.probabilities()
+        chosen = np.maximum(p[np.arange(len(p)), self.y], 1e-15)
+        return float(-np.log(chosen).mean()), float((p.argmax(axis=1) != self.y).mean())
+
+
+def trials(
     sets: Iterable[str], contenders: dict[str, Make], splits: int, rows: int = 8000, first: int = 0
-) -> list[Result]:
-    """Every contender on every split of every set, of at most so many rows."""
-    results: list[Result] = []
+) -> Iterator[Trial]:
+    """Every contender on every split of every set, of at most so many rows, after a fit to warm up."""
     for name in sets:
         try:
             frame, y, task = load(name, rows)
         except ImportError as error:
             print(f"{name} is left out: {error}")
             continue
+        regression = task == "regression"
         warm = {contender: False for contender in contenders}
         for split in range(first, first + splits):
-            train, test = split_of(y, task, split)
+            train, test = _split(y, task, split)
             for contender, make in contenders.items():
                 try:
                     if not warm[contender]:
-                        some = train[:200] if task == "regression" else _some(train, y, 200)
-                        _fit(make, contender, frame, y, some, test[:50], task, 0, {"epochs": 2})
+                        some = train[:200] if regression else _some(train, y, 200)
+                        _fit(make, contender, frame, y, some, regression, 0, {"epochs": 2})
                         warm[contender] = True
-                    result = _fit(make, contender, frame, y, train, test, task, split, {})
+                    fit = _fit(make, contender, frame, y, train, regression, split, {})
                 except ImportError as error:
                     print(f"{contender} is left out: {error}")
                     continue
-                results.append(Result(name, contender, split, *result))
-                last = results[-1]
-                print(
-                    f"{name:10} {split} {contender:20} {last.seconds:7.2f} s  {last.loss:.4f}  "
-                    f"{last.error:.4f}",
-                    flush=True,
+                seconds, model, X = fit
+                yield Trial(
+                    name, contender, split, seconds, model, X.iloc[test], y[test], regression
                 )
+
+
+def measure(
+    sets: Iterable[str], contenders: dict[str, Make], splits: int, rows: int = 8000, first: int = 0
+) -> list[Result]:
+    """What came out of all trials."""
+    results: list[Result] = []
+    for trial in trials(sets, contenders, splits, rows, first):
+        last = Result(trial.set, trial.contender, trial.split, trial.seconds, *trial.score())
+        results.append(last)
+        print(
+            f"{last.set:10} {last.split} {last.contender:20} {last.seconds:7.2f} s  {last.loss:.4f}  "
+            f"{last.error:.4f}",
+            flush=True,
+        )
     return results
 
 
-def split_of(y: Any, task: str, split: int) -> tuple[Any, Any]:
+def _split(y: Any, task: str, split: int) -> tuple[Any, Any]:
     """Rows to train on, and rows to test on."""
     from sklearn.model_selection import train_test_split
 
@@ -302,35 +346,11 @@ def _fit(
     frame: Any,
     y: Any,
     train: Any,
-    test: Any,
-    task: str,
-    seed: int,
-    quick: dict[str, Any],
-) -> tuple[float, float, float]:
-    regression = task == "regression"
-    model, X, seconds = fitted(make, contender, frame, y, train, regression, seed, quick)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if regression:
-            found = np.asarray(model.predict(X.iloc[test])).ravel()
-            rmse = float(np.sqrt(np.mean((found - y[test]) ** 2)) / y[test].std())
-            return seconds, rmse, rmse
-        p = np.asarray(model.predict_proba(X.iloc[test]), np.float64)
-    chosen = np.maximum(p[np.arange(len(test)), y[test]], 1e-15)
-    return seconds, float(-np.log(chosen).mean()), float((p.argmax(axis=1) != y[test]).mean())
-
-
-def fitted(
-    make: Make,
-    contender: str,
-    frame: Any,
-    y: Any,
-    train: Any,
     regression: bool,
     seed: int,
     quick: dict[str, Any],
-) -> tuple[Any, Any, float]:
-    """A model fitted to the rows `train`, the frame as it takes it, and the seconds of `fit`."""
+) -> tuple[float, Any, Any]:
+    """Seconds of `fit` to the rows `train`, the model, and the frame as it takes it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = make(regression, seed)
@@ -345,7 +365,7 @@ def fitted(
             target = y.astype(np.float64)
         start = time.perf_counter()
         model.fit(X.iloc[train], target[train], **options)
-        return model, X, time.perf_counter() - start
+        return time.perf_counter() - start, model, X
 
 
 def _ready(frame: Any, contender: str) -> Any:
@@ -467,7 +487,8 @@ def group(*, quick: bool = False) -> dict[str, Any]:
 
 
 _MEMORY = """
-import numpy as np, pathlib, re, sys
+import numpy as np, sys
+from benchmarks import memory
 from benchmarks.tabular import CONTENDERS
 rng = np.random.default_rng(0)
 X = rng.standard_normal((int(sys.argv[2]), 20), dtype=np.float32)
@@ -476,12 +497,7 @@ model = CONTENDERS[sys.argv[1]](False, 0)
 if sys.argv[1] == "fastbp":
     model.set_params(epochs=1, n_members=2)
 model.fit(X[:500], y[:500])
-me = pathlib.Path("/proc/self")
-(me / "clear_refs").write_text("5")  # the peak is what there is now
-def kilobytes(name): return int(re.search(name + r":\\s+(\\d+)", (me / "status").read_text())[1])
-before = kilobytes("VmRSS")
-model.fit(X, y)
-print(kilobytes("VmHWM") - before)
+print(memory.growth(lambda: model.fit(X, y)))
 """
 
 
@@ -496,7 +512,7 @@ def memory(rows: int = 500_000) -> dict[str, float]:
             [sys.executable, "-c", _MEMORY, contender, str(rows)], capture_output=True, text=True
         )
         if run.returncode == 0:
-            found[contender] = int(run.stdout.split()[-1]) / 1024
+            found[contender] = int(run.stdout.split()[-1]) / 2**20
     return found
 
 

@@ -16,17 +16,16 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import tables
 from benchmarks.tabular import (
     CONTENDERS,
     REPORTED,
     SETS,
     Make,
     Result,
-    fitted,
-    load,
     measure,
-    split_of,
     table,
+    trials,
 )
 
 __all__ = ["ABLATIONS", "Calibration", "calibrations", "main", "table_of_calibrations"]
@@ -115,24 +114,11 @@ def calibrations(
 ) -> list[Calibration]:
     """Of every contender, over all splits of all sets of classes."""
     tops: dict[str, list[tuple[Any, Any]]] = {}
-    for name in sets:
-        if SETS[name].task != "classification":
-            continue
-        try:
-            frame, y, task = load(name, rows)
-        except ImportError as error:
-            print(f"{name} is left out: {error}")
-            continue
-        for split in range(splits):
-            train, test = split_of(y, task, split)
-            for contender, make in contenders.items():
-                try:
-                    model, X, _ = fitted(make, contender, frame, y, train, False, split, {})
-                except ImportError as error:
-                    print(f"{contender} is left out: {error}")
-                    continue
-                p = np.asarray(model.predict_proba(X.iloc[test]), np.float64)
-                tops.setdefault(contender, []).append((p.max(axis=1), p.argmax(axis=1) == y[test]))
+    of_classes = [name for name in sets if SETS[name].task == "classification"]
+    for trial in trials(of_classes, contenders, splits, rows):
+        p = trial.probabilities()
+        top = p.max(axis=1), p.argmax(axis=1) == trial.y
+        tops.setdefault(trial.contender, []).append(top)
     return [
         calibration(contender, *map(np.concatenate, zip(*pairs, strict=True)))
         for contender, pairs in tops.items()
@@ -164,10 +150,8 @@ def main() -> None:
     if args.ablation or not args.calibration:
         print(table(ablations(args.splits, args.rows), base=AS_IT_COMES))
     if args.calibration or not args.ablation:
-        for line in table_of_calibrations(
-            calibrations(REPORTED, CALIBRATED, args.splits, args.rows)
-        ):
-            print("| " + " | ".join(line) + " |")
+        found = calibrations(REPORTED, CALIBRATED, args.splits, args.rows)
+        tables.show(table_of_calibrations(found))
 
 
 if __name__ == "__main__":

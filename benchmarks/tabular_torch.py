@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import fastbp
-from benchmarks import interleave, peak
+from benchmarks import interleave, peak, tables
 from fastbp.engines import create
 from fastbp.losses import Loss
 from fastbp.plan import Plan
@@ -177,8 +177,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--rows", type=int, default=4096)
     args = parser.parse_args()
-    for line in measure(args.rows, args.rounds):
-        print("| " + " | ".join(line) + " |")
+    tables.show(measure(args.rows, args.rounds))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cases, contenders, kernels
+from benchmarks import cases, contenders, kernels, memory
 from benchmarks.cases import Array, Case
 
 ROOT = Path(__file__).parents[1]
@@ -218,14 +218,7 @@ class _Host:
 
     def peak_memory(self) -> int:
         """Most bytes this process has had in memory."""
-        status = Path("/proc/self/status")
-        if status.exists():  # the other source counts what the parent had, too
-            line = next(s for s in status.read_text().splitlines() if s.startswith("VmHWM"))
-            return int(line.split()[1]) * 1024
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return memory.peak()
 
     def versions(self) -> dict[str, str]:
         """Versions of what the contender needs."""
