@@ -85,7 +85,6 @@ cdef extern from "online.h" nogil:
 
 
 cdef extern from "sparse.h" nogil:
-    enum: FETCHED
     ctypedef struct Rows:
         const real* values
         const void* columns

@@ -140,7 +140,6 @@ cdef void shared_update(void* argument, int thread) noexcept nogil:
     cdef int threads = net.team.threads, q
     cdef int64_t t, first, rows, low = net.shared.tasks[net.shared.rank], high = net.shared.tasks[net.shared.rank + 1]
     cdef double loss
-    cdef Turn turn = team_turn(thread, 1)
     start_shared(net, &batch, thread)
     for q in range(net.shared.ranks):
         if q != net.shared.rank:
@@ -162,8 +161,7 @@ cdef void shared_update(void* argument, int thread) noexcept nogil:
             take_task(net, &batch, task)
             give_tile(net, t)
     if is_sparse(net):
-        turn.piece = 0
-        sparse_update(net, &batch, &turn, 1, net.plan.clip_norm > 0)
+        sparse_share(net, &batch, 1, net.plan.clip_norm > 0)
 
 
 cdef inline void give_tile(Net* net, int64_t t) noexcept nogil:
@@ -180,7 +178,6 @@ cdef void shared_clip(void* argument, int thread) noexcept nogil:
     cdef int threads = net.team.threads
     cdef int64_t t, low = net.shared.tasks[net.shared.rank], high = net.shared.tasks[net.shared.rank + 1]
     cdef double squares = 0
-    cdef Turn turn = team_turn(thread, 1)
     start_shared(net, &batch, thread)
     for t in range(net.cut.tasks):
         squares += net.shared.squares[t]
@@ -191,8 +188,7 @@ cdef void shared_clip(void* argument, int thread) noexcept nogil:
         clip_task(net, &batch, &net.buffers.task[t])
         give_tile(net, t)
     if is_sparse(net):
-        turn.piece = 0
-        sparse_update(net, &batch, &turn, kept_of_norm(net, &batch), False)
+        sparse_share(net, &batch, kept_of_norm(net, &batch), False)
 
 
 cdef void shared_finish(void* argument, int thread) noexcept nogil:

@@ -157,19 +157,6 @@ cdef inline int64_t next_column(const Lists* lists, int64_t end) noexcept nogil:
     return k
 
 
-cdef inline void fetch_ahead(const Net* net, const Lists* lists) noexcept nogil:
-    """W and its state in a column that is soon the next."""
-    cdef const Layer* layer = &net.layer[0]
-    cdef int64_t at
-    cdef int t, s
-    for t in range(lists.threads):
-        if lists.end[t] - lists.at[t] > FETCHED:
-            at = lists.at[t][FETCHED].column * layer.width
-            prefetch(layer.w + at, layer.width)
-            for s in range(net.plan.optimizer.slots):
-                prefetch(layer.slot[s] + at, layer.width)
-
-
 cdef inline int64_t sum_next(Net* net, Lists* lists, int64_t k, bint add, real* g, real* w, real eta) noexcept nogil:
     """g = Σ x δ of column k, the next that occurs, or with w not NULL w −= η g; returns of how many entries."""
     cdef Layer* layer = &net.layer[0]
@@ -251,7 +238,6 @@ cdef void touch_columns(Net* net, const Minibatch* batch, int64_t first, int64_t
     find_lists(net, batch, k, &lists)
     k = next_column(&lists, end)
     while k < end:
-        fetch_ahead(net, &lists)
         w = layer.w + k * layer.width
         change = -column_penalty(net, w) if penalties and not measure else 0
         n = sum_next(net, &lists, k, False, g, w if plain else NULL, eta)
@@ -372,6 +358,13 @@ cdef void sparse_update(Net* net, const Minibatch* batch, const Turn* turn, doub
         step_biases(net, batch, factor, measure, &sums[blocks])
         if not measure:
             net.sparse.scale[1 - batch.side] = batch.next_scale
+
+
+cdef void sparse_share(Net* net, const Minibatch* batch, double factor, bint measure) noexcept nogil:
+    """All of this thread's columns, where no other takes some over."""
+    cdef Turn turn = team_turn(batch.thread, 1)
+    team_take(&net.team, &turn)
+    sparse_update(net, batch, &turn, factor, measure)
 
 
 cdef double end_sparse_step(Net* net, const Minibatch* batch) noexcept nogil:
