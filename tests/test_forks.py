@@ -326,18 +326,17 @@ def test_an_estimator_that_another_thread_predicts_with(estimator, call):
 def test_an_estimator_that_another_thread_fits(estimator, call):
     """The child has the weights from before, and can train; so has it the parent's next estimator."""
     model = pickle.loads(pickle.dumps(estimator))
-    expected = model.predict_proba(X[FEW])
     train = model.fit
     if call == "partial_fit":
         train = model.partial_fit
         train(X[:64], LABELS[:64])
-        expected = model.predict_proba(X[FEW])
     model.set_params(warm_start=True)  # the weights from before are those it begins with
     if call == "lbfgs":
         model.set_params(solver="lbfgs")
-    on = threading.Event()
+    on, expected = threading.Event(), []
 
     def run():
+        expected[:] = model.predict_proba(X[FEW])  # of this call: one that no fork met has trained
         on.set()
         try:
             train(X[MANY], LABELS[MANY])
