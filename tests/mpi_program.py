@@ -14,6 +14,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 from unittest.mock import patch
@@ -94,7 +95,15 @@ def engine_cases() -> dict[str, Callable[[int], Case]]:
         cases[f"tables {i}, {dtype}"] = lambda t, sizes=sizes, dtype=dtype: table_case(
             sizes, dtype, rows=40, batch_size=17, weighted=True, dropout=0.2, l2=0.1, threads=t
         )
+    if native.choice("bf16")[0] is not None:
+        for name, make in list(cases.items()):
+            if "float64" not in name:
+                cases[f"{name}, bf16"] = lambda t, make=make: rounded(make(t))
     return cases
+
+
+def rounded(case: Case) -> Case:
+    return replace(case, plan=replace(case.plan, precision="bf16"))
 
 
 def different_bits(engine: str = "native", every: str = "1") -> list[str]:

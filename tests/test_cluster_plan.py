@@ -22,6 +22,7 @@ def test_an_exchange_takes_rounds_and_bytes() -> None:
     assert exchange_seconds(1000, 2, network) == pytest.approx(1e-3 + 500e-6)
     assert exchange_seconds(1000, 5, network) == pytest.approx(3e-3 + 800e-6)  # three doublings
     assert exchange_seconds(1e6, 5, network) == pytest.approx(4e-3 + 0.8)  # around the ring
+    assert exchange_seconds(1000, 5, network, to_all=False) == pytest.approx(4e-3 + 800e-6)
 
 
 def test_networks_are_in_order() -> None:
@@ -52,6 +53,37 @@ def test_bytes_of_a_step(layers: tuple[int, ...], ranks: int) -> None:
 
 
 @NATIVE
+@pytest.mark.parametrize(("ranks", "wanted"), [(1, False), (2, True), (3, False), (4, True)])
+def test_sums_of_gradients_are_exchanged_where_they_are_less(ranks: int, wanted: bool) -> None:
+    plan = plan_for((20, 50, 3), 600, "adam", 1)
+    found = measure(plan, ranks, Network(0.0, 1.0), seconds=0.0)
+    assert found.by_gradients == wanted
+    if wanted:
+        tiles = -(-21 // 8) * -(-50 // 8) + -(-51 // 8) * -(-3 // 8)
+        padded = (20 + 1) * 64 + (50 + 1) * 32
+        most = 2 * (4 * padded + 8 * tiles) + 8 * (600 + 32)  # and the rows' losses
+        weights = sum(n * m for n, m in plan.shapes)
+        assert 8 * weights <= found.bytes * ranks / (ranks - 1) <= most
+
+
+@NATIVE
+def test_ranks_with_sums_of_gradients_have_whole_shards() -> None:
+    plan = plan_for((4, 5, 3), 256, "adam", 1)
+    X, y = np.ones((256, 4), "f"), np.zeros(256, np.int64)
+    losses, penalties = np.empty((2, 1))
+    given = X, y, None, np.arange(256), np.ones(1), losses, penalties
+    engine: Any = native.create(plan)
+    assert engine.cut["shards"] == 2
+    epoch = engine.share(*given, rank=1, ranks=2, inputs=False)
+    with pytest.raises(ValueError, match="begin with a shard"):
+        epoch.rows(0, np.array([0, 96, 256]))
+    epoch.rows(0, np.array([0, 128, 256]))
+    assert len(epoch.sums) == epoch.tile_starts[-1]
+    assert len(epoch.sums_of_mine) == 2 * (epoch.tile_starts[2] - epoch.tile_starts[1])
+    assert epoch.end() == 0
+
+
+@NATIVE
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     args = "plan-cluster --layers 20,30,3 --batch 6 --network 1G --ranks 64 --threads 1"
     assert main(args.split()) == 0
@@ -60,6 +92,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     ranks = [int(line.split()[0]) for line in out.splitlines() if re.match(r" *\d+ ", line)]
     assert ranks == [1, 2, 4]  # no more than there are rows
     assert "It does not pay" in out  # microseconds of work, and 50 µs for each message
+    assert out.count("values and errors of the rows") == 2
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,19 @@ def test_two_epochs_end_where_the_reference_does(
 
 @engines
 @dtypes
+@pytest.mark.parametrize("batch", [256, 512, 531])
+def test_long_minibatches_end_where_the_reference_does(name: str, dtype: str, batch: int) -> None:
+    """The native engine sums over 2 and 4 shards of the rows; in the last minibatch most have few."""
+    fields: dict[str, Any] = {"dtype": dtype, "rows": 2 * batch + 3, "batch_size": batch}
+    case = make_case((5, 9, 7, 3), ("tanh", "gelu"), "squared_error", **fields, weighted=True)
+    exact = case.astype("float64")
+    engine, reference = make_engine(name, case), oracle(exact)
+    assert epoch(engine, case)[0] == epoch(reference, exact)[0] == 3
+    check_weights(engine, reference, case, epoch_bound(case, 0.1, 3, 1))
+
+
+@engines
+@dtypes
 @pytest.mark.parametrize("hidden", ["relu", "leaky_relu", "elu", "sigmoid", "softplus", "silu"])
 def test_epoch_with_each_activation(name: str, dtype: str, hidden: str) -> None:
     case = smooth_case((6, 8, 4), hidden, "huber", dtype=dtype, rows=16, batch_size=4)

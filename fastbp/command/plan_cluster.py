@@ -29,7 +29,9 @@ def run(args: argparse.Namespace) -> None:
         f"network: {network.bandwidth / 1e9:.3g} GB/s, {network.latency * 1e6:.3g} µs a message; "
         f"each rank a machine like this one, {args.threads or get_num_threads()} threads\n"
     )
-    print("ranks   compute  exchange      step  speed-up  efficiency")
+    print(
+        "ranks   compute  exchange      step  speed-up  efficiency  exchanged, beside the weights"
+    )
     steps: list[Step] = []
     ranks = 1
     while ranks <= min(args.ranks, args.batch):
@@ -38,11 +40,17 @@ def run(args: argparse.Namespace) -> None:
         gain = steps[0].seconds / step.seconds
         print(
             f"{ranks:5}  {_time(step.compute)}  {_time(step.exchange)}  {_time(step.seconds)}"
-            f"  {gain:7.2f}×  {gain / ranks:9.0%}",
+            f"  {gain:7.2f}×  {gain / ranks:9.0%}   {_exchanged(step)}",
             flush=True,
         )
         ranks *= 2
     print(f"\n{_verdict(steps)}")
+
+
+def _exchanged(step: Step) -> str:
+    if step.ranks == 1:
+        return "nothing"
+    return "sums of gradients" if step.by_gradients else "values and errors of the rows"
 
 
 def _time(seconds: float) -> str:

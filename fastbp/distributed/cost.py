@@ -6,6 +6,9 @@ gets (P − 1) / P of the bytes in both. With a round's latency α and bandwidth
 
     t = α ⌈log₂ P⌉ + bytes (P − 1) / (P β)    or    α (P − 1) + bytes (P − 1) / (P β)
 
+Where ranks exchange sums of gradients in place of v and δ, each sends each its part of them: the second
+form, whatever the bytes.
+
 The arithmetic of a rank is that of rank 0 of P, run without the others; all else that a step takes is in
 it.
 """
@@ -53,12 +56,16 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Step:
-    """Of one of `ranks`: seconds of arithmetic and of exchange, and the bytes that a rank gets."""
+    """Of one of `ranks`: seconds of arithmetic and of exchange, and the bytes that a rank gets.
+
+    by_gradients: these are sums of gradients, not v and δ of rows.
+    """
 
     ranks: int
     compute: float
     exchange: float
     bytes: float
+    by_gradients: bool = False
 
     @property
     def seconds(self) -> float:
@@ -73,26 +80,37 @@ def plan_for(layers: Sequence[int], batch: int, optimizer: str, threads: int | N
     return replace(plan, optimizer=get(optimizer), batch_size=batch)
 
 
-def exchange_seconds(size: float, ranks: int, network: Network) -> float:
-    """Until all ranks have a message of so many bytes, of which each has an even part."""
+def exchange_seconds(size: float, ranks: int, network: Network, to_all: bool = True) -> float:
+    """Until all ranks have a message of so many bytes, of which each has an even part.
+
+    Not to_all: until each has its share of what all ranks have in such a message.
+    """
     if ranks == 1:
         return 0.0
-    rounds = ranks - 1 if size > _LONG else math.ceil(math.log2(ranks))
+    rounds = ranks - 1 if size > _LONG or not to_all else math.ceil(math.log2(ranks))
     return rounds * network.latency + size * (ranks - 1) / ranks / network.bandwidth
 
 
 class _Alone:
-    """Rank 0 of so many, which hears nothing of the others; `sizes` are its messages' bytes."""
+    """Rank 0 of so many, which hears nothing of the others.
+
+    messages: bytes of each, and whether it is one `to_all`.
+    """
 
     rank = sync = 0
     interrupted = False
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.sizes: list[int] = []
+        self.messages: list[tuple[int, bool]] = []
 
     def exchange(self, message: NDArray[Any], starts: NDArray[np.int64]) -> None:
-        self.sizes.append(int(starts[-1]) * message.itemsize)
+        self.messages.append((int(starts[-1]) * message.itemsize, True))
+
+    def exchange_sums(
+        self, sums: NDArray[Any], starts: NDArray[np.int64], of_mine: NDArray[Any]
+    ) -> None:
+        self.messages.append((len(sums), False))
 
 
 def measure(plan: Plan, ranks: int, network: Network, seconds: float = 0.2) -> Step:
@@ -132,6 +150,8 @@ def measure(plan: Plan, ranks: int, network: Network, seconds: float = 0.2) -> S
         return shared.seconds / steps
 
     first = step_seconds(2)
+    messages = alone.messages[: (len(alone.messages) - plan.optimizer.slots) // 2]  # of a step
     compute = step_seconds(int(np.clip(seconds / first, 2, steps)))
-    exchange = sum(exchange_seconds(size, ranks, network) for size in alone.sizes[:2])
-    return Step(ranks, compute, exchange, sum(alone.sizes[:2]) * (ranks - 1) / ranks)
+    exchange = sum(exchange_seconds(size, ranks, network, to_all) for size, to_all in messages)
+    size = sum(size for size, _ in messages) * (ranks - 1) / ranks
+    return Step(ranks, compute, exchange, size, not all(to_all for _, to_all in messages))

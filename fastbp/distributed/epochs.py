@@ -22,12 +22,15 @@ from fastbp.training import Data, Epoch, Floats, Order
 __all__ = ["OwnRows", "interleave", "run_epoch"]
 
 Array = NDArray[Any]
-_STATUS = 8  # bytes before a rank's rows: fastbp/engines/native/ranks.pxi
 
 
-def part(total: int, ranks: int) -> NDArray[np.int64]:
-    """Where each rank's even part of 0 … total − 1 begins, and the end."""
-    return np.arange(ranks + 1) * total // ranks
+def part(total: int, ranks: int, grain: int = 1) -> NDArray[np.int64]:
+    """Where each rank's even part of 0 … total − 1 begins, a multiple of grain, and the end.
+
+    >>> part(70, 2), part(70, 2, 32)
+    (array([ 0, 35, 70]), array([ 0, 32, 70]))
+    """
+    return np.minimum(np.arange(ranks + 1) * -(-total // grain) // ranks * grain, total)
 
 
 def interleave(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -62,7 +65,9 @@ class Shares:
     weights: Array | None
 
 
-def share_rows(ranks: Ranks, batch: int, order: Order, data: Data, rows: OwnRows | None) -> Shares:
+def share_rows(
+    ranks: Ranks, batch: int, grain: int, order: Order, data: Data, rows: OwnRows | None
+) -> Shares:
     """Of an epoch in this order: of X's rows or, where ranks have their own, of all ranks'."""
     if rows is not None:
         return rows.shares(ranks, batch, order)
@@ -70,7 +75,7 @@ def share_rows(ranks: Ranks, batch: int, order: Order, data: Data, rows: OwnRows
     weight = data[2]
     return Shares(
         order,
-        np.array([part(n, ranks.size) for n in sizes]),
+        np.array([part(n, ranks.size, grain) for n in sizes]),
         False,
         None if weight is None else weight[order],
     )
@@ -136,8 +141,9 @@ def run_epoch(
     """
     losses, penalties = np.full((2, len(rates)), np.nan)
     start = time.perf_counter()
-    share = share_rows(ranks, engine.plan.batch_size, order, data, rows)
     run = _local_steps if ranks.sync else _shared_steps if can_share(engine) else _whole_steps
+    grain = getattr(engine, "row_grain", 1) if run is _shared_steps else 1
+    share = share_rows(ranks, engine.plan.batch_size, grain, order, data, rows)
     applied, stopped = run(ranks, engine, data, share, rates, losses, penalties)
     if stopped:
         ranks.raise_interrupt()
@@ -169,12 +175,16 @@ def _shared_steps(
     message, stopped = epoch.rows_message, False
     for s, bounds in enumerate(share.bounds):
         if s == 0 or (bounds != share.bounds[s - 1]).any():
-            starts = _STATUS * np.arange(ranks.size + 1) + epoch.row_bytes * bounds
+            starts = epoch.row_starts(bounds)
         epoch.rows(s, bounds)
         message[starts[ranks.rank]] = ranks.interrupted
         ranks.exchange(message, starts)
         stopped = message[starts[:-1]].any()
-        if stopped or not epoch.update():
+        if stopped:
+            break
+        if epoch.sums is not None:
+            ranks.exchange_sums(epoch.sums, epoch.tile_starts, epoch.sums_of_mine)
+        if not epoch.update():
             break
         if clips:
             ranks.exchange(epoch.squares, epoch.task_starts)

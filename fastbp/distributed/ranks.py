@@ -79,6 +79,18 @@ class Ranks:
             kind = MPI.BYTE if message.dtype == np.uint8 else MPI.DOUBLE
             self.comm.Allgatherv(MPI.IN_PLACE, [message, counts, starts[:-1], kind])
 
+    def exchange_sums(
+        self, sums: NDArray[Any], starts: NDArray[np.int64], of_mine: NDArray[Any]
+    ) -> None:
+        """Send each rank its part of the sums, and get all ranks' of this one's, rank after rank."""
+        from mpi4py import MPI
+
+        counts, mine = np.diff(starts), len(of_mine) // self.size
+        self.comm.Alltoallv(
+            [sums, counts, starts[:-1], MPI.BYTE],
+            [of_mine, np.full(self.size, mine), np.arange(self.size) * mine, MPI.BYTE],
+        )
+
     def mean(self, values: NDArray[Any]) -> NDArray[Any]:
         """Of each rank's vector, summed in the order of the ranks: the same bits on all."""
         each = -(-len(values) // self.size)
@@ -180,7 +192,7 @@ class Ranks:
         if self.rank == 0 and self.size > 1 and not self.sync and not can_share(engine):
             warnings.warn(
                 "every rank computes every step whole: ranks share the steps of engine 'native' alone, "
-                "not those of bf16 modules, nor plain SGD on minibatches of one row",
+                "not those of plain SGD on minibatches of one row",
                 RuntimeWarning,
                 stacklevel=5,
             )

@@ -71,7 +71,7 @@ cdef int64_t lay_out(Net* net, char* base) noexcept nogil:
     for s in range(2):
         net.buffers.penalty[s] = <double*> take(base, &used, net.cut.tasks * sizeof(double))
     net.buffers.outputs = <vec*> take(base, &used, net.plan.threads * 2 * top_layer(net).n_out * sizeof(vec))
-    net.buffers.tile = <real*> take(base, &used, net.plan.threads * net.cut.tile * sizeof(real))
+    net.buffers.tile = <real*> take(base, &used, net.plan.threads * net.cut.tiles * net.cut.tile * sizeof(real))
     if HALF:
         net.buffers.panel = <real*> take(base, &used, net.plan.threads * HALF_BLOCK * panel)
     return used

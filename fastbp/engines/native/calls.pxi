@@ -213,7 +213,7 @@ cdef void gradient_work(void* argument, int thread) noexcept nogil:
                     gradient_tile(net, &batch, task, g, False)
                 penalize_tile(net, &batch, task, g)
             else:  # only the value is wanted
-                penalize_tile(net, &batch, task, net.buffers.tile + thread * net.cut.tile)
+                penalize_tile(net, &batch, task, own_tile(net, thread, 0))
 
 
 cdef int64_t take_rows(Net* net, Minibatch* batch) noexcept nogil:

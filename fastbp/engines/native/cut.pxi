@@ -3,6 +3,7 @@
 cdef enum:
     ROW_BLOCK = 112       # rows that go through all layers together: v and δ of some hundred units stay in the L2 cache
     GRADIENT_ROWS = 128   # rows of the weight gradient between two loads of a tile
+    SHARD_ROWS = 128      # of a minibatch, at least: the sum of two shards' gradients then takes a hundredth of theirs
     PIECES = 64           # of a thread's tasks, at most
     COLUMN_PIECES = 8     # of its columns of a Sparse stage: one that occurs once takes as long as ten entries of another
 
@@ -28,8 +29,7 @@ cdef void choose_cut(Net* net) noexcept nogil:
             cut.unit += PANEL if HALF else 1
     cut.block = HALF_BLOCK if HALF else ROW_BLOCK
     cut.block = max(cut.block // cut.unit, <int64_t> 1) * cut.unit
-    cut.step_at_once = plain and net.plan.clip_norm == 0 and not HALF
-    cut.online = costs.online and dense and net.plan.batch == 1 and cut.step_at_once
+    cut.online = costs.online and dense and net.plan.batch == 1 and plain and net.plan.clip_norm == 0 and not HALF
     cut.by_parts = costs.by_parts and dense and net.plan.layers == 2 and net.layer[1].n_out <= PANEL and not HALF
     cut.two_barriers = (costs.two_barriers and cut.by_parts and net.plan.clip_norm == 0
                         and panels_of(hidden) >= threads > 1 and columns_divide(net, 1))
@@ -65,6 +65,8 @@ cdef void choose_cut(Net* net) noexcept nogil:
         tile = max(tile, inputs_at_once(layer) * PANEL)
     cut.tasks = tasks
     cut.tile = tile
+    choose_shards(net, weights)
+    cut.step_at_once = plain and net.plan.clip_norm == 0 and not HALF and cut.shards == 1
     line_bytes = first * <int64_t> sizeof(real)
     cut.fetch_most = min(net.plan.batch, 1 + costs.bytes_fetched // line_bytes) if costs.bytes_fetched > 0 else 0
     cut.fetch_lines = 1 + (cut.fetch_most * (line_bytes + 63) // 64 * threads
@@ -75,6 +77,24 @@ cdef void choose_cut(Net* net) noexcept nogil:
     cut.steps_unchecked = 1  # where the first stage is Sparse a step may take long
     if net.layer[0].kind != SPARSE:
         cut.steps_unchecked = max(<int64_t> 1, costs.flops_unchecked // net.plan.flops)
+
+
+cdef void choose_shards(Net* net, int64_t weights) noexcept nogil:
+    """Into how many parts of a minibatch's rows a gradient is summed, by the plan alone, as the bits hang on it.
+
+    Ranks (ranks.pxi) that share the shards exchange their sums: two numbers a weight, in place of v and δ of all rows
+    and one number a weight. So there are shards where the former is less, as many as are worth it.
+    """
+    cdef Cut* cut = &net.cut
+    cdef int64_t l, numbers = 0
+    cut.shards = cut.tiles = 1
+    for l in range(net.plan.layers):
+        numbers += net.layer[l].n_out + (net.layer[l].n_in + 1 if l > 0 else 0)
+    if not all_dense(net) or net.plan.batch * numbers <= (2 if HALF else 1) * weights:
+        return
+    while 2 * cut.shards * SHARD_ROWS <= net.plan.batch:
+        cut.shards *= 2
+        cut.tiles += 1
 
 
 cdef void choose_pieces(Net* net, int64_t weights) noexcept nogil:

@@ -100,8 +100,8 @@ cdef void dense_gradient(const Net* net, const Minibatch* batch, const Task* tas
     of the weights at once."""
     cdef Layer* layer = &net.layer[task.layer]
     cdef Panels v = inputs_of(net, batch, task.layer), d = by_rows(net, layer.delta)
-    cdef const real* delta = d.start + task.j * d.apart
-    cdef const real* x = v.start + task.k * v.apart
+    cdef const real* delta = d.start + task.j * d.apart + batch.first * PANEL
+    cdef const real* x = v.start + task.k * v.apart + batch.first * PANEL
     cdef real* w = layer.w + weights_at(net, task)
     cdef int64_t tiles = (task.inputs + TILE_ROWS - 1) // TILE_ROWS, t, i, b, n, count = batch.count
     cdef int vectors = vectors_of(layer.n_out, task.j)

@@ -586,9 +586,10 @@ cdef class Engine:
 
     @property
     def can_share(self):
-        """Whether ranks can share an epoch: not bf16, and not minibatches of single rows taken in their own way."""
-        return not (HALF or self.net.cut.online)
+        """Whether ranks can share an epoch: not minibatches of single rows taken in their own way."""
+        return not self.net.cut.online
 
+    row_grain = grain()  # where a rank's rows begin is a multiple of it
     def share(self, *epoch, **ranks):
         """An epoch that ranks share: `SharedEpoch`."""
         return SharedEpoch(self, *epoch, **ranks)

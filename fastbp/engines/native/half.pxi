@@ -197,14 +197,14 @@ cdef inline void fetch_half(const Net* net, const Task* task) noexcept nogil:
 cdef void half_gradient(const Net* net, const Minibatch* batch, const Task* task, real* g, bint add) noexcept nogil:
     """g = Σ_samples v δᵀ (added to g, or over it) for the inputs and outputs of one task."""
     cdef Layer* layer = &net.layer[task.layer]
-    cdef int64_t features = panels_of(layer.n_in + 1) * PANEL, b, n, count = batch.count
-    for b from 0 <= b < max(count, <int64_t> 1) by HALF_BLOCK:  # both operands stay in the L1 cache
-        n = min(<int64_t> HALF_BLOCK, count - b)
-        if b + n == count:
+    cdef int64_t features = panels_of(layer.n_in + 1) * PANEL, b, n, first = batch.first, end = first + batch.count
+    for b from first <= b < max(end, first + 1) by HALF_BLOCK:  # both operands stay in the L1 cache
+        n = min(<int64_t> HALF_BLOCK, end - b)
+        if b + n == end:
             fetch_half(net, task)
         half_panel(task.inputs, vectors_of(layer.n_out, task.j), pair_rows(n),
                    layer.v_columns + (b * features // PANEL + task.k * PANEL) * PANEL, features * PANEL,
-                   layer.d_pairs + (task.j * (net.buffers.stride - 1) + b) * PANEL, NULL, g, add or b > 0)
+                   layer.d_pairs + (task.j * (net.buffers.stride - 1) + b) * PANEL, NULL, g, add or b > first)
     if vectors_of(layer.n_out, task.j) == 1:  # keeps the columns past the last zero in everything made from g
         for n in range(task.inputs):
             store(g + n * PANEL + LANES, splat(0))

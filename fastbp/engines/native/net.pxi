@@ -104,6 +104,8 @@ ctypedef struct Cut:
     int64_t steps_unchecked # steps between two looks at the clock, which says whether to look for signals
     int64_t tasks
     int64_t tile        # reals of the largest task's gradient
+    int64_t shards      # of a minibatch's rows: a gradient is the sum of theirs, in pairs, pairs of pairs and so on
+    int64_t tiles       # of gradient that a thread has at a time
     int64_t runs        # of tasks, each of which is cut among the threads: the layers, or 1
     int64_t rows_taken  # of the smallest piece that a thread may take over from another; 0: they are even blocks
     int64_t pieces      # of each thread's tasks, any of which another may take over
@@ -114,7 +116,7 @@ ctypedef struct Buffers:
     int64_t* task_cost  # cumulative, tasks + 1 of them
     double* penalty[2]  # of each tile, in even and in odd steps
     vec* outputs        # for each thread: outputs and targets of LANES rows
-    real* tile          # for each thread: a tile of gradient, cut.tile reals
+    real* tile          # for each thread: cut.tiles tiles of gradient, cut.tile reals each
     real* panel         # for each thread, in bf16 modules: HALF_BLOCK rows of a panel before they are rounded
     real* own_inputs    # v⁰ for each thread, or NULL
     real* zeros         # n_0 of them, in place of a row of weight 0 where cut.online
@@ -188,7 +190,10 @@ ctypedef struct Shared:     # an epoch that ranks share: ranks.pxi
     const int64_t* tasks    # of their tiles
     const int64_t* at       # where a message has each tile
     const real* weights     # of all rows in the epoch's order, where X has not all of them
+    bint by_gradients       # ranks exchange sums over their rows, not the rows
     char* rows              # messages
+    char* sums
+    char* sums_of_mine
     char* tiles
     double* squares
 
@@ -211,6 +216,8 @@ ctypedef struct Minibatch:
     int thread
     const int64_t* rows   # X's row of each of its rows; NULL: offset, offset + 1, …
     int64_t offset, count
+    int64_t first         # of the rows that a gradient is summed over, count in all: in a shard of a minibatch not 0
+    bint summed           # ranks have summed theirs: what is left is the sum over the ranks
     int64_t step
     bint training         # with dropout
     bint begun            # z¹ is there already, from the step before

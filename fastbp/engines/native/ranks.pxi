@@ -8,6 +8,12 @@
 # With clipping `update` ends with the squares of the tiles, which all need, and `clip` goes on. All sums are taken in the
 # order of a single process: rows, tasks and their parts are the same, whoever has them. A Sparse first stage shares
 # phase 1 only; its columns are updated by every rank.
+#
+# Where a gradient is the sum of shards of the rows (choose_shards) and each rank has as many of them, v and δ stay:
+#
+#   rows      gradient of all tiles over this rank's shards, loss of its rows     → all ranks have those of its tiles
+#   update    the sum over the ranks, penalty, update of this rank's tiles
+#   finish    as above
 
 
 cdef enum:
@@ -19,25 +25,47 @@ cdef inline int64_t first_exchanged(const Net* net) noexcept nogil:
     return 0 if net.shared.inputs else 1
 
 
+cdef inline int64_t grain() noexcept nogil:
+    """Rows that are copied together: bf16 operands hold them in chunks."""
+    return PANEL if HALF else 1
+
+
 cdef int64_t row_bytes(const Net* net) noexcept nogil:
     """Of a row in a message."""
-    cdef int64_t l, panels = 0
-    for l in range(net.plan.layers):
+    cdef int64_t l, bytes = sizeof(double), size
+    for l in range(net.plan.layers if not net.shared.by_gradients else 0):
+        size = PANEL * <int64_t> (sizeof(operand) if rounds(&net.layer[l]) else sizeof(real))
         if l >= first_exchanged(net):
-            panels += panels_of(net.layer[l].n_in + (l == 0))
-        panels += panels_of(net.layer[l].n_out)
-    return sizeof(double) + panels * PANEL * <int64_t> sizeof(real)
+            bytes += size * panels_of(net.layer[l].n_in + (l == 0 or rounds(&net.layer[l])))
+        bytes += size * panels_of(net.layer[l].n_out)
+    return bytes
+
+
+cdef inline char* copy(char* message, void* there, int64_t bytes, bint out) noexcept nogil:
+    """So many bytes to the message, or with `out` from there; returns where it goes on."""
+    if out:
+        memcpy(there, message, bytes)
+    else:
+        memcpy(message, there, bytes)
+    return message + bytes
 
 
 cdef inline char* copy_panels(char* message, real* start, int64_t panels, int64_t apart, bint out) noexcept nogil:
-    """A row of so many panels to the message, or with `out` from there; returns where it goes on."""
+    """A grain of rows of so many panels, likewise."""
     cdef int64_t p
     for p in range(panels):
-        if out:
-            memcpy(start + p * apart, message, PANEL * sizeof(real))
-        else:
-            memcpy(message, start + p * apart, PANEL * sizeof(real))
-        message += PANEL * sizeof(real)
+        message = copy(message, start + p * apart, grain() * PANEL * sizeof(real), out)
+    return message
+
+
+cdef inline char* copy_operands(char* message, const Net* net, int64_t l, int64_t r, bint out) noexcept nogil:
+    """A chunk, from row r on, of what the weight gradient of a layer that rounds reads, likewise."""
+    cdef Layer* layer = &net.layer[l]
+    cdef int64_t chunk = PANEL * PANEL, features = panels_of(layer.n_in + 1), p
+    if l >= first_exchanged(net):
+        message = copy(message, layer.v_columns + r * features * PANEL, features * chunk * sizeof(operand), out)
+    for p in range(panels_of(layer.n_out)):
+        message = copy(message, layer.d_pairs + (p * (net.buffers.stride - 1) + r) * PANEL, chunk * sizeof(operand), out)
     return message
 
 
@@ -46,15 +74,15 @@ cdef void copy_rows(Net* net, int rank, int64_t first, int64_t last, bint out) n
     cdef int64_t r, l, apart = net.buffers.stride * PANEL, bytes = row_bytes(net)
     cdef char* at
     cdef Layer* layer
-    for r in range(first, last):
+    for r from first <= r < last by grain():
         at = net.shared.rows + (rank + 1) * HEADER + r * bytes
-        if out:
-            memcpy(&net.buffers.row_loss[r], at, sizeof(double))
-        else:
-            memcpy(at, &net.buffers.row_loss[r], sizeof(double))
-        at += sizeof(double)
-        for l in range(net.plan.layers):
+        copy(at, &net.buffers.row_loss[r], min(grain(), last - r) * sizeof(double), out)
+        at += grain() * sizeof(double)
+        for l in range(net.plan.layers if not net.shared.by_gradients else 0):
             layer = &net.layer[l]
+            if rounds(layer):
+                at = copy_operands(at, net, l, r, out)
+                continue
             if l >= first_exchanged(net):
                 at = copy_panels(at, layer.v_in + r * PANEL, panels_of(layer.n_in + (l == 0)), apart, out)
             at = copy_panels(at, layer.delta + r * PANEL, panels_of(layer.n_out), apart, out)
@@ -62,12 +90,7 @@ cdef void copy_rows(Net* net, int rank, int64_t first, int64_t last, bint out) n
 
 cdef void copy_tile(Net* net, const Task* task, real* of_layer, char* message, bint out) noexcept nogil:
     """The task's tile of w or of what lies as it does, or from there."""
-    cdef real* tile = of_layer + weights_at(net, task)
-    cdef int64_t bytes = task.inputs * PANEL * sizeof(real)
-    if out:
-        memcpy(tile, message, bytes)
-    else:
-        memcpy(message, tile, bytes)
+    copy(message, of_layer + weights_at(net, task), task.inputs * PANEL * sizeof(real), out)
 
 
 cdef inline int64_t task_at(const Net* net, int64_t low, int64_t high, int64_t piece, int64_t pieces) noexcept nogil:
@@ -89,6 +112,7 @@ cdef void start_shared(Net* net, Minibatch* batch, int thread) noexcept nogil:
     start_batch(net, batch, thread, True)
     take_minibatch(net, batch, net.shared.s, net.shared.steps)
     batch.begun = False
+    batch.summed = net.shared.by_gradients
 
 
 cdef void weigh_shared(Net* net) noexcept nogil:
@@ -103,6 +127,35 @@ cdef void weigh_shared(Net* net) noexcept nogil:
     net.progress.inverse_weight[(net.step + net.shared.s) % 2] = 1 / total if total != 0 else 0
 
 
+cdef inline int64_t tile_at(const Net* net, const Task* task) noexcept nogil:
+    """Where a message of all ranks' tiles has the task's."""
+    return net.shared.at[task - net.buffers.task] + <int64_t> sizeof(double)
+
+
+cdef void sum_own_shards(Net* net, const Minibatch* batch) noexcept nogil:
+    """The gradient of all tiles over this rank's shards, to the message."""
+    cdef int64_t each = net.cut.shards // net.shared.ranks, t
+    cdef int thread = batch.thread, threads = net.team.threads
+    cdef Task* task
+    for t in range(task_at(net, 0, net.cut.tasks, thread, threads),
+                   task_at(net, 0, net.cut.tasks, thread + 1, threads)):
+        task = &net.buffers.task[t]
+        sum_shards(net, batch, task, net.shared.rank * each, (net.shared.rank + 1) * each, own_tile(net, thread, 0))
+        memcpy(net.shared.sums + tile_at(net, task), own_tile(net, thread, 0), task.inputs * PANEL * sizeof(real))
+
+
+cdef void sum_ranks(const Net* net, const Task* task, real* g) noexcept nogil:
+    """g = the sum of all ranks' gradients of the tile, which is this rank's, in pairs, pairs of pairs and so on."""
+    cdef int64_t first = net.shared.at[net.shared.tasks[net.shared.rank]], q, pair = 1
+    cdef int64_t bytes = net.shared.at[net.shared.tasks[net.shared.rank + 1]] - first
+    cdef char* tile = net.shared.sums_of_mine + tile_at(net, task) - first
+    while pair < net.shared.ranks:
+        for q from 0 <= q < net.shared.ranks by 2 * pair:
+            add_tile(task, <real*> (tile + q * bytes), <const real*> (tile + (q + pair) * bytes))
+        pair *= 2
+    memcpy(g, tile, task.inputs * PANEL * sizeof(real))
+
+
 cdef void shared_rows(void* argument, int thread) noexcept nogil:
     """Phase 1 of this rank's rows, and v⁰ of the others."""
     cdef Net* net = <Net*> argument
@@ -114,7 +167,7 @@ cdef void shared_rows(void* argument, int thread) noexcept nogil:
     if is_sparse(net):
         sparse_take(net, &batch, part_of_rows(batch.count, thread, threads),
                     part_of_rows(batch.count, thread + 1, threads))
-    if not net.shared.inputs:
+    if not (net.shared.inputs or net.shared.by_gradients):
         take_inputs(net, &batch, part_of_rows(first, thread, threads), part_of_rows(first, thread + 1, threads))
         take_inputs(net, &batch, last + part_of_rows(batch.count - last, thread, threads),
                     last + part_of_rows(batch.count - last, thread + 1, threads))
@@ -130,6 +183,9 @@ cdef void shared_rows(void* argument, int thread) noexcept nogil:
         loss_rows(net, &batch, r0, r1, room_for_outputs(net, thread))
         back_to(net, &batch, 1, r0, r1)
         copy_rows(net, net.shared.rank, r0, r1, False)
+    if net.shared.by_gradients:
+        team_barrier(&net.team, thread)
+        sum_own_shards(net, &batch)
 
 
 cdef void shared_update(void* argument, int thread) noexcept nogil:
@@ -145,7 +201,8 @@ cdef void shared_update(void* argument, int thread) noexcept nogil:
         if q != net.shared.rank:
             first = net.shared.bounds[q]
             rows = net.shared.bounds[q + 1] - first
-            copy_rows(net, q, first + part(rows, thread, threads), first + part(rows, thread + 1, threads), True)
+            copy_rows(net, q, first + part_of_rows(rows, thread, threads), first + part_of_rows(rows, thread + 1, threads),
+                      True)
     team_barrier(&net.team, thread)
     loss = sum_losses(net, batch.count) * inverse_weight(net, &batch)
     if thread == 0:
@@ -168,7 +225,7 @@ cdef inline void give_tile(Net* net, int64_t t) noexcept nogil:
     """The task's tile of w and its penalty to the message."""
     cdef Task* task = &net.buffers.task[t]
     memcpy(net.shared.tiles + net.shared.at[t], penalty_of(net, net.step + net.shared.s, task), sizeof(double))
-    copy_tile(net, task, net.layer[task.layer].w, net.shared.tiles + net.shared.at[t] + sizeof(double), False)
+    copy_tile(net, task, net.layer[task.layer].w, net.shared.tiles + tile_at(net, task), False)
 
 
 cdef void shared_clip(void* argument, int thread) noexcept nogil:
@@ -203,7 +260,7 @@ cdef void shared_finish(void* argument, int thread) noexcept nogil:
             continue
         task = &net.buffers.task[t]
         memcpy(penalty_of(net, net.step + net.shared.s, task), net.shared.tiles + net.shared.at[t], sizeof(double))
-        copy_tile(net, task, net.layer[task.layer].w, net.shared.tiles + net.shared.at[t] + sizeof(double), True)
+        copy_tile(net, task, net.layer[task.layer].w, net.shared.tiles + tile_at(net, task), True)
         mirror_tile(net, task.layer, task.j, task.k, task.layer > 0)
 
 
@@ -225,6 +282,9 @@ cdef class SharedEpoch:
         Where each rank's part of `tiles_message` begins, and the end.
     task_starts : ndarray of int64
         The same of `squares`, one float64 for each tile.
+    sums : ndarray of bytes or None
+        Before `update` a rank needs what all have in here at its part of `tile_starts`, rank after rank in
+        `sums_of_mine`. None: it does not.
     """
 
     cdef Engine engine
@@ -236,9 +296,9 @@ cdef class SharedEpoch:
     cdef double[::1] _losses, _penalties, _squares
     cdef const real[::1] _weight, _weights
     cdef int64_t[::1] _tasks, _at
-    cdef unsigned char[::1] _rows, _tiles
+    cdef unsigned char[::1] _rows, _tiles, _sums, _sums_of_mine
     cdef object _y
-    cdef readonly object rows_message, tiles_message, tile_starts, task_starts, squares
+    cdef readonly object rows_message, tiles_message, tile_starts, task_starts, squares, sums, sums_of_mine
     cdef readonly int64_t row_bytes
 
     def __init__(self, Engine engine, X, y, const real[::1] sample_weight, const int64_t[::1] order,
@@ -253,6 +313,8 @@ cdef class SharedEpoch:
             raise ValueError("ranks cannot share the steps of this engine")
         if not 0 <= rank < ranks:
             raise ValueError(f"rank must be one of {ranks}, got {rank}")
+        if HALF and inputs:
+            raise ValueError("inputs are not exchanged in bf16")
         self.engine = engine
         self.taken = engine._take()
         self.held = engine._set_epoch(X, y, sample_weight, order, learning_rates, losses, penalties, dropouts, decays)
@@ -265,9 +327,11 @@ cdef class SharedEpoch:
         net.shared.ranks = ranks
         net.shared.steps = (order.shape[0] + net.plan.batch - 1) // net.plan.batch
         net.shared.inputs = inputs
+        net.shared.by_gradients = ranks > 1 and net.cut.shards % ranks == 0 and not inputs
         net.shared.weights = &weights[0] if weights is not None else NULL
         self.row_bytes = row_bytes(net)
-        self.rows_message = np.zeros(ranks * HEADER + self.row_bytes * net.plan.batch, np.uint8)
+        self.rows_message = np.zeros(
+            ranks * HEADER + self.row_bytes * ((net.plan.batch + grain() - 1) // grain() * grain()), np.uint8)
         self.task_starts = np.array([task_at(net, 0, net.cut.tasks, q, ranks) for q in range(ranks + 1)], np.int64)
         at = np.zeros(net.cut.tasks + 1, np.int64)
         self._at = at
@@ -284,6 +348,12 @@ cdef class SharedEpoch:
         net.shared.rows = <char*> &self._rows[0]
         net.shared.tiles = <char*> &self._tiles[0]
         net.shared.squares = &self._squares[0]
+        if net.shared.by_gradients:
+            self.sums = np.zeros(bytes, np.uint8)
+            self.sums_of_mine = np.zeros(ranks * (self.tile_starts[rank + 1] - self.tile_starts[rank]), np.uint8)
+            self._sums, self._sums_of_mine = self.sums, self.sums_of_mine
+            net.shared.sums = <char*> &self._sums[0]
+            net.shared.sums_of_mine = <char*> &self._sums_of_mine[0] if self._sums_of_mine.shape[0] > 0 else NULL
         net.progress.done = 0
         engine._need_entries(net.call.order)
         self.threads = worthwhile(net, net.shared.steps, step_flops(net, True) // ranks)
@@ -298,6 +368,10 @@ cdef class SharedEpoch:
         self.state = then
         return 0
 
+    def row_starts(self, bounds):
+        """Where each rank's part of `rows_message` begins, and the end, with its rows of a minibatch as in `rows`."""
+        return HEADER * np.arange(len(bounds)) + self.row_bytes * (-(-bounds // grain()) * grain())
+
     def rows(self, int64_t s, const int64_t[::1] bounds):
         """Phase 1 of step s, in which rank q has the minibatch's rows bounds[q] … bounds[q + 1] − 1."""
         cdef Net* net = &self.engine.net
@@ -307,6 +381,10 @@ cdef class SharedEpoch:
         if (bounds.shape[0] != net.shared.ranks + 1 or bounds[0] != 0 or bounds[net.shared.ranks] != count
                 or (np.diff(bounds) < 0).any()):
             raise ValueError(f"bounds must go from 0 to {count} in {net.shared.ranks} parts, got {list(bounds)}")
+        for q in range(net.shared.ranks):
+            wanted = part_of_rows(count, q, net.shared.ranks)
+            if (net.shared.by_gradients and bounds[q] != wanted) or (bounds[q] % grain() != 0 and bounds[q] != count):
+                raise ValueError(f"a rank's rows begin with a shard or a chunk of {grain()} rows, got {list(bounds)}")
         self._go_on(NOTHING, ROWS)
         self._bounds = bounds
         net.shared.bounds = &self._bounds[0]

@@ -109,13 +109,54 @@ cdef void update_phase(Net* net, Minibatch* batch) noexcept nogil:
     each_task(net, batch, clip_task, kept_of_norm(net, batch), False)
 
 
+cdef inline real* own_tile(const Net* net, int thread, int64_t i) noexcept nogil:
+    """Of the thread's tiles of gradient, the i-th."""
+    return net.buffers.tile + (thread * net.cut.tiles + i) * net.cut.tile
+
+
+cdef inline void add_tile(const Task* task, real* sum, const real* g) noexcept nogil:
+    """sum ← sum + g."""
+    cdef int64_t i
+    for i in range(task.inputs * PANEL):
+        sum[i] += g[i]
+
+
+cdef void sum_shards(const Net* net, const Minibatch* batch, const Task* task, int64_t shard, int64_t end, real* g
+                     ) noexcept nogil:
+    """g = the tile's gradient over the rows of shards shard … end − 1, as many as a power of two: in pairs, pairs of
+    pairs and so on, so that it is a part of the sum over all of them."""
+    cdef Minibatch rows = batch[0]
+    cdef int64_t unit = PANEL if HALF else 1, s, pairs, waiting = 0  # sums that wait for the other of their pair
+    for s in range(shard, end):
+        rows.first = part_of_units(batch.count, unit, s, net.cut.shards)
+        rows.count = part_of_units(batch.count, unit, s + 1, net.cut.shards) - rows.first
+        gradient_tile(net, &rows, task, own_tile(net, batch.thread, waiting) if waiting > 0 else g, False)
+        pairs = s - shard
+        while pairs % 2 == 1:
+            add_tile(task, own_tile(net, batch.thread, waiting - 1) if waiting > 1 else g,
+                     own_tile(net, batch.thread, waiting))
+            waiting -= 1
+            pairs //= 2
+        waiting += 1
+
+
+cdef inline void sum_tile(Net* net, const Minibatch* batch, const Task* task, real* g) noexcept nogil:
+    """g = the tile's gradient over all rows of the minibatch."""
+    if batch.summed:
+        sum_ranks(net, task, g)
+    elif net.cut.shards > 1:
+        sum_shards(net, batch, task, 0, net.cut.shards, g)
+    else:
+        gradient_tile(net, batch, task, g, False)
+
+
 cdef void take_task(Net* net, const Minibatch* batch, Task* task) noexcept nogil:
     """Gradient and step of a tile while it is in the registers or the L1 cache."""
-    cdef real* g = net.buffers.tile + batch.thread * net.cut.tile
+    cdef real* g = own_tile(net, batch.thread, 0)
     if net.cut.step_at_once and step_tile(net, batch, task, g):
         mirror_tile(net, task.layer, task.j, task.k, task.layer > 0)
         return
-    gradient_tile(net, batch, task, g, False)
+    sum_tile(net, batch, task, g)
     penalize_tile(net, batch, task, g)
     update_tile(net, batch, task, g)
 
@@ -123,7 +164,7 @@ cdef void take_task(Net* net, const Minibatch* batch, Task* task) noexcept nogil
 cdef void measure_task(Net* net, const Minibatch* batch, Task* task) noexcept nogil:
     """Gradient of a tile into the layer's, and its share of ‖g‖²."""
     cdef real* g = net.layer[task.layer].g + weights_at(net, task)
-    gradient_tile(net, batch, task, g, False)
+    sum_tile(net, batch, task, g)
     penalize_tile(net, batch, task, g)
     task.squares = sum_squares(task.inputs * PANEL, g)
 
