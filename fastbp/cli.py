@@ -269,7 +269,8 @@ def _add_training(add: Callable[..., Any]) -> None:
     add(
         "--mpi",
         action="store_true",
-        help="under mpiexec or srun: train the network by all ranks; rank 0 reads, reports and saves",
+        help="under mpiexec or srun: train by all ranks, which share each step of plain, and the "
+        "networks of other models; rank 0 reads, reports and saves",
     )
     add("--save", metavar="MODEL", help="write the model here: the network, and how to encode rows")
     add(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
 
-from fastbp.command.settings import complete, network
+from fastbp.command.settings import complete
 
 __all__ = ["lead_or_follow", "send"]
 
@@ -14,9 +13,9 @@ __all__ = ["lead_or_follow", "send"]
 def lead_or_follow(
     args: argparse.Namespace,
     train: Callable[[argparse.Namespace], None],
-    fit: Callable[..., object],
+    follow: Callable[..., object],
 ) -> None:
-    """On rank 0 run `train`; on the others `fit` with what rank 0 sends when it comes to that."""
+    """On rank 0 run `train`; on the others `follow` with what rank 0 sends when it comes to that."""
     try:
         from mpi4py import MPI
     except ImportError as error:
@@ -35,18 +34,16 @@ def lead_or_follow(
     sent = comm.bcast(None)
     if sent is None:
         return
-    sizes, loss, data, aside = sent
     complete(args)
     args.quiet = True
     try:
-        fit(args, network(args, sizes, loss, args.engine), data, aside)
+        follow(args, *sent)
     except Exception:  # which all ranks have: see fastbp.distributed.ranks
         raise SystemExit(1) from None
 
 
-def send(args: argparse.Namespace, model: Any, data: object, aside: object) -> None:
+def send(args: argparse.Namespace, *what: object) -> None:
     """From rank 0, what the others need to train with it."""
     if args.comm is not None and args.comm.rank == 0:
-        plan = model.plan
+        args.comm.bcast(what)
         args.sent = True
-        args.comm.bcast((list(plan.layer_sizes), plan.loss.name, data, aside))

@@ -56,11 +56,9 @@ def complete(args: argparse.Namespace) -> None:
         check_finite_number(
             "--validation", args.validation, minimum=0, maximum=1, open_maximum=True
         )
-    by_default = "realmlp" if args.files and not args.mpi else "plain"
+    by_default = "realmlp" if args.files else "plain"
     if not args.files and args.model not in (None, "plain"):
         raise ValueError(f"--model {args.model} needs a FILE; the digits have --model plain")
-    if args.mpi and args.model not in (None, "plain"):
-        raise ValueError(f"--mpi trains --model plain, not {args.model}")
     chosen, args.model = args.model, args.model or by_default
     if args.model == "plain":
         _complete_plain(args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 import warnings
 from typing import Any
 
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 
 from fastbp import _html
 from fastbp.command import table as tables
+from fastbp.command.ranks import send
 from fastbp.command.report import MOST_ROWS, Source, named, some
 from fastbp.command.training import Scored
 from fastbp.config import describe
 from fastbp.tables._extra import need
 
-__all__ = ["OfTabular", "check", "train"]
+__all__ = ["OfTabular", "check", "follow", "train"]
 
 Array = NDArray[Any]
 _SAME = ("accuracy", "log_loss", "roc_auc", "rmse", "mae")  # metrics of the estimators, too
@@ -49,6 +51,7 @@ def _estimator(args: argparse.Namespace, *, classes: bool, names: list[str]) -> 
         patience=args.early_stopping,
         n_jobs=args.threads,
         random_state=args.seed,
+        comm=args.comm,
         **wanted,
     )
 
@@ -104,6 +107,18 @@ def train(
     return OfTabular(args, table), listener.source, held_out, X
 
 
+def follow(args: argparse.Namespace, jobs: Any, data: Any) -> None:
+    """Train this rank's share of the networks that rank 0 sent."""
+    from fastbp.distributed.ranks import join
+    from fastbp.tabular.ranks import compare, train_shared
+
+    started = time.monotonic()
+    ranks = join(args.comm)
+    with ranks.training():
+        compare(ranks, jobs[0])
+        train_shared(ranks, jobs, data, args.threads, args.time_limit, started)
+
+
 def _listener(args: argparse.Namespace, given: tables.Given) -> Any:
     """Prints what the columns are taken for, and a line for each network, in order."""
     from fastbp.tabular.base import Listener
@@ -125,6 +140,9 @@ def _listener(args: argparse.Namespace, given: tables.Given) -> Any:
                 )
             self.known = set(notes_of(learnt))
             self.source = tables.source(args, given, learnt, inputs.width)
+
+        def begins(self, work: Any) -> None:
+            send(args, work.jobs, work.data)
 
         def member(self, index: int, member: Any) -> None:
             self.waiting[index] = member

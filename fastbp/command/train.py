@@ -39,9 +39,18 @@ def run(args: argparse.Namespace) -> None:
     """Train on files, or on the digits."""
     args.comm = None
     if args.mpi:
-        lead_or_follow(args, _run, fit)
+        lead_or_follow(args, _run, _follow)
     else:
         _run(args)
+
+
+def _follow(args: argparse.Namespace, *sent: Any) -> None:
+    """On a rank other than 0."""
+    if args.model != "plain":
+        tabular.follow(args, *sent)
+        return
+    sizes, loss, train, aside = sent
+    fit(args, network(args, sizes, loss, args.engine), train, aside)
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -30,7 +30,7 @@ def fit(args: argparse.Namespace, model: MLP, train: Rows, aside: Rows) -> Histo
     X, y, weight = train
     validation = tuple(a for a in aside if a is not None) if len(aside[0]) else None
     kind = "plain" if args.quiet else usual_kind()
-    send(args, model, train, aside)
+    send(args, list(model.plan.layer_sizes), model.plan.loss.name, train, aside)
     return model.fit(
         X,
         y,

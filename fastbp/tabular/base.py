@@ -30,7 +30,7 @@ from fastbp.tabular import checks, recipes
 from fastbp.tabular.inputs import Inputs, learn_inputs, notes_of
 from fastbp.tabular.metrics import Criterion
 from fastbp.tabular.passes import outputs_of, predictions_of
-from fastbp.tabular.ranks import train_shared
+from fastbp.tabular.ranks import compare, train_shared
 from fastbp.tabular.recipes import MODELS, Recipe
 from fastbp.tabular.splits import folds, holdout
 from fastbp.tabular.training import Data, Job, Member, Rows, Work, train_all
@@ -50,6 +50,9 @@ class Listener:
 
     def learnt(self, inputs: Inputs, learnt: Learnt) -> None:
         """The columns are known."""
+
+    def begins(self, work: Work) -> None:
+        """It is known what is trained on what."""
 
     def member(self, index: int, member: Member) -> None:
         """A member is trained; they may come in any order, from other threads, one at a time."""
@@ -154,6 +157,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             fresh._words = on_root(ranks, lambda: fresh._words)
             with together(ranks):
                 work = fresh._prepare(X, y, weight, eval_set, groups)
+            if ranks is not None:
+                compare(ranks, work.jobs[0], work.data, fresh)
             told = fresh._train(work, started, ranks=ranks)
         self.__dict__ = fresh.__dict__
         self._say(told)
@@ -205,6 +210,9 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         """As `fit`, on a table in parts, which is read anew by whoever wants to predict.
 
+        With `comm` this is rank 0; the others need from the listener what to train, and are then to
+        `compare` and `train_shared`.
+
         Parameters
         ----------
         parts : Parts
@@ -229,7 +237,12 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         data = inputs.matrix(parts), self._all_targets(y, kept), weights
         self.notes_ = notes_of(learnt)
         work = self._work(inputs, data, kept, y, groups, None)
-        self._say(self._train(work, started, listener))
+        listener.begins(work)
+        with joined(self) as ranks:
+            if ranks is not None:
+                compare(ranks, work.jobs[0])
+            told = self._train(work, started, listener, ranks)
+        self._say(told)
         return self
 
     def _weigh(self, y: Array, weight: Array | None) -> tuple[Array | None, Rows]:
@@ -292,11 +305,14 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
     ) -> list[str]:
         """Train members, and set what was learnt; returns what the time limit did."""
         jobs, data, kept = work.jobs, work.data, work.kept
+        tell = None if listener is None else listener.member
         if ranks is None:
-            threads, tell = threads_for(self.n_jobs), None if listener is None else listener.member
+            threads = threads_for(self.n_jobs)
             trained, told = train_all(jobs, data, threads, self.time_limit, started, tell)
         else:
-            trained, told = train_shared(ranks, self, work, started)
+            trained, told = train_shared(
+                ranks, jobs, data, self.n_jobs, self.time_limit, started, tell
+            )
         self.inputs_ = work.inputs
         self.notes_ += told
         self.stages_ = jobs[0].stages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ REGRESSION = ("rmse", "mae", "poisson", "quantile")
 
 
 def criterion(metric: str, quantiles: Sequence[float] = ()) -> Criterion:
-    """The function for a metric; for "roc_auc" it is the log-loss, which is less noisy."""
+    """The function for a metric, which pickles; for "roc_auc" the log-loss, which is less noisy."""
     if metric == "quantile":
-        return lambda f, y, w: _mean(pinball(f, y, quantiles), w)
+        return partial(_quantile, tuple(quantiles))
     return _CRITERIA[metric]
 
 
@@ -47,6 +48,22 @@ def _log_loss(f: Array, y: Array, weight: Array | None) -> float:
     return -_mean(log_softmax(f)[np.arange(len(y)), y], weight)
 
 
+def _error_rate(f: Array, y: Array, weight: Array | None) -> float:
+    return _mean(f.argmax(axis=1) != y, weight)
+
+
+def _squares(f: Array, y: Array, weight: Array | None) -> float:
+    return _mean(np.square(f - y).sum(axis=1), weight)
+
+
+def _absolute(f: Array, y: Array, weight: Array | None) -> float:
+    return _mean(np.abs(f - y).sum(axis=1), weight)
+
+
+def _quantile(quantiles: tuple[float, ...], f: Array, y: Array, weight: Array | None) -> float:
+    return _mean(pinball(f, y, quantiles), weight)
+
+
 def _poisson(f: Array, y: Array, weight: Array | None) -> float:
     return _mean(np.exp(f[:, 0]) - y[:, 0] * f[:, 0], weight)
 
@@ -54,8 +71,8 @@ def _poisson(f: Array, y: Array, weight: Array | None) -> float:
 _CRITERIA: dict[str, Criterion] = {
     "log_loss": _log_loss,
     "roc_auc": _log_loss,
-    "accuracy": lambda f, y, w: _mean(f.argmax(axis=1) != y, w),
-    "rmse": lambda f, y, w: _mean(np.square(f - y).sum(axis=1), w),
-    "mae": lambda f, y, w: _mean(np.abs(f - y).sum(axis=1), w),
+    "accuracy": _error_rate,
+    "rmse": _squares,
+    "mae": _absolute,
     "poisson": _poisson,
 }
