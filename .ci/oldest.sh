@@ -14,7 +14,7 @@ wanted = [*project["dependencies"], *extras["jit"], *extras["tables"], *extras["
 named = {requirement.partition(">=")[0] for requirement in wanted}
 # What only the tests need comes after: its own bound counts where users have none.
 # Those of the callbacks and of clusters are large, and have tests with their newest versions.
-large = [*extras["callbacks"], *extras["mpi"], "distributed"]
+large = [*extras["callbacks"], *extras["mpi"], "distributed", "ray"]
 named |= {requirement.partition(">=")[0] for requirement in large} - {"tqdm", "rich"}
 wanted += [r for r in extras["test"] if r.partition(">=")[0] not in named]
 for requirement in wanted:

@@ -219,7 +219,7 @@ print("good")
 def test_searches_by_ray() -> None:
     pytest.importorskip("ray")
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", RAY], capture_output=True, text=True, timeout=180
+        [sys.executable, "-W", "ignore", "-c", RAY], capture_output=True, text=True, timeout=400
     )
     assert done.stdout.endswith("good\n"), done.stderr
 
