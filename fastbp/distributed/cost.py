@@ -1,13 +1,10 @@
 """What a step takes when ranks share it: its arithmetic measured here, its exchange by a model.
 
-Two messages go to all ranks in a step: v, δ and loss of the minibatch's rows, and the weights. MPICH
-sends one of up to 512 KB by doubling, in ⌈log₂ P⌉ rounds, a longer one around a ring, in P − 1; a rank
-gets (P − 1) / P of the bytes in both. With a round's latency α and bandwidth β
+Two messages go to all ranks in a step: v, δ and loss of the minibatch's rows, and the weights; or three,
+with sums of gradients in place of v and δ. Each rank sends each other one its part, to 32 of them at a
+time (MPICH), and gets (P − 1) / P of the bytes. With latency α and bandwidth β
 
-    t = α ⌈log₂ P⌉ + bytes (P − 1) / (P β)    or    α (P − 1) + bytes (P − 1) / (P β)
-
-Where ranks exchange sums of gradients in place of v and δ, each sends each its part of them: the second
-form, whatever the bytes.
+    t = α ⌈(P − 1) / 32⌉ + bytes (P − 1) / (P β)
 
 The arithmetic of a rank is that of rank 0 of P, run without the others; all else that a step takes is in
 it.
@@ -24,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.distributed import epochs
-from fastbp.distributed.ranks import Ranks, can_share
+from fastbp.distributed.ranks import Exchange, Ranks, can_share
 from fastbp.engines import create
 from fastbp.mlp import MLP
 from fastbp.optimizers import get
@@ -33,7 +30,7 @@ from fastbp.training import run_epoch
 
 __all__ = ["NETWORKS", "Network", "Step", "exchange_seconds", "measure", "plan_for"]
 
-_LONG = 512 * 1024  # bytes from which MPICH's Allgatherv goes around a ring
+_AT_A_TIME = 32  # ranks that another sends to
 
 
 @dataclass(frozen=True)
@@ -80,21 +77,19 @@ def plan_for(layers: Sequence[int], batch: int, optimizer: str, threads: int | N
     return replace(plan, optimizer=get(optimizer), batch_size=batch)
 
 
-def exchange_seconds(size: float, ranks: int, network: Network, to_all: bool = True) -> float:
+def exchange_seconds(size: float, ranks: int, network: Network) -> float:
     """Until all ranks have a message of so many bytes, of which each has an even part.
 
-    Not to_all: until each has its share of what all ranks have in such a message.
+    Or until each has its share of what all ranks have in such a message.
     """
-    if ranks == 1:
-        return 0.0
-    rounds = ranks - 1 if size > _LONG or not to_all else math.ceil(math.log2(ranks))
+    rounds = math.ceil((ranks - 1) / _AT_A_TIME)
     return rounds * network.latency + size * (ranks - 1) / ranks / network.bandwidth
 
 
 class _Alone:
     """Rank 0 of so many, which hears nothing of the others.
 
-    messages: bytes of each, and whether it is one `to_all`.
+    messages: bytes of each, and whether it is one of sums.
     """
 
     rank = sync = 0
@@ -104,13 +99,13 @@ class _Alone:
         self.size = size
         self.messages: list[tuple[int, bool]] = []
 
-    def exchange(self, message: NDArray[Any], starts: NDArray[np.int64]) -> None:
-        self.messages.append((int(starts[-1]) * message.itemsize, True))
+    def to_all(self, message: NDArray[Any], starts: NDArray[np.int64]) -> Exchange:
+        return lambda: self.messages.append((int(starts[-1]) * message.itemsize, False))
 
-    def exchange_sums(
+    def to_owners(
         self, sums: NDArray[Any], starts: NDArray[np.int64], of_mine: NDArray[Any]
-    ) -> None:
-        self.messages.append((len(sums), False))
+    ) -> Exchange:
+        return lambda: self.messages.append((len(sums), True))
 
 
 def measure(plan: Plan, ranks: int, network: Network, seconds: float = 0.2) -> Step:
@@ -152,6 +147,6 @@ def measure(plan: Plan, ranks: int, network: Network, seconds: float = 0.2) -> S
     first = step_seconds(2)
     messages = alone.messages[: (len(alone.messages) - plan.optimizer.slots) // 2]  # of a step
     compute = step_seconds(int(np.clip(seconds / first, 2, steps)))
-    exchange = sum(exchange_seconds(size, ranks, network, to_all) for size, to_all in messages)
+    exchange = sum(exchange_seconds(size, ranks, network) for size, _ in messages)
     size = sum(size for size, _ in messages) * (ranks - 1) / ranks
-    return Step(ranks, compute, exchange, size, not all(to_all for _, to_all in messages))
+    return Step(ranks, compute, exchange, size, any(sums for _, sums in messages))

@@ -173,27 +173,32 @@ def _shared_steps(
     )
     clips = engine.plan.clip_norm > 0
     message, stopped = epoch.rows_message, False
+    exchange_tiles = ranks.to_all(epoch.tiles_message, epoch.tile_starts)
+    exchange_squares = ranks.to_all(epoch.squares, epoch.task_starts)
+    if epoch.sums is not None:
+        exchange_sums = ranks.to_owners(epoch.sums, epoch.tile_starts, epoch.sums_of_mine)
     for s, bounds in enumerate(share.bounds):
         if s == 0 or (bounds != share.bounds[s - 1]).any():
             starts = epoch.row_starts(bounds)
+            exchange_rows = ranks.to_all(message, starts)
         epoch.rows(s, bounds)
         message[starts[ranks.rank]] = ranks.interrupted
-        ranks.exchange(message, starts)
+        exchange_rows()
         stopped = message[starts[:-1]].any()
         if stopped:
             break
         if epoch.sums is not None:
-            ranks.exchange_sums(epoch.sums, epoch.tile_starts, epoch.sums_of_mine)
+            exchange_sums()
         if not epoch.update():
             break
         if clips:
-            ranks.exchange(epoch.squares, epoch.task_starts)
+            exchange_squares()
             epoch.clip()
-        ranks.exchange(epoch.tiles_message, epoch.tile_starts)
+        exchange_tiles()
         epoch.finish()
     for slot in range(engine.plan.optimizer.slots):
         epoch.give_slot(slot)
-        ranks.exchange(epoch.tiles_message, epoch.tile_starts)
+        exchange_tiles()
         epoch.take_slot(slot)
     return epoch.end(), bool(stopped)
 

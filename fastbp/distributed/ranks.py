@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,7 +28,13 @@ __all__ = ["Ranks", "can_share", "join"]
 
 T = TypeVar("T")
 
+Exchange = Callable[[], object]  # what is done once for each step; all ranks have to come to it
+
 ROWS = ("shared", "own")
+
+
+def _nothing() -> None:
+    """What is exchanged with nobody else."""
 
 
 def can_share(engine: object) -> bool:
@@ -36,7 +43,7 @@ def can_share(engine: object) -> bool:
 
 
 class Ranks:
-    """The ranks of a communicator. `exchange` to `compare` are for all of them at a time.
+    """The ranks of a communicator. `to_all` to `compare` are for all of them at a time.
 
     Parameters
     ----------
@@ -70,26 +77,46 @@ class Ranks:
 
     # Exchange
 
-    def exchange(self, message: NDArray[Any], starts: NDArray[np.int64]) -> None:
-        """Send the rank's part of a message, starts[rank] … starts[rank + 1] − 1; get the others'."""
-        if self.size > 1:
-            from mpi4py import MPI
+    def to_all(self, message: NDArray[Any], starts: NDArray[np.int64]) -> Exchange:
+        """Send this rank's part of a message, starts[rank] … starts[rank + 1] − 1, to all; get theirs.
 
-            counts = np.diff(starts)
-            kind = MPI.BYTE if message.dtype == np.uint8 else MPI.DOUBLE
-            self.comm.Allgatherv(MPI.IN_PLACE, [message, counts, starts[:-1], kind])
+        By Alltoallv, as MPICH's Allgatherv sends what is long around a ring in pieces of 32 KB, each of
+        which waits for the one before.
+        """
+        if self.size == 1:
+            return _nothing
+        mine = message[starts[self.rank] : starts[self.rank + 1]]
+        first = int(starts[1]) if self.rank == 0 else 0  # MPI may not be given a buffer twice
+        sent, got = np.full(self.size, len(mine)), np.diff(starts)
+        sent[self.rank] = got[self.rank] = 0
+        at = np.maximum(starts[:-1] - first, 0)
+        return self._exchange(mine, sent, np.zeros(self.size, np.int64), message[first:], got, at)
 
-    def exchange_sums(
+    def to_owners(
         self, sums: NDArray[Any], starts: NDArray[np.int64], of_mine: NDArray[Any]
-    ) -> None:
-        """Send each rank its part of the sums, and get all ranks' of this one's, rank after rank."""
+    ) -> Exchange:
+        """Send each rank its part of the sums; get all ranks' of this one's, rank after rank."""
+        mine = len(of_mine) // self.size
+        at = np.arange(self.size) * mine
+        return self._exchange(
+            sums, np.diff(starts), starts[:-1], of_mine, np.full(self.size, mine), at
+        )
+
+    def _exchange(
+        self,
+        sent: NDArray[Any],
+        counts: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        got: NDArray[Any],
+        got_counts: NDArray[np.int64],
+        got_starts: NDArray[np.int64],
+    ) -> Exchange:
         from mpi4py import MPI
 
-        counts, mine = np.diff(starts), len(of_mine) // self.size
-        self.comm.Alltoallv(
-            [sums, counts, starts[:-1], MPI.BYTE],
-            [of_mine, np.full(self.size, mine), np.arange(self.size) * mine, MPI.BYTE],
-        )
+        kind = MPI.BYTE if sent.dtype == np.uint8 else MPI.DOUBLE
+        out = [sent, (counts.tolist(), starts.tolist()), kind]
+        back = [got, (got_counts.tolist(), got_starts.tolist()), kind]
+        return partial(self.comm.Alltoallv, out, back)
 
     def mean(self, values: NDArray[Any]) -> NDArray[Any]:
         """Of each rank's vector, summed in the order of the ranks: the same bits on all."""
