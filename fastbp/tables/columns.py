@@ -32,6 +32,7 @@ Kind = Literal["number", "category", "text", "date", "empty", "other"]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+_FEW = 8  # values of which none is looked for twice
 _KINDS: dict[int, Kind] = {}  # of Arrow's types, by their id
 _KINDS_OF_NUMPY: dict[str, Kind] = {
     **dict.fromkeys("iufm", "number"),
@@ -158,18 +159,20 @@ def codes_of(column: Any, tokens: Iterable[str] = ()) -> tuple[NDArray[np.int64]
 
     Several indices may mean the same text: white space around it does not count.
     """
-    tokens = {*texts.NO_TEXT, *tokens}
+    words = _words(tuple(tokens))
     if isinstance(column, np.ndarray):
         found, codes = np.unique(column, return_inverse=True)
-        return codes.astype(np.int64), [_text(value, tokens) for value in found.tolist()]
+        return codes.astype(np.int64), [_text(value, words) for value in found.tolist()]
     import pyarrow.types as is_
 
     if not is_.is_dictionary(column.type):
         if is_.is_date(column.type) or is_.is_timestamp(column.type) or is_.is_time(column.type):
             column = column.cast("string")
+        if len(column) <= _FEW:  # as a rule a row to be predicted
+            return np.arange(len(column)), [_text(value, words) for value in column.to_pylist()]
         column = column.dictionary_encode()
     column = one_array(column)
-    values = [_text(value, tokens) for value in column.dictionary.to_pylist()]
+    values = [_text(value, words) for value in column.dictionary.to_pylist()]
     indices = _indices(column)
     indices[indices < 0] = len(values)
     return indices, [*values, None]
@@ -251,9 +254,10 @@ def _floats(column: Any) -> Floats:
 
 def _indices(column: Any) -> NDArray[np.int64]:
     """Indices of a dictionary's array, −1 where null."""
-    indices = column.indices.cast("int64")
-    found = _arrow.values(indices, np.int64)
-    return np.where(_arrow.valid(indices), found, -1)
+    indices = column.indices
+    found = _arrow.values(indices, indices.type.to_pandas_dtype()).astype(np.int64)
+    found[~_arrow.valid(indices)] = -1
+    return found
 
 
 def _parsed(column: NDArray[Any]) -> tuple[Floats, Mask]:
@@ -270,7 +274,13 @@ def _parsed(column: NDArray[Any]) -> tuple[Floats, Mask]:
     return found, bad
 
 
-def _text(value: object, tokens: set[str]) -> str | None:
+@lru_cache
+def _words(tokens: tuple[str, ...]) -> frozenset[str]:
+    """All that stand for no value."""
+    return frozenset((*texts.NO_TEXT, *tokens))
+
+
+def _text(value: object, tokens: frozenset[str]) -> str | None:
     """A category's name: a whole number has no decimals, whatever type it comes in."""
     if value is None or (isinstance(value, float) and value != value):
         return None
