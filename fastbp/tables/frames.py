@@ -7,6 +7,8 @@ be. A column of Python objects that Arrow has no type for becomes text.
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
@@ -49,6 +51,10 @@ def columns_of(frame: Any) -> dict[str, Any]:
                 f"a table must have two dimensions, got an array of shape {frame.shape}"
             )
         return {f"x{j}": _series(frame[:, j]) for j in range(frame.shape[1])}
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(frame, pandas.DataFrame):
+        # narwhals, which knows its columns, too, takes longer for one than to predict a row
+        return _named((name, column, None) for name, column in frame.items())
     nw = need("narwhals.stable.v2", "a frame")
     try:
         taken = nw.from_native(frame, eager_only=True)
@@ -57,13 +63,14 @@ def columns_of(frame: Any) -> dict[str, Any]:
             "a table must be a frame (pandas, polars, Arrow, modin), a dict of columns or a 2-D "
             f"array, got {type(frame).__name__}"
         ) from None
+    wrapped = ((name, taken.get_column(name)) for name in taken.columns)
+    return _named((name, c.to_native(), c) for name, c in wrapped)
+
+
+def _named(given: Iterable[tuple[Any, Any, Any]]) -> dict[str, Any]:
+    """Columns by name: each as it is, and as narwhals has it."""
     need("pyarrow", "a frame")
-    if taken.implementation.is_pandas():  # narwhals takes longer for a column than to predict a row
-        given = ((name, c, None) for name, c in frame.items())
-    else:
-        wrapped = ((name, taken.get_column(name)) for name in taken.columns)
-        given = ((name, c.to_native(), c) for name, c in wrapped)
-    columns = {}
+    columns: dict[str, Any] = {}
     for name, native, series in given:
         if str(name) in columns:
             raise ValueError(f"column name {str(name)!r} is there twice; rename one of them")
@@ -89,7 +96,7 @@ def _series(column: Any) -> Any:
 
 
 def _arrow(native: Any, series: Any) -> Any:
-    """Arrow's array of a column, and as narwhals has it, but for pandas; of numbers of pandas NumPy's."""
+    """A column as Arrow's array, numbers of pandas as NumPy's; `series`: narwhals' column, or None."""
     import pyarrow as pa
 
     dtype = getattr(native, "dtype", None)

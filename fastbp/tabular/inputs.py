@@ -154,17 +154,26 @@ class Inputs:
         if self.encoding is not None:
             values, bad = self.encoding.encode(part, rows)
             X[:, :at] = values[:, list(self.numbers)]
-            for j, (plus, minus) in enumerate(self.plain, at):
-                X[:, j] = values[:, plus] - values[:, minus] if minus >= 0 else values[:, plus]
-                if self.scaling:
-                    center, scale = self.scaling[j - at]
-                    t = (X[:, j] - center) * scale
-                    X[:, j] = t / np.sqrt(1 + (t / 3) ** 2)
+            X[:, at : at + len(self.plain)] = self._plain_of(values)
         tokens = self.encoding.tokens if self.encoding is not None else ()
         for j, column in enumerate(self.coded, at + len(self.plain)):
             codes = column.codes(part, tokens)
             X[:, j] = codes if rows is None else codes[rows]
         return X, bad
+
+    def _plain_of(self, values: NDArray[Any]) -> NDArray[Any]:
+        if not self.plain:
+            return values[:, :0]
+        plus, minus = np.array(self.plain).T
+        x = values[:, plus]
+        pairs = np.flatnonzero(minus >= 0)
+        x[:, pairs] -= values[:, minus[pairs]]
+        if self.scaling:
+            center, scale = np.array(self.scaling, np.float32).T
+            x -= center
+            x *= scale
+            x /= np.sqrt(1 + (x / 3) ** 2)
+        return x
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data, for JSON."""
