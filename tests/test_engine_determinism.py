@@ -73,7 +73,7 @@ def test_bits_do_not_depend_on_what_is_fetched_ahead(
     isa: str, dtype: str, shape: str, threads: int
 ) -> None:
     name = f"native-{isa}"
-    with patch.dict(native.COSTS, bytes_near=0, rows_far=1):  # all weights are far
+    with patch.dict(native.COSTS, bytes_near=0, rows_far=1, threads_far=64):  # all weights are far
         fetched = train(name, dtype, shape, threads)
     for got, wanted in zip(fetched, one_thread(name, dtype, shape, 1), strict=True):
         np.testing.assert_array_equal(got, wanted)

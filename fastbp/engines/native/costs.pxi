@@ -19,6 +19,7 @@ ctypedef struct Costs:
     int64_t bytes_apart             # between threads' own memory
     int64_t bytes_near              # of a layer's weights; those of more are fetched ahead
     int64_t rows_far                # of a block, from which they are; 0: never
+    int64_t threads_far             # that share a step, up to which they are
     int64_t bytes_fetched           # of the next minibatch's rows by a thread during phase 2; 0: none
     int64_t reals_gathered          # fetched before they are gathered; 0: none
     int64_t flops_unchecked         # between two looks at the clock for whether to look for signals
@@ -60,9 +61,10 @@ def default_costs():
         # has to fetch back.
         "bytes_apart": 1 << 16,
         "bytes_near": 1 << 20,
-        # The work on fewer rows is over before what is fetched arrives. With AVX-512 nets of wide layers gained 4 to
-        # 14 %; with AVX2 (Zen 3) they lost 4 to 13 %.
-        "rows_far": 64 if LANES * sizeof(real) == 64 else 0,
+        # The work on fewer rows is over before what is fetched arrives. Nets of wide layers gained 4 to 14 % with AVX-512,
+        # and 4 to 18 % with AVX2 (Zen 3) on one thread; on two they lost up to 8 % there.
+        "rows_far": 64,
+        "threads_far": TEAM_MOST if LANES * sizeof(real) == 64 else 1,
         # An eighth of an L2 cache, which leaves room for the rest.
         "bytes_fetched": 1 << 17,
         # 4 KB, 64 lines: gathering them takes about as long as memory does.

@@ -46,7 +46,7 @@ cdef int64_t multiply(Operands* o, int64_t columns, const Share* share, int64_t 
 
 cdef inline bint is_far(const Net* net, const Layer* layer, int64_t rows) noexcept nogil:
     """Whether the layer's weights are fetched ahead while so many rows are worked on."""
-    return layer.far and rows >= net.costs.rows_far
+    return layer.far and rows >= net.costs.rows_far and net.team.threads <= net.costs.threads_far
 
 
 cdef int64_t dense_forward(const Net* net, const Minibatch* batch, int64_t l, const Share* share, int64_t p
