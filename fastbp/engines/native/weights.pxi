@@ -126,10 +126,10 @@ cdef void sum_shards(const Net* net, const Minibatch* batch, const Task* task, i
     """g = the tile's gradient over the rows of shards shard … end − 1, as many as a power of two: in pairs, pairs of
     pairs and so on, so that it is a part of the sum over all of them."""
     cdef Minibatch rows = batch[0]
-    cdef int64_t unit = PANEL if HALF else 1, s, pairs, waiting = 0  # sums that wait for the other of their pair
+    cdef int64_t s, pairs, waiting = 0  # sums that wait for the other of their pair
     for s in range(shard, end):
-        rows.first = part_of_units(batch.count, unit, s, net.cut.shards)
-        rows.count = part_of_units(batch.count, unit, s + 1, net.cut.shards) - rows.first
+        rows.first = part_of_rows(batch.count, s, net.cut.shards)
+        rows.count = part_of_rows(batch.count, s + 1, net.cut.shards) - rows.first
         gradient_tile(net, &rows, task, own_tile(net, batch.thread, waiting) if waiting > 0 else g, False)
         pairs = s - shard
         while pairs % 2 == 1:
