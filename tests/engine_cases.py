@@ -162,6 +162,11 @@ def make_engine(name: str, case: Case, **plan_changes: Any) -> Engine:
     return engine
 
 
+def in_bf16(case: Case) -> Case:
+    """The same in precision "bf16"."""
+    return replace(case, plan=replace(case.plan, precision="bf16"))
+
+
 def oracle(case: Case) -> ReferenceEngine:
     """Make the reference engine in float64, nothing rounded, with the case's parameters."""
     engine = ReferenceEngine(replace(case.plan, dtype="float64", precision=None))
@@ -240,22 +245,24 @@ def assert_keeps_and_restores(engine: Engine, other: Engine, case: Case) -> None
         other.set_optimizer_state(*state)
 
 
+_TAILS: dict[str, Any] = {
+    "sizes": (37, 101, 53, 5),
+    "hidden": ("relu", "gelu"),
+    "loss": "softmax_cross_entropy",
+    "rows": 150,
+    "labels": True,
+    "weighted": True,
+    "batch_size": 61,
+    "optimizer": Adam(),
+    "dropout": (0.25, 0.5),
+    "clip_norm": 0.5,
+    "l2": 0.01,
+    "seed": 3,
+}
+
 # What the tests of threads train: sizes with tails everywhere, and sizes that are worth a thread each
 THREAD_SHAPES: dict[str, dict[str, Any]] = {
-    "tails": {
-        "sizes": (37, 101, 53, 5),
-        "hidden": ("relu", "gelu"),
-        "loss": "softmax_cross_entropy",
-        "rows": 150,
-        "labels": True,
-        "weighted": True,
-        "batch_size": 61,
-        "optimizer": Adam(),
-        "dropout": (0.25, 0.5),
-        "clip_norm": 0.5,
-        "l2": 0.01,
-        "seed": 3,
-    },
+    "tails": _TAILS,
     "wide": {
         "sizes": (300, 512, 257, 10),
         "hidden": "tanh",
@@ -273,20 +280,8 @@ THREAD_SHAPES: dict[str, dict[str, Any]] = {
         "batch_size": 97,
         "optimizer": SGD(),
     },
-    "shards of the rows": {  # 4; with the last minibatch few rows are in one
-        "sizes": (37, 65, 33, 3),
-        "hidden": ("relu", "gelu"),
-        "loss": "softmax_cross_entropy",
-        "rows": 1069,
-        "labels": True,
-        "weighted": True,
-        "batch_size": 531,
-        "optimizer": Adam(),
-        "dropout": (0.25, 0.5),
-        "clip_norm": 0.5,
-        "l2": 0.01,
-        "seed": 3,
-    },
+    "shards of the rows": _TAILS  # 4; with the last minibatch few rows are in one
+    | {"sizes": (37, 65, 33, 3), "rows": 1069, "batch_size": 531},
     "shards of the rows, plain": {  # 2
         "sizes": (33, 64, 10),
         "hidden": "tanh",

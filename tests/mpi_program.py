@@ -14,7 +14,6 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import product
 from typing import Any
 from unittest.mock import patch
@@ -27,6 +26,7 @@ from engine_cases import (
     THREAD_SHAPES,
     Array,
     Case,
+    in_bf16,
     make_case,
     new_engine,
 )
@@ -98,12 +98,8 @@ def engine_cases() -> dict[str, Callable[[int], Case]]:
     if native.choice("bf16")[0] is not None:
         for name, make in list(cases.items()):
             if "float64" not in name:
-                cases[f"{name}, bf16"] = lambda t, make=make: rounded(make(t))
+                cases[f"{name}, bf16"] = lambda t, make=make: in_bf16(make(t))
     return cases
-
-
-def rounded(case: Case) -> Case:
-    return replace(case, plan=replace(case.plan, precision="bf16"))
 
 
 def different_bits(engine: str = "native", every: str = "1") -> list[str]:

@@ -65,15 +65,19 @@ def test_sums_of_gradients_are_exchanged_where_they_are_less(ranks: int, wanted:
         assert 8 * weights <= found.bytes * ranks / (ranks - 1) <= most
 
 
+def of_one_step(rows: int) -> tuple[Any, ...]:
+    """What an engine is given for an epoch of one minibatch, four inputs each."""
+    losses, penalties = np.empty((2, 1))
+    X, y = np.ones((rows, 4), "f"), np.zeros(rows, np.int64)
+    return X, y, None, np.arange(rows), np.ones(1), losses, penalties
+
+
 @NATIVE
 def test_ranks_with_sums_of_gradients_have_whole_shards() -> None:
     plan = plan_for((4, 5, 3), 256, "adam", 1)
-    X, y = np.ones((256, 4), "f"), np.zeros(256, np.int64)
-    losses, penalties = np.empty((2, 1))
-    given = X, y, None, np.arange(256), np.ones(1), losses, penalties
     engine: Any = native.create(plan)
     assert engine.cut["shards"] == 2
-    epoch = engine.share(*given, rank=1, ranks=2, inputs=False)
+    epoch = engine.share(*of_one_step(256), rank=1, ranks=2, inputs=False)
     with pytest.raises(ValueError, match="begin with a shard"):
         epoch.rows(0, np.array([0, 96, 256]))
     epoch.rows(0, np.array([0, 128, 256]))
@@ -131,9 +135,7 @@ def test_what_is_said_of_steps() -> None:
 def test_parts_of_a_shared_step_come_in_order() -> None:
     plan = plan_for((4, 5, 3), 6, "adam", 1)
     engine = native.create(plan)
-    X, y = np.ones((6, 4), "f"), np.zeros(6, np.int64)
-    losses, penalties = np.empty((2, 1))
-    given = X, y, None, np.arange(6), np.ones(1), losses, penalties
+    given = of_one_step(6)
 
     def share(rank: int = 0, ranks: int = 2) -> Any:
         return engine.share(*given, rank=rank, ranks=ranks, inputs=False)  # type: ignore[attr-defined]

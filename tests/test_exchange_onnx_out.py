@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_cases import DTYPES, Case
+from engine_cases import DTYPES, Case, in_bf16
 from exchange_cases import NETWORKS, assert_labels, assert_prediction, case_of, model_of, wanted
 
 import fastbp
@@ -113,12 +113,11 @@ def test_any_number_of_rows(run, tmp_path) -> None:
 
 
 def test_a_network_of_bf16_is_float32_there(tmp_path) -> None:
-    from dataclasses import replace
 
     from error_bounds import bounds
 
     case = case_of("squared_error", "float32")
-    rounded = replace(case, plan=replace(case.plan, precision="bf16"))
+    rounded = in_bf16(case)
     model = model_of(rounded)
     model.to_onnx(tmp_path / "m.onnx")
     got = in_onnxruntime(tmp_path / "m.onnx", case.X)["prediction"]

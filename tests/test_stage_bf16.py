@@ -7,7 +7,6 @@ bits, and then one rounding in some thousands goes the other way.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from engine_cases import (
     everything,
     forward,
     gradient,
+    in_bf16,
     jacobian,
     make_engine,
 )
@@ -48,8 +48,7 @@ MAKE: dict[str, Callable[..., Case]] = {
 
 
 def rounded(name: str, **fields: Any) -> Case:
-    case = MAKE[name](**{"dtype": "float32", "seed": 3} | fields)
-    return replace(case, plan=replace(case.plan, precision="bf16"))
+    return in_bf16(MAKE[name](**{"dtype": "float32", "seed": 3} | fields))
 
 
 def results(engine: Any, case: Case) -> list[Array]:

@@ -55,7 +55,7 @@ def clean(ranks: int) -> None:
     subprocess.run(["ip", "link", "del", "fastbp"], stderr=subprocess.DEVNULL, check=False)
 
 
-def join(ranks: int) -> list[int]:
+def connect(ranks: int) -> list[int]:
     """Devices whose packets a program carries, one in each namespace and the last here; their files."""
     files = []
     for i in range(ranks + 1):
@@ -133,7 +133,7 @@ def main(ranks: int, rate: str, delay: str) -> None:
             if delay == "none":
                 build(ranks, rate)
             else:
-                given = (join(ranks), float(rate), 1e-6 * float(delay))
+                given = (connect(ranks), float(rate), 1e-6 * float(delay))
                 multiprocessing.get_context("fork").Process(
                     target=carry, args=given, daemon=True
                 ).start()

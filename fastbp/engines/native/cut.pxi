@@ -29,7 +29,9 @@ cdef void choose_cut(Net* net) noexcept nogil:
             cut.unit += PANEL if HALF else 1
     cut.block = HALF_BLOCK if HALF else ROW_BLOCK
     cut.block = max(cut.block // cut.unit, <int64_t> 1) * cut.unit
-    cut.online = costs.online and dense and net.plan.batch == 1 and plain and net.plan.clip_norm == 0 and not HALF
+    choose_shards(net, weights)
+    cut.step_at_once = plain and net.plan.clip_norm == 0 and not HALF and cut.shards == 1
+    cut.online = costs.online and dense and net.plan.batch == 1 and cut.step_at_once
     cut.by_parts = costs.by_parts and dense and net.plan.layers == 2 and net.layer[1].n_out <= PANEL and not HALF
     cut.two_barriers = (costs.two_barriers and cut.by_parts and net.plan.clip_norm == 0
                         and panels_of(hidden) >= threads > 1 and columns_divide(net, 1))
@@ -65,8 +67,6 @@ cdef void choose_cut(Net* net) noexcept nogil:
         tile = max(tile, inputs_at_once(layer) * PANEL)
     cut.tasks = tasks
     cut.tile = tile
-    choose_shards(net, weights)
-    cut.step_at_once = plain and net.plan.clip_norm == 0 and not HALF and cut.shards == 1
     line_bytes = first * <int64_t> sizeof(real)
     cut.fetch_most = min(net.plan.batch, 1 + costs.bytes_fetched // line_bytes) if costs.bytes_fetched > 0 else 0
     cut.fetch_lines = 1 + (cut.fetch_most * (line_bytes + 63) // 64 * threads

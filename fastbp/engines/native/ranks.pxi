@@ -141,7 +141,7 @@ cdef void sum_own_shards(Net* net, const Minibatch* batch) noexcept nogil:
                    task_at(net, 0, net.cut.tasks, thread + 1, threads)):
         task = &net.buffers.task[t]
         sum_shards(net, batch, task, net.shared.rank * each, (net.shared.rank + 1) * each, own_tile(net, thread, 0))
-        memcpy(net.shared.sums + tile_at(net, task), own_tile(net, thread, 0), task.inputs * PANEL * sizeof(real))
+        copy(net.shared.sums + tile_at(net, task), own_tile(net, thread, 0), task.inputs * PANEL * sizeof(real), False)
 
 
 cdef void sum_ranks(const Net* net, const Task* task, real* g) noexcept nogil:
@@ -375,6 +375,7 @@ cdef class SharedEpoch:
     def rows(self, int64_t s, const int64_t[::1] bounds):
         """Phase 1 of step s, in which rank q has the minibatch's rows bounds[q] … bounds[q + 1] − 1."""
         cdef Net* net = &self.engine.net
+        cdef int64_t q, count
         if not 0 <= s < net.shared.steps:
             raise ValueError(f"s must be a step of {net.shared.steps}, got {s}")
         count = min(net.plan.batch, net.call.rows - s * net.plan.batch)
@@ -382,8 +383,8 @@ cdef class SharedEpoch:
                 or (np.diff(bounds) < 0).any()):
             raise ValueError(f"bounds must go from 0 to {count} in {net.shared.ranks} parts, got {list(bounds)}")
         for q in range(net.shared.ranks):
-            wanted = part_of_rows(count, q, net.shared.ranks)
-            if (net.shared.by_gradients and bounds[q] != wanted) or (bounds[q] % grain() != 0 and bounds[q] != count):
+            if (bounds[q] % grain() != 0 and bounds[q] != count
+                    or net.shared.by_gradients and bounds[q] != part_of_rows(count, q, net.shared.ranks)):
                 raise ValueError(f"a rank's rows begin with a shard or a chunk of {grain()} rows, got {list(bounds)}")
         self._go_on(NOTHING, ROWS)
         self._bounds = bounds
